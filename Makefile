@@ -1,0 +1,27 @@
+# Two commands: `make demo` and `make test`. Both create .venv if it is missing.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+OUT ?= demo
+
+.PHONY: demo test lint check wheel clean
+
+demo: .venv/installed
+	$(BIN)/boltzgen demo --out $(OUT)
+
+test: .venv/installed
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

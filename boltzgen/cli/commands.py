@@ -1,0 +1,161 @@
+"""What each command does: a few calls of the library, and printing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import write_atomically
+
+if TYPE_CHECKING:
+    from ..energies import Energy
+    from ..generator import BoltzmannGenerator
+    from ..molecule import Molecule
+
+__all__ = ["demo", "estimate", "sample", "systems", "train"]
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Alanine dipeptide from its PDB file to free energies, pictures and results.json."""
+    from .. import reporting
+    from ..generator import BoltzmannGenerator
+    from ..molecule import Molecule
+
+    begin = time.monotonic()
+    out = Path(options.out)
+    molecule = Molecule.load("alanine_dipeptide")
+    generator = BoltzmannGenerator(molecule, seed=options.seed)
+    _say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from its energy alone")
+    history = generator.train(run_dir=out / "run", minutes=options.minutes)
+    _say(_trained(history))
+    samples = generator.sample(options.n, seed=options.seed + 1, progress=True)
+    drawn = {"energy": history.energy + len(samples), "gradient": history.gradient}
+    results = reporting.write_report(
+        samples, out / "report.html", system=molecule.name, evaluations=drawn, seconds=time.monotonic() - begin
+    )
+    reporting.ramachandran(samples).savefig(out / "ramachandran.png", dpi=150)
+    reporting.weight_histogram(samples).savefig(out / "weights.png", dpi=150)
+    _show(options, results, reference=molecule.reference)
+    _say(f"written: {out}/report.html, results.json, ramachandran.png, weights.png, run/")
+
+
+def systems(options: argparse.Namespace) -> None:
+    """The bundled systems."""
+    from ..molecule.systems import available
+
+    found = available()
+    if options.json:
+        print(json.dumps([{"name": s.name, "title": s.title, "temperature": s.temperature} for s in found], indent=2))
+        return
+    width = max(len(s.name) for s in found)
+    for system in found:
+        print(f"{system.name:<{width}}  {system.title}")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains a generator in a run folder, or goes on training there."""
+    from ..generator import BoltzmannGenerator
+
+    out = Path(options.out)
+    target = _target(options.system, options.forcefield)
+    generator = BoltzmannGenerator(target, temperature=options.temperature, seed=options.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    system = options.system if not Path(options.system).exists() else str(Path(options.system).resolve())
+    write_atomically(out / "run.json", json.dumps({"system": system, "temperature": generator.temperature}).encode())
+    history = generator.train(
+        run_dir=out, minutes=options.minutes, compile="never" if options.no_compile else "auto"
+    )
+    _say(_trained(history))
+    if options.json:
+        print(json.dumps({"run": str(out), "evaluations": history.evaluations, "seconds": history.seconds}, indent=2))
+    _say(f"next: boltzgen sample {out}")
+
+
+def sample(options: argparse.Namespace) -> None:
+    """Draws from a trained generator and keeps the weighted ensemble."""
+    from .. import reporting
+
+    generator, folder = _generator(Path(options.generator))
+    samples = generator.sample(options.n, seed=options.seed, progress=True)
+    out = Path(options.out) if options.out else folder / "samples.npz"
+    samples.save(out)
+    _show(options, reporting.results(samples), reference={})
+    _say(f"written: {out}; next: boltzgen estimate {out}")
+
+
+def estimate(options: argparse.Namespace) -> None:
+    """Estimates from a saved ensemble."""
+    from .. import reporting, reweighting
+    from ..sampling import Samples
+
+    samples = Samples.load(options.samples)
+    estimates = {}
+    for name in options.torsion:
+        angle = samples.torsion(name)
+        difference = reweighting.free_energy_difference(samples.log_w, angle < 0, angle > 0)
+        estimates[f"free_energy_difference_{name}"] = (difference, "kT")
+    if options.out:
+        results = reporting.write_report(samples, Path(options.out) / "report.html", estimates=estimates or None)
+        _say(f"written: {options.out}/report.html, results.json")
+    else:
+        results = reporting.results(samples, estimates=estimates or None)
+    _show(options, results, reference={})
+
+
+def _target(system: str, forcefield: list[str] | None) -> Molecule | Energy:
+    """The molecule or toy energy meant by a name, a folder or a PDB file."""
+    from ..molecule import Molecule
+    from ..molecule.systems import find
+
+    if system.lower().endswith((".pdb", ".ent")):
+        return Molecule.from_pdb(system) if forcefield is None else Molecule.from_pdb(system, forcefield=forcefield)
+    found = find(system)
+    return found.molecule() if found.toy is None else found.energy()
+
+
+def _generator(path: Path) -> tuple[BoltzmannGenerator, Path]:
+    """The generator of a run folder or file, and the folder it lies in."""
+    from ..generator import BoltzmannGenerator
+    from ..molecule.systems import find
+
+    folder = path if path.is_dir() else path.parent
+    run = folder / "run.json"
+    if run.exists():
+        system = find(json.loads(run.read_text())["system"]) if not _is_pdb(run) else None
+        if system is not None and system.toy is not None:
+            return BoltzmannGenerator.load(path, target=system.energy()), folder
+    return BoltzmannGenerator.load(path), folder
+
+
+def _is_pdb(run: Path) -> bool:
+    return str(json.loads(run.read_text())["system"]).lower().endswith((".pdb", ".ent"))
+
+
+def _trained(history: Any) -> str:
+    rounds = history.rounds
+    ess = f", effective samples {100 * rounds[-1].ess:.1f} % of the last buffer" if rounds else ""
+    total = history.energy + history.gradient
+    return f"trained {history.seconds:.0f} s ({history.compiled}), {total:.3g} energy evaluations{ess}"
+
+
+def _show(options: argparse.Namespace, results: dict[str, Any], *, reference: dict[str, Any]) -> None:
+    """The results: JSON if asked for, else a table."""
+    if options.json:
+        print(json.dumps(results, indent=2))
+        return
+    print(f"\n{results['system'] or 'samples'}: {results['n']} draws, effective {results['ess']:.0f} ", end="")
+    print(f"({100 * results['ess_fraction']:.1f} %), Pareto k {results['pareto_k']}, verdict {results['verdict']}")
+    for name, entry in results["estimates"].items():
+        line = f"  {name:<32} {entry['value']:>12.4f} ± {entry['standard_error']:.4f} {entry['unit']}"
+        if name in reference:
+            known = reference[name]
+            line += f"   (reference {known['value']:.4g} ± {known['standard_error']:.2g})"
+        print(line)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

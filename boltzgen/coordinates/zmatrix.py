@@ -1,0 +1,168 @@
+"""The order in which a molecule is built atom by atom, and what each atom is measured against, from its bond graph alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from ..errors import InputError
+
+__all__ = ["Row", "z_matrix"]
+
+_CANDIDATES = 16  # roots tried for the sake of named torsions: enough for every backbone atom near the centre
+
+
+class Row(NamedTuple):
+    """One atom and the three it is measured against: r(atom, bond), θ(atom, bond, angle), τ(atom, bond, angle, torsion).
+
+    The first three rows lack what rigid motion takes away; missing atoms are −1. `kind` says what the torsion is:
+
+    * "circular": about a bond that may turn;
+    * "ring": about a bond inside a ring, stiff;
+    * "sibling": the azimuth about the same bond relative to the first atom placed there (then `torsion` is that atom);
+    * "": there is none (the first three rows).
+    """
+
+    atom: int
+    bond: int = -1
+    angle: int = -1
+    torsion: int = -1
+    kind: Literal["circular", "ring", "sibling", ""] = ""
+
+
+def z_matrix(
+    n_atoms: int,
+    bonds: Iterable[tuple[int, int]],
+    elements: Sequence[str],
+    torsions: Mapping[str, Sequence[int]] | None = None,
+    labels: Sequence[str] | None = None,
+) -> list[Row]:
+    """Rows that place every atom of a connected molecule once, each against atoms placed before it.
+
+    The bond graph is walked breadth-first from a central heavy atom, so that the tree is shallow. Whatever hangs on
+    an atom turns together: its first neighbour carries the torsion, the others are measured against the first.
+    Terminal hydrogens come last. Named torsions become coordinates where one tree can hold them.
+
+    Arguments:
+        n_atoms: number of atoms, at least 3.
+        bonds: pairs of atom indices.
+        elements: element symbol of each atom.
+        torsions: named torsions, four atom indices each.
+        labels: names of the atoms for error messages.
+
+    Raises:
+        InputError: if there are fewer than three atoms or the graph is not connected.
+
+    Example:
+        >>> z_matrix(4, [(0, 1), (1, 2), (2, 3)], ["H", "O", "O", "H"])[-1]
+        Row(atom=3, bond=2, angle=1, torsion=0, kind='circular')
+    """
+    if n_atoms < 3:
+        raise InputError(
+            f"a molecule must have at least 3 atoms for internal coordinates; got {n_atoms}: describe it by Cartesian coordinates"
+        )
+    neighbours: list[list[int]] = [[] for _ in range(n_atoms)]
+    for i, j in bonds:
+        neighbours[i].append(j)
+        neighbours[j].append(i)
+    heavy = [element != "H" for element in elements]
+    lost = [k for k, distance in enumerate(_distances(neighbours, 0)) if distance < 0]
+    if lost:
+        name = labels[lost[0]] if labels else f"atom {lost[0]}"
+        raise InputError(
+            f"all atoms must be connected by bonds; got {len(lost)} atoms (the first is {name}) with no path to the first atom: "
+            "sample one molecule at a time, or add the missing bonds to the topology"
+        )
+    named = [tuple(quadruple) for quadruple in (torsions or {}).values()]
+
+    def coordinates_among_named(rows: Sequence[Row]) -> int:
+        made = {row[:4] for row in rows if row.kind not in ("", "sibling")}
+        return sum(quadruple in made or quadruple[::-1] in made for quadruple in named)
+
+    trees = [_walk(neighbours, heavy, root, named) for root in _central(neighbours, heavy)[: _CANDIDATES if named else 1]]
+    return max(trees, key=coordinates_among_named)  # the most central one wins a tie
+
+
+def _distances(neighbours: Sequence[Sequence[int]], start: int) -> list[int]:
+    """Number of bonds from `start` to every atom, −1 where there is no path."""
+    distance = [-1] * len(neighbours)
+    distance[start] = 0
+    queue = [start]
+    for k in queue:
+        for j in neighbours[k]:
+            if distance[j] < 0:
+                distance[j] = distance[k] + 1
+                queue.append(j)
+    return distance
+
+
+def _central(neighbours: Sequence[Sequence[int]], heavy: Sequence[bool]) -> list[int]:
+    """Possible roots, the most central first: heavy atoms with two heavy neighbours, or else any with two neighbours."""
+    candidates = [k for k, v in enumerate(neighbours) if heavy[k] and sum(heavy[j] for j in v) >= 2]
+    candidates = candidates or [k for k, v in enumerate(neighbours) if len(v) >= 2]
+
+    def eccentricity(k: int) -> tuple[int, int]:
+        distance = _distances(neighbours, k)
+        return max(distance), sum(distance)
+
+    return sorted(candidates, key=eccentricity)
+
+
+def _walk(
+    neighbours: Sequence[Sequence[int]], heavy: Sequence[bool], root: int, named: Sequence[tuple[int, ...]]
+) -> list[Row]:
+    """Rows of the breadth-first tree of one root."""
+    n = len(neighbours)
+    parent, order = [-1] * n, [root]
+    parent[root] = root
+    for k in order:
+        for j in sorted(neighbours[k], key=lambda j: (not heavy[j], j)):
+            if parent[j] < 0:
+                parent[j] = k
+                order.append(j)
+    children: list[list[int]] = [[] for _ in range(n)]
+    height = [0] * n
+    for k in reversed(order[1:]):
+        children[parent[k]].append(k)
+        height[parent[k]] = max(height[parent[k]], height[k] + 1)
+
+    late = [not heavy[k] and len(neighbours[k]) == 1 for k in range(n)]
+    ring = _ring_bonds(neighbours, parent, order)
+    wanted = {quadruple for q in named for quadruple in (q, q[::-1])}
+    uses = Counter(pair for a, b, c, d in named for pair in ((a, b), (b, a), (b, c), (c, b), (c, d), (d, c)))
+
+    rank = {k: (late[k], -uses[root, k], not heavy[k], -height[k], k) for k in children[root]}
+    first, second, *others = sorted(children[root], key=rank.__getitem__)
+    rows = [Row(root), Row(first, root), Row(second, root, first)]
+    rows += [Row(k, root, first, second, "sibling") for k in others]
+    parent[root] = first  # as the tree goes on, the first neighbour is what lies behind the root
+    queue = [first, second, *others]
+    for p in queue:
+        g = parent[p]
+        behind = second if p == first else parent[g]
+        turn: Literal["ring", "circular"] = "ring" if (p, g) in ring else "circular"
+        rank = {k: (late[k], (k, p, g, behind) not in wanted, not heavy[k], -height[k], k) for k in children[p]}
+        family = sorted(children[p], key=rank.__getitem__)
+        rows += [Row(k, p, g, behind, turn) for k in family[:1]]
+        rows += [Row(k, p, g, family[0], "sibling") for k in family[1:]]
+        queue += family
+    return rows[:3] + sorted(rows[3:], key=lambda row: late[row.atom])
+
+
+def _ring_bonds(
+    neighbours: Sequence[Sequence[int]], parent: Sequence[int], order: Sequence[int]
+) -> set[tuple[int, int]]:
+    """Bonds of the tree that lie in a ring, both ways round: those on the way between the ends of a bond the tree left out."""
+    place = {k: i for i, k in enumerate(order)}
+    found: set[tuple[int, int]] = set()
+    for a in order:
+        for b in neighbours[a]:
+            if place[a] < place[b] and parent[b] != a:
+                i, j = a, b
+                while i != j:
+                    if place[i] < place[j]:
+                        i, j = j, i
+                    found |= {(i, parent[i]), (parent[i], i)}
+                    i = parent[i]
+    return found

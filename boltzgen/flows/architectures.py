@@ -1,0 +1,215 @@
+"""Ready-made flows: one for any density, one for molecules in internal coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .bases import Base, Normal, Product, UniformTorus
+from .bijection import Bijection, Composition
+from .coupling import Coupling
+from .flow import Flow
+from .linear import Whitening
+from .transformer import (
+    Additive,
+    Affine,
+    CircularSpline,
+    Mixed,
+    Rotation,
+    Spline,
+    Transformer,
+    TriangularAffine,
+)
+
+__all__ = ["coupling_flow", "molecular_flow"]
+
+Transform = Literal["affine", "spline", "additive"]
+
+
+def coupling_flow(
+    dim: int,
+    *,
+    layers: int = 8,
+    transform: Transform = "spline",
+    hidden: Sequence[int] = (64, 64),
+    circular: Sequence[bool] | Tensor | None = None,
+    context: int = 0,
+    seed: int = 0,
+) -> Flow:
+    """A flow of couplings between random halves of the dimensions, which starts at its base.
+
+    The base is normal; on circular dimensions uniform. Halves come in complementary pairs, so that two layers
+    transform every dimension. Circular dimensions always have circular splines ("additive": rotations).
+
+    Arguments:
+        dim: number of dimensions d.
+        layers: number of couplings.
+        transform: the map of the linear dimensions.
+        hidden: widths of the hidden layers of each coupling's network.
+        circular: which dimensions are angles, (d,).
+        context: length of the context.
+        seed: of the initial weights, halves and seams; the global random state is not touched.
+
+    Raises:
+        InputError: if an argument has a wrong value.
+
+    Example:
+        >>> x, log_q = coupling_flow(2).sample(5, seed=1)
+        >>> x.shape, log_q.shape
+        (torch.Size([5, 2]), torch.Size([5]))
+
+    References:
+        Dinh et al. (2015, 2017); Durkan et al. (2019); Rezende et al. (2020).
+    """
+    if transform not in get_args(Transform):
+        raise InputError(
+            f"transform must be one of {', '.join(get_args(Transform))}; got {transform!r}: check the name"
+        )
+    if dim < 1 or layers < min(dim, 2):
+        raise InputError(
+            f"dim and layers must be at least 1 (2 layers for 2 dimensions); got {dim} and {layers}: add layers"
+        )
+    angle = _mask(circular, dim)
+    generator = torch.Generator().manual_seed(seed)
+    couplings: list[Bijection] = []
+    for transformed, given in _halves(list(range(dim)), layers, generator):
+        transformed = sorted(transformed, key=lambda i: angle[i])
+        n_circular = sum(angle[i] for i in transformed)
+        transformer = _transformer(transform, len(transformed) - n_circular, n_circular, generator)
+        couplings.append(
+            Coupling(
+                dim,
+                transformed,
+                given,
+                transformer,
+                circular=angle,
+                hidden=hidden,
+                context=context,
+                generator=generator,
+            )
+        )
+    return Flow(_base(angle), Composition(couplings))
+
+
+def molecular_flow(
+    circular: Sequence[bool] | Tensor,
+    mean: Tensor,
+    factor: Tensor,
+    *,
+    order: Sequence[int] | None = None,
+    torsion_bins: int = 24,
+    torsion_hidden: Sequence[int] = (64, 64),
+    torsion_floor: float = 1e-4,
+    stiff_layers: int = 6,
+    stiff_bins: int = 8,
+    stiff_hidden: Sequence[int] = (160, 160),
+    stiff_floor: float = 1e-3,
+    triangular: bool = True,
+    context: int = 0,
+    seed: int = 0,
+) -> Flow:
+    """A flow for the internal coordinates of a molecule: torsions first, then everything stiff given the torsions.
+
+    z → torsions, one after the other, by circular splines → stiff dimensions by spline couplings, a conditional
+    full-covariance affine map, and the fixed map x = mean + factor z. It starts as uniform torsions times the normal
+    law of that mean and covariance: the harmonic approximation.
+
+    Arguments:
+        circular: which of the d dimensions are torsions, (d,); the others are stiff.
+        mean: of the k stiff dimensions, (k,).
+        factor: lower Cholesky factor of their covariance, (k, k).
+        order: the circular dimensions in the order of the autoregression; as they come if None.
+        torsion_bins, torsion_hidden: splines of the torsions and the networks that compute them.
+        torsion_floor: least share of the circle, and of the probability, of a bin; see `rational_quadratic_spline`.
+        stiff_layers, stiff_bins, stiff_hidden, stiff_floor: the same for the couplings of the stiff dimensions.
+        triangular: whether to have the conditional full covariance; its cost grows as k².
+        context: length of the context.
+        seed: of the initial weights, halves and seams; the global random state is not touched.
+
+    Raises:
+        InputError: if shapes do not fit.
+
+    Example:
+        >>> flow = molecular_flow([False, True], torch.tensor([2.0]), torch.tensor([[0.1]]))
+        >>> flow.event_shape
+        torch.Size([2])
+    """
+    angle = _mask(circular, len(circular))
+    dim = len(angle)
+    torsions, stiff = [i for i in range(dim) if angle[i]], [i for i in range(dim) if not angle[i]]
+    order = torsions if order is None else [int(i) for i in order]
+    if sorted(order) != torsions:
+        raise InputError(f"order must name each circular dimension once, {torsions}; got {order}: permute them")
+    generator = torch.Generator().manual_seed(seed)
+
+    def coupling(
+        transformed: Sequence[int], given: Sequence[int], transformer: Transformer, hidden: Sequence[int]
+    ) -> Coupling:
+        return Coupling(
+            dim, transformed, given, transformer, circular=angle, hidden=hidden, context=context, generator=generator
+        )
+
+    bijections: list[Bijection] = []
+    for k, torsion in enumerate(order):
+        spline = CircularSpline(
+            1,
+            bins=torsion_bins,
+            shift=_seams(1, generator),
+            min_width=torsion_floor,
+            min_height=torsion_floor,
+            min_derivative=1e-3,
+        )
+        bijections.append(coupling([torsion], order[:k], spline, torsion_hidden))
+    for transformed, given in _halves(stiff, stiff_layers if stiff else 0, generator):
+        spline_ = Spline(len(transformed), bins=stiff_bins, min_width=stiff_floor, min_height=stiff_floor)
+        bijections.append(coupling(transformed, given + torsions, spline_, stiff_hidden))
+    if stiff and triangular:
+        bijections.append(coupling(stiff, torsions, TriangularAffine(len(stiff)), stiff_hidden))
+    bijections.append(Whitening(dim, stiff, mean, factor))
+    return Flow(_base(angle), Composition(bijections))
+
+
+def _halves(dims: list[int], layers: int, generator: torch.Generator) -> list[tuple[list[int], list[int]]]:
+    """(transformed, given) of each layer: random halves, every second layer the complement of the one before."""
+    pairs: list[tuple[list[int], list[int]]] = []
+    while len(pairs) < layers:
+        shuffled = [dims[i] for i in torch.randperm(len(dims), generator=generator).tolist()]
+        cut = (len(dims) + 1) // 2
+        first, second = sorted(shuffled[:cut]), sorted(shuffled[cut:])
+        pairs += [(first, second), (second, first)] if second else [(first, second)]
+    return pairs[:layers]
+
+
+def _transformer(transform: Transform, linear: int, circular: int, generator: torch.Generator) -> Transformer:
+    parts: list[Transformer] = []
+    if linear:
+        parts.append({"affine": Affine, "spline": Spline, "additive": Additive}[transform](linear))
+    if circular:
+        seams = _seams(circular, generator)
+        parts.append(Rotation(circular) if transform == "additive" else CircularSpline(circular, shift=seams))
+    return parts[0] if len(parts) == 1 else Mixed(*parts)
+
+
+def _seams(n: int, generator: torch.Generator) -> Tensor:
+    return (2 * torch.rand(n, generator=generator) - 1) * math.pi
+
+
+def _mask(circular: Sequence[bool] | Tensor | None, dim: int) -> list[bool]:
+    mask = [False] * dim if circular is None else [bool(c) for c in circular]
+    if len(mask) != dim:
+        raise InputError(f"circular must have length {dim}; got {len(mask)}: give one boolean per dimension")
+    return mask
+
+
+def _base(angle: list[bool]) -> Base:
+    torsions, stiff = [i for i, a in enumerate(angle) if a], [i for i, a in enumerate(angle) if not a]
+    if not torsions:
+        return Normal(len(stiff))
+    if not stiff:
+        return UniformTorus(len(torsions))
+    return Product([Normal(len(stiff)), UniformTorus(len(torsions))], [stiff, torsions])

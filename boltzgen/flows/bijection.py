@@ -1,0 +1,129 @@
+"""The contract of every invertible map: a value and the log-determinant of the call just made."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+__all__ = ["Bijection", "Composition", "Inverse"]
+
+
+class Bijection(nn.Module, ABC):
+    """An invertible, differentiable map z ↦ x of batches of configurations.
+
+    `forward(z) → (x, log_det)` and `inverse(x) → (z, log_det)`: log_det, of shape (n,), is always
+    log |det ∂output/∂input| of the call made, so the two cancel on a round trip.
+
+    A subclass calls `super().__init__(in_shape, out_shape)` and writes `_forward` and `_inverse`;
+    the public methods check shapes first.
+
+    Attributes:
+        in_shape, out_shape: shape of one z and of one x.
+        context_size: length c of the `context` (n, c) every call must be given; 0 for none.
+    """
+
+    def __init__(
+        self, in_shape: int | Sequence[int], out_shape: int | Sequence[int] | None = None, *, context_size: int = 0
+    ) -> None:
+        super().__init__()
+        self.in_shape = torch.Size([in_shape] if isinstance(in_shape, int) else in_shape)
+        out = self.in_shape if out_shape is None else out_shape
+        self.out_shape = torch.Size([out] if isinstance(out, int) else out)
+        self.context_size = context_size
+
+    @abstractmethod
+    def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(x, log |det ∂x/∂z|) of checked input."""
+
+    @abstractmethod
+    def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(z, log |det ∂z/∂x|) of checked input."""
+
+    def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x and log |det ∂x/∂z|, (n, *in_shape) → (n, *out_shape), (n,).
+
+        Raises:
+            InputError: if z or context has another shape.
+        """
+        _check("z", z, self.in_shape)
+        self._check_context(context, len(z))
+        return self._forward(z, context)
+
+    def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z and log |det ∂z/∂x|, (n, *out_shape) → (n, *in_shape), (n,).
+
+        Raises:
+            InputError: if x or context has another shape.
+        """
+        _check("x", x, self.out_shape)
+        self._check_context(context, len(x))
+        return self._inverse(x, context)
+
+    def _check_context(self, context: Tensor | None, n: int) -> None:
+        if self.context_size == 0 and context is not None:
+            raise InputError("context must be None for an unconditional map; got a tensor: build it with context=c")
+        if self.context_size and (context is None or context.shape != (n, self.context_size)):
+            got = "None" if context is None else str(tuple(context.shape))
+            raise InputError(f"context must have shape ({n}, {self.context_size}); got {got}: pass one row per sample")
+
+
+def _check(name: str, value: Any, shape: torch.Size) -> None:
+    if not isinstance(value, Tensor) or value.shape[1:] != shape or value.ndim != 1 + len(shape):
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        expected = "(n, " + ", ".join(map(str, shape)) + ")"
+        raise InputError(f"{name} must have shape {expected}; got {got}: pass a batch, one configuration per row")
+
+
+class Composition(Bijection):
+    """Bijections applied one after the other: x = f_K(… f_1(z)).
+
+    Arguments:
+        bijections: f_1 … f_K in the order of `forward`; at least one.
+    """
+
+    def __init__(self, bijections: Sequence[Bijection]) -> None:
+        if not bijections:
+            raise InputError("bijections must hold at least one Bijection; got none: pass a list such as [a, b]")
+        context_size = max(b.context_size for b in bijections)
+        super().__init__(bijections[0].in_shape, bijections[-1].out_shape, context_size=context_size)
+        for first, second in zip(bijections[:-1], bijections[1:], strict=True):
+            if first.out_shape != second.in_shape:
+                raise InputError(
+                    f"consecutive bijections must fit; got {tuple(first.out_shape)} -> {tuple(second.in_shape)}: "
+                    "check the dimensions they were built with"
+                )
+        self.bijections = nn.ModuleList(bijections)
+
+    def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        log_det = z.new_zeros(len(z))
+        for bijection in self.bijections:
+            z, step = bijection._forward(z, context if bijection.context_size else None)  # type: ignore[operator, union-attr]
+            log_det = log_det + step
+        return z, log_det
+
+    def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        log_det = x.new_zeros(len(x))
+        for bijection in reversed(self.bijections):  # type: ignore[arg-type]
+            x, step = bijection._inverse(x, context if bijection.context_size else None)
+            log_det = log_det + step
+        return x, log_det
+
+
+class Inverse(Bijection):
+    """A bijection run backwards: `forward` is the other's `inverse`."""
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__(bijection.out_shape, bijection.in_shape, context_size=bijection.context_size)
+        self.bijection = bijection
+
+    def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.bijection._inverse(z, context)
+
+    def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.bijection._forward(x, context)

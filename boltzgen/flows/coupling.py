@@ -1,0 +1,102 @@
+"""The layer every ready-made flow is built of: some dimensions transformed, given others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .bijection import Bijection
+from .conditioner import Conditioner
+from .transformer import Transformer
+
+__all__ = ["Coupling"]
+
+
+class Coupling(Bijection):
+    """A coupling layer: x_T = f(z_T; θ(z_G, context)), and every other dimension passes through.
+
+    T are the dimensions transformed, G those given to the network that computes the parameters θ of f. The layer
+    starts where θ = 0. With one T after the other, each given those before it, couplings make an autoregressive flow.
+
+    Arguments:
+        dim: number of dimensions d.
+        transformed: the dimensions T, linear ones before circular ones in the order the transformer takes them.
+        given: the dimensions G, none of them in T; if there are none and no context, θ are learned constants.
+        transformer: the map f of len(T) dimensions.
+        circular: which of the d dimensions are angles, (d,); none if None.
+        hidden: widths of the network's hidden layers.
+        context: length of the context.
+        generator: source of the initial weights; the default generator of torch if None.
+
+    Raises:
+        InputError: if dimensions overlap, repeat or do not exist, or the transformer does not fit them.
+
+    Example:
+        >>> from boltzgen.flows.transformer import Affine
+        >>> layer = Coupling(2, [0], [1], Affine(1))
+        >>> layer.forward(torch.ones(1, 2))
+        (tensor([[1., 1.]], grad_fn=<IndexSelectBackward0>), tensor([0.], grad_fn=<SumBackward1>))
+
+    References:
+        Dinh, Krueger, Bengio (2015), NICE, section 3.2.
+    """
+
+    _order: Tensor
+    _back: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        transformed: Sequence[int],
+        given: Sequence[int],
+        transformer: Transformer,
+        *,
+        circular: Sequence[bool] | Tensor | None = None,
+        hidden: Sequence[int] = (64, 64),
+        context: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(dim, context_size=context)
+        transformed, given = [int(i) for i in transformed], [int(i) for i in given]
+        angle = [False] * dim if circular is None else [bool(c) for c in circular]
+        used = transformed + given
+        if len(set(used)) != len(used) or not all(0 <= i < dim for i in used) or len(angle) != dim:
+            raise InputError(
+                f"transformed and given must be distinct dimensions below {dim}; got {transformed} and {given}: "
+                "name each dimension once"
+            )
+        if tuple(angle[i] for i in transformed) != transformer.circular:
+            raise InputError(
+                f"the transformer must fit the dimensions transformed; got {type(transformer).__name__} with circular "
+                f"{list(transformer.circular)} for {[angle[i] for i in transformed]}: "
+                "use CircularSpline or Rotation for angles, and Mixed for both kinds"
+            )
+        linear, angles = [i for i in given if not angle[i]], [i for i in given if angle[i]]
+        ignored = [i for i in range(dim) if i not in set(used)]
+        order = torch.tensor(ignored + linear + angles + transformed)
+        self._sizes = [len(ignored), len(linear), len(angles), len(transformed)]
+        self.register_buffer("_order", order, persistent=False)
+        self.register_buffer("_back", order.argsort(), persistent=False)
+        self.transformer = transformer
+        self.conditioner = Conditioner(
+            len(linear), len(angles), context, transformer.size, hidden=hidden, generator=generator
+        )
+
+    def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        kept, v, theta = self._split(z, context)
+        x, log_det = self.transformer(v, theta)
+        return torch.cat([kept, x], 1).index_select(1, self._back), log_det
+
+    def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        kept, v, theta = self._split(x, context)
+        z, log_det = self.transformer.inverse(v, theta)
+        return torch.cat([kept, z], 1).index_select(1, self._back), log_det
+
+    def _split(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The dimensions kept, those transformed, and the parameters of their map."""
+        v = v.index_select(1, self._order)
+        _, linear, angles, transformed = v.split_with_sizes(self._sizes, 1)
+        return v[:, : -self._sizes[3]], transformed, self.conditioner(linear, angles, context)

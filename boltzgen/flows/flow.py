@@ -1,0 +1,151 @@
+"""A normalised density one can draw from: a base pushed through a bijection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .bases import Base
+from .bijection import Bijection
+from .noise import BLOCK, keyed_generator
+
+__all__ = ["Flow"]
+
+
+class Flow(nn.Module):
+    """The law q of x = f(z), z drawn from a base: log q(x) = log p(z) − log |det ∂x/∂z|.
+
+    There is no sample without its log q. Angles are taken modulo 2π.
+
+    Arguments:
+        base: the law p of z.
+        bijection: the map f.
+
+    Attributes:
+        event_shape: shape of one x.
+        context_size: length c of the `context` (n, c) every call must be given; 0 for none.
+
+    Raises:
+        InputError: if the base does not fit the bijection.
+    """
+
+    compiled_methods = ("_push", "_pull")
+
+    def __init__(self, base: Base, bijection: Bijection) -> None:
+        super().__init__()
+        if base.event_shape != bijection.in_shape:
+            raise InputError(
+                f"base and bijection must fit; got {tuple(base.event_shape)} and {tuple(bijection.in_shape)}: "
+                "build both with the same number of dimensions"
+            )
+        self.base = base
+        self.bijection = bijection
+        self.event_shape = bijection.out_shape
+        self.context_size = bijection.context_size
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """n independent draws and their log-density, without gradient.
+
+        With a seed, draw i depends on (seed, i) only: the first rows of a longer sample are a shorter one, bit for bit.
+
+        Arguments:
+            n: number of draws.
+            seed: a non-negative integer; taken from the default generator of torch if neither is given.
+            generator: a CPU generator to draw from instead.
+            context: (n, c), for a conditional flow.
+
+        Returns:
+            x of shape (n, *event_shape) and log q(x), (n,).
+
+        Raises:
+            InputError: if seed and generator are both given, or an argument has a wrong value.
+        """
+        _check_count(n)
+        self.bijection._check_context(context, n)
+        if seed is not None and generator is not None:
+            raise InputError("seed and generator must not both be given; got both: drop one of them")
+        if seed is None and generator is None:
+            seed = int(torch.randint(2**62, ()))
+        parts = []
+        for index, start in enumerate(range(0, n, BLOCK)):
+            rows = min(BLOCK, n - start)
+            part = None if context is None else context[start : start + rows]
+            source = keyed_generator(seed, index) if seed is not None else generator
+            parts.append(self._block(source, rows, part))
+        x, log_q = zip(*parts, strict=True)
+        return torch.cat(x), torch.cat(log_q)
+
+    @torch.no_grad()
+    def sample_block(
+        self, seed: int, index: int, *, rows: int = BLOCK, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The first `rows` of block `index` of `sample(…, seed=seed)`, which starts at draw index · BLOCK."""
+        if not 0 < rows <= BLOCK:
+            raise InputError(f"rows must lie between 1 and {BLOCK}; got {rows}: draw several blocks")
+        self.bijection._check_context(context, rows)
+        return self._block(keyed_generator(seed, index), rows, context)
+
+    def rsample(
+        self, n: int, *, generator: torch.Generator | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """n draws and their log-density, differentiable with respect to the parameters of the flow."""
+        _check_count(n)
+        self.bijection._check_context(context, n)
+        return self._push(self.base.sample(n, generator), context)
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """log q(x), (n, *event_shape) → (n,); −inf where x is not finite.
+
+        Raises:
+            InputError: if x or context has another shape or dtype.
+        """
+        self._check(x)
+        self.bijection._check_context(context, len(x))
+        return self._pull(x, context)
+
+    def _push(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x and log q(x) of a base point z."""
+        x, log_det = self.bijection._forward(z, context)
+        return x, self.base.log_prob(z) - log_det
+
+    def _pull(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """log q(x)."""
+        finite = x.isfinite().flatten(1).all(1)
+        x = torch.where(finite.view(-1, *[1] * (x.ndim - 1)), x, 0.0)
+        z, log_det = self.bijection._inverse(x, context)
+        log_q = self.base.log_prob(z) + log_det
+        return torch.where(finite & ~log_q.isnan(), log_q, -torch.inf)
+
+    def _block(self, generator: torch.Generator | None, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A whole block, cut afterwards: the bits of a row must not depend on how many rows were asked for."""
+        if context is not None and rows < BLOCK:
+            context = torch.cat([context, context[-1:].expand(BLOCK - rows, -1)])
+        x, log_q = self._push(self.base.sample(BLOCK, generator), context)
+        return x[:rows], log_q[:rows]
+
+    def _check(self, x: Any) -> None:
+        expected = "(n, " + ", ".join(map(str, self.event_shape)) + ")"
+        if not isinstance(x, Tensor) or x.shape[1:] != self.event_shape or x.ndim != 1 + len(self.event_shape):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"x must have shape {expected}; got {got}: pass a batch, one configuration per row")
+        dtype = self.base._like.dtype
+        if x.dtype != dtype:
+            raise InputError(
+                f"x must have the flow's dtype {dtype}; got {x.dtype}: use x.to({dtype}) or flow.to({x.dtype})"
+            )
+
+
+def _check_count(n: Any) -> None:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise InputError(f"n must be a positive integer; got {n!r}: pass the number of draws")

@@ -1,0 +1,60 @@
+"""Linear maps with fixed coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .bijection import Bijection
+
+__all__ = ["Whitening"]
+
+
+class Whitening(Bijection):
+    """A fixed affine map of some dimensions, x_S = μ + C z_S, that gives white z the mean μ and covariance C Cᵀ.
+
+    Arguments:
+        dim: number of dimensions d; those outside S pass through.
+        dims: the dimensions S.
+        mean: μ, (k,).
+        factor: C, lower triangular with a positive diagonal, (k, k), e.g. the Cholesky factor of a covariance.
+
+    Raises:
+        InputError: if the shapes do not fit or C is not such a factor.
+    """
+
+    _dims: Tensor
+    _mean: Tensor
+    _factor: Tensor
+
+    def __init__(self, dim: int, dims: Sequence[int], mean: Tensor, factor: Tensor) -> None:
+        super().__init__(dim)
+        k = len(dims)
+        if tuple(mean.shape) != (k,) or tuple(factor.shape) != (k, k):
+            raise InputError(
+                f"mean and factor must have shapes ({k},) and ({k}, {k}); got {tuple(mean.shape)} and "
+                f"{tuple(factor.shape)}: give one row for each of the {k} dimensions"
+            )
+        if not (torch.equal(factor, factor.tril()) and bool((factor.diagonal() > 0).all() and factor.isfinite().all())):
+            raise InputError(
+                "factor must be lower triangular with a positive diagonal; got another matrix: "
+                "use torch.linalg.cholesky(covariance)"
+            )
+        self.register_buffer("_dims", torch.tensor([int(i) for i in dims], dtype=torch.long), persistent=False)
+        self.register_buffer("_mean", mean.detach().to(torch.get_default_dtype(), copy=True))
+        self.register_buffer("_factor", factor.detach().to(torch.get_default_dtype(), copy=True))
+
+    def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        x = self._mean + z[:, self._dims] @ self._factor.T
+        return z.index_copy(1, self._dims, x), self._log_det().expand(len(z))
+
+    def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        centred = x[:, self._dims] - self._mean
+        z = torch.linalg.solve_triangular(self._factor, centred.T, upper=False).T
+        return x.index_copy(1, self._dims, z), -self._log_det().expand(len(x))
+
+    def _log_det(self) -> Tensor:
+        return self._factor.diagonal().log().sum()

@@ -1,0 +1,183 @@
+"""The facade: one target, the coordinates and the flow that suit it, and the verbs train, sample, save and load."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .coordinates import InternalCoordinates
+from .energies import Energy, Pullback
+from .errors import CheckpointError, InputError
+from .flows import Flow, coupling_flow, molecular_flow
+from .molecule import Molecule
+from .sampling import Samples, draw
+from .training import History, anneal
+from .training.checkpoint import load_checkpoint, save_checkpoint
+from .units import positive_temperature
+
+if TYPE_CHECKING:
+    from .training.compilation import Compile
+
+__all__ = ["BoltzmannGenerator"]
+
+HOTTER = 4.0
+"""Temperature at which training starts, in units of the one wanted."""
+
+
+class BoltzmannGenerator:
+    """A target density, and a flow trained to draw from it.
+
+    For a molecule the flow lives on internal coordinates and starts as the force field's own harmonic approximation at
+    four times the temperature; for any other energy it is made of spline couplings that start from a normal law.
+
+    Arguments:
+        target: a `Molecule`, or an `Energy` of configurations (d,).
+        temperature: K; what the molecule's system says if None. An `Energy` has its own.
+        flow: a flow for the target, if not the one chosen here.
+        seed: of the flow's initial weights and of the noise of training.
+
+    Attributes:
+        molecule, coordinates: of a molecular target, else None.
+        target: the density that is learned; for a molecule a `Pullback` on its internal coordinates.
+        flow: the flow.
+        history: of the last training, None before.
+
+    Example:
+        >>> generator = BoltzmannGenerator(toys.DoubleWell())
+        >>> history = generator.train(steps=50, progress=False)
+        >>> generator.sample(1000, seed=1).x.shape
+        torch.Size([1000, 2])
+    """
+
+    def __init__(
+        self,
+        target: Molecule | Energy,
+        *,
+        temperature: float | None = None,
+        flow: Flow | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.molecule: Molecule | None = None
+        self.coordinates: InternalCoordinates | None = None
+        self.seed = seed
+        self.history: History | None = None
+        if isinstance(target, Molecule):
+            self.molecule = target
+            self.temperature = positive_temperature(target.default_temperature if temperature is None else temperature)
+            self.coordinates = InternalCoordinates(target)
+            self.target: Energy = Pullback(target.energy(self.temperature), self.coordinates)
+        elif isinstance(target, Energy):
+            if temperature is not None:
+                target = target.at(temperature)
+            self.target, self.temperature = target, target.temperature
+        else:
+            raise InputError(
+                f"target must be a Molecule or an Energy; got {type(target).__name__}: use e.g. Molecule.from_pdb(path)"
+            )
+        self.flow = self._default_flow() if flow is None else flow
+        if self.flow.event_shape != self.target.event_shape:
+            raise InputError(
+                f"the flow must draw configurations of shape {tuple(self.target.event_shape)}; "
+                f"got {tuple(self.flow.event_shape)}: build it for this target"
+            )
+
+    def train(
+        self,
+        *,
+        minutes: float | None = None,
+        steps: int | None = None,
+        run_dir: str | os.PathLike[str] | None = None,
+        compile: Compile = "auto",
+        progress: bool = True,
+    ) -> History:
+        """Trains the flow on the energy alone; see `anneal`.
+
+        Arguments:
+            minutes, steps: the budget, one of them; ten minutes if neither is given.
+            run_dir: folder for checkpoints and the trained generator; called again with it, training goes on where it
+                stopped, also after a crash.
+            compile: "auto", "always" or "never"; see `compiled`.
+            progress: whether to show progress on standard error.
+
+        Returns:
+            The record of the training.
+        """
+        if minutes is None and steps is None:
+            minutes = 10.0
+        folder = None if run_dir is None else Path(run_dir)
+        self.history = anneal(
+            self.flow,
+            self.target,
+            hot=HOTTER * self.temperature,
+            steps=steps,
+            minutes=minutes,
+            seed=self.seed,
+            checkpoint=None if folder is None else folder / "training.pt",
+            fingerprint=self.fingerprint,
+            compile=compile,
+            progress=progress,
+        )
+        if folder is not None:
+            self.save(folder / "generator.pt")
+        return self.history
+
+    def sample(
+        self, n: int, *, seed: int | None = None, batch_size: int = 1024, progress: bool = False
+    ) -> Samples:
+        """n weighted draws; see `draw`."""
+        return draw(self.flow, self.target, n, seed=seed, batch_size=batch_size, progress=progress)
+
+    @property
+    def fingerprint(self) -> str:
+        """What a checkpoint must agree on: the target, its temperature, and the flow's architecture."""
+        shapes = [(name, tuple(value.shape)) for name, value in self.flow.state_dict().items()]
+        what = self.molecule.fingerprint if self.molecule else repr(self.target)
+        return hashlib.sha256(repr((what, self.temperature, self.seed, shapes)).encode()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Saves the generator, its molecule included, so that `load` needs nothing else.
+
+        An `Energy` of one's own is not saved: give it to `load`.
+        """
+        state: dict[str, Any] = {
+            "molecule": None if self.molecule is None else self.molecule.state(),
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "flow": self.flow.state_dict(),
+            "history": None if self.history is None else self.history.state_dict(),
+        }
+        save_checkpoint(path, state, fingerprint=self.fingerprint)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, target: Energy | None = None, flow: Flow | None = None) -> BoltzmannGenerator:
+        """The generator saved at `path`.
+
+        Arguments:
+            path: a file written by `save`, or a run folder of `train`.
+            target: the energy, if it was not a molecule's.
+            flow: a flow of the same architecture, if it was not the one chosen here.
+
+        Raises:
+            CheckpointError: if the file is damaged or belongs to another target or flow.
+        """
+        file = Path(path) / "generator.pt" if Path(path).is_dir() else Path(path)
+        state = load_checkpoint(file)
+        if (state["molecule"] is None) != (target is not None):
+            need = "pass the energy it was made with as target=…" if state["molecule"] is None else "leave out target"
+            raise CheckpointError(f"{file} must be loaded with what it was made of; got the contrary: {need}")
+        subject = target if target is not None else Molecule.from_state(state["molecule"])
+        temperature = None if target is not None else state["temperature"]
+        generator = cls(subject, temperature=temperature, flow=flow, seed=state["seed"])
+        load_checkpoint(file, fingerprint=generator.fingerprint)
+        generator.flow.load_state_dict(state["flow"])
+        if state["history"] is not None:
+            generator.history = History.from_state(state["history"])
+        return generator
+
+    def _default_flow(self) -> Flow:
+        if self.coordinates is not None:
+            scales = self.coordinates.harmonic_scales(HOTTER * self.temperature)
+            return molecular_flow(self.coordinates.circular, *scales, seed=self.seed)
+        return coupling_flow(self.target.event_shape.numel(), seed=self.seed)

@@ -1,0 +1,81 @@
+"""How long work tells people where it is: a bar on a terminal, one plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from tqdm import tqdm
+
+__all__ = ["Progress", "Show", "show"]
+
+Show = Callable[[float, str], None]
+"""Called as show(fraction done, message), as often as the work likes."""
+
+
+class Progress:
+    """Progress of one piece of work on standard error.
+
+    Arguments:
+        title: what is being done, a few words.
+        stream: where to write; standard error if None.
+        interval: seconds between plain lines where there is no terminal.
+    """
+
+    def __init__(self, title: str, *, stream: TextIO | None = None, interval: float = 15.0) -> None:
+        self.title = title
+        self.interval = interval
+        self.stream = stream or sys.stderr
+        self.begin = time.monotonic()
+        self._last = -float("inf")
+        self._bar = (
+            tqdm(total=1.0, desc=title, file=self.stream, bar_format="{desc} {percentage:3.0f}%|{bar:20}| {postfix}")
+            if self.stream.isatty()
+            else None
+        )
+
+    def __call__(self, fraction: float, message: str = "") -> None:
+        now = time.monotonic()
+        elapsed = now - self.begin
+        left = f", {_clock(elapsed * (1 - fraction) / fraction)} left" if 0.02 < fraction < 1 else ""
+        if self._bar is not None:
+            self._bar.n = min(fraction, 1.0)
+            self._bar.set_postfix_str(f"{_clock(elapsed)}{left}  {message}")
+        elif now - self._last >= self.interval or fraction >= 1:
+            self._last = now
+            line = f"{self.title}: {100 * fraction:3.0f} %, {_clock(elapsed)}{left}  {message}"
+            print(line, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Ends the bar's line; nothing to do for plain lines."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Silent(Progress):
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, fraction: float, message: str = "") -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def show(title: str, *, visible: bool) -> Progress:
+    """A `Progress`, or one that shows nothing."""
+    return Progress(title) if visible else _Silent()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

@@ -1,0 +1,198 @@
+"""Observables, log Z and free-energy differences of the target from weighted draws of the flow."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ..errors import InputError, UnreliableEstimateWarning
+from .estimate import Estimate
+from .pareto import pareto_k
+from .ratio import Ratio, ratio_of_means
+from .reliability import doubts
+from .weights import Array, as_column, as_log_weights, effective_sample_size, scaled_weights, with_support
+
+__all__ = ["expectation", "free_energy_difference", "log_partition", "probability"]
+
+
+def expectation(log_w: Tensor | npt.ArrayLike, f: Tensor | npt.ArrayLike) -> Estimate:
+    """Expectation ⟨f⟩ = Σ wᵢ fᵢ / Σ wᵢ of an observable under the target.
+
+    The ratio is biased by O(1/n), less than the standard error by a factor of about √ess; the interval allows for it.
+    `reliable` judges the weights alone: f itself must have a finite variance.
+
+    Arguments:
+        log_w: log-weights −u − log_q of independent draws, shape (n,); −inf is a draw of weight zero, kept in n.
+        f: the observable at each draw, shape (n,), in any unit; ignored where the weight is zero.
+
+    Returns:
+        The estimate in the unit of f.
+
+    Raises:
+        InputError: if log_w is not (n,), holds NaN or +inf, or has no finite entry; if f is not (n,), or not finite
+            where the weight is positive.
+
+    Warns:
+        UnreliableEstimateWarning: if the estimate must not be believed.
+
+    Example:
+        >>> import torch
+        >>> x = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+        >>> print(expectation(x - 0.5, x))  # N(0, 1) reweighted to N(1, 1): exactly 1
+        1.031 ± 0.020
+
+    References:
+        Owen, Monte Carlo theory, methods and examples (2013), chapter 9.
+    """
+    log_w = with_support(as_log_weights(log_w))
+    f = _observable(log_w, f)
+    w = scaled_weights(log_w)
+    return _judged(log_w, ratio_of_means(w * f, w), doubts(log_w))
+
+
+def probability(log_w: Tensor | npt.ArrayLike, in_state: Tensor | npt.ArrayLike) -> Estimate:
+    """Probability P = Σ wᵢ 1(i in the state) / Σ wᵢ of a state under the target.
+
+    Arguments:
+        log_w: log-weights, shape (n,).
+        in_state: which draws lie in the state, booleans of shape (n,).
+
+    Raises:
+        InputError: as `expectation`; unless in_state is boolean.
+
+    Warns:
+        UnreliableEstimateWarning: also if the draws inside, or outside, are too few to tell.
+    """
+    log_w = with_support(as_log_weights(log_w))
+    inside = _mask("in_state", log_w, in_state)
+    w = scaled_weights(log_w)
+    reasons = doubts(log_w) or doubts(log_w[inside], " in the state") + doubts(log_w[~inside], " outside the state")
+    value, standard_error, low, high = ratio_of_means(w * inside, w)
+    return _judged(log_w, Ratio(value, standard_error, max(low, 0.0), min(high, 1.0)), reasons)
+
+
+def log_partition(log_w: Tensor | npt.ArrayLike) -> Estimate:
+    """Logarithm of the target's normalising constant, log Z = log (1/n) Σ wᵢ.
+
+    For a normalised flow and u in kT it is −F/kT of what the flow's support holds: a lost mode is missing from it.
+
+    Arguments:
+        log_w: log-weights −u − log_q, shape (n,); −inf is a draw of weight zero, kept in n.
+
+    Returns:
+        The estimate; −inf, and not reliable, if every weight is zero.
+
+    Raises:
+        InputError: if log_w is not (n,), or holds NaN or +inf.
+
+    Warns:
+        UnreliableEstimateWarning: if the estimate must not be believed.
+
+    Example:
+        >>> log_partition([0.5] * 1000).value
+        0.5
+    """
+    log_w = as_log_weights(log_w)
+    ratio = _log_ratio(log_w, np.zeros_like(log_w))
+    return _judged(log_w, ratio, doubts(log_w))
+
+
+def free_energy_difference(
+    log_w: Tensor | npt.ArrayLike, in_a: Tensor | npt.ArrayLike, in_b: Tensor | npt.ArrayLike
+) -> Estimate:
+    """Free-energy difference F_b − F_a = −ln (P_b / P_a) between two states of the target, in kT.
+
+    Arguments:
+        log_w: log-weights, shape (n,).
+        in_a: which draws lie in state a, booleans of shape (n,).
+        in_b: which draws lie in state b; no draw may lie in both.
+
+    Returns:
+        The estimate in kT, whose error allows for the correlation of the two populations. It is judged by the
+        weights as a whole and in each state; ±inf, and not reliable, if one of the states has no weight.
+
+    Raises:
+        InputError: if log_w is not (n,), or holds NaN or +inf; unless the masks are boolean, (n,) and disjoint; if
+            neither state has any weight.
+
+    Warns:
+        UnreliableEstimateWarning: if the estimate must not be believed.
+
+    Example:
+        >>> import torch
+        >>> x = torch.rand(10_000, generator=torch.Generator().manual_seed(0))
+        >>> print(free_energy_difference(torch.zeros(10_000), x < 0.25, x > 0.25))  # exactly -ln 3 = -1.099
+        -1.080 ± 0.023
+    """
+    log_w = as_log_weights(log_w)
+    a, b = _mask("in_a", log_w, in_a), _mask("in_b", log_w, in_b)
+    if (a & b).any():
+        raise InputError(
+            f"in_a and in_b must not overlap; got {(a & b).sum()} of {len(a)} draws in both: make the states disjoint"
+        )
+    log_a, log_b = np.where(a, log_w, -np.inf), np.where(b, log_w, -np.inf)
+    with_support(np.maximum(log_a, log_b))
+    value, standard_error, low, high = _log_ratio(log_b, log_a)
+    reasons = doubts(log_w) + doubts(log_w[a], " in state a") + doubts(log_w[b], " in state b")
+    return _judged(log_w, Ratio(-value, standard_error, -high, -low), reasons)
+
+
+def _log_ratio(log_a: Array, log_b: Array) -> Ratio:
+    """log (Σ exp(log_a) / Σ exp(log_b)) with its error; infinite where one of the sums is zero."""
+    a, b = scaled_weights(log_a), scaled_weights(log_b)
+    if not a.any() or not b.any():
+        return Ratio(math.inf if a.any() else -math.inf, math.inf, -math.inf, math.inf)
+    value, standard_error, low, high = ratio_of_means(a, b)
+    shift = float(log_a.max() - log_b.max())
+    return Ratio(
+        math.log(value) + shift,
+        standard_error / value,
+        math.log(low) + shift if low > 0 else -math.inf,
+        math.log(high) + shift,
+    )
+
+
+def _judged(log_w: Array, ratio: Ratio, reasons: list[str]) -> Estimate:
+    """The estimate with its diagnosis, warned about in the name of the public function's caller if it is bad."""
+    value, standard_error, low, high = ratio
+    why = "; ".join(reasons)
+    if why:
+        warnings.warn(f"an estimate must not be believed: {why}", UnreliableEstimateWarning, stacklevel=3)
+    return Estimate(
+        value, standard_error, (low, high), effective_sample_size(log_w), len(log_w), pareto_k(log_w), not why, why
+    )
+
+
+def _observable(log_w: Array, f: Tensor | npt.ArrayLike) -> Array:
+    """f as float64, zero where the weight is zero."""
+    values = _matching("f", log_w, f).astype(np.float64)
+    positive = log_w > -np.inf
+    bad = positive & ~np.isfinite(values)
+    if bad.any():
+        raise InputError(
+            f"f must be finite wherever the weight is positive; got {bad.sum()} NaN or infinite values among {len(f)}: "
+            "define the observable for these draws"
+        )
+    return np.where(positive, values, 0.0)
+
+
+def _mask(name: str, log_w: Array, mask: Tensor | npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    values = _matching(name, log_w, mask)
+    if values.dtype != np.bool_:
+        raise InputError(
+            f"{name} must be boolean, one entry per draw; got {values.dtype}: pass a comparison such as phi < 0"
+        )
+    return values
+
+
+def _matching(name: str, log_w: Array, values: Tensor | npt.ArrayLike) -> npt.NDArray[np.generic]:
+    column = as_column(name, values)
+    if len(column) != len(log_w):
+        raise InputError(
+            f"{name} must have one entry per log-weight, {len(log_w)}; got {len(column)}: pass matching draws"
+        )
+    return column

@@ -1,0 +1,57 @@
+"""How much a training may spend, in gradient steps or in minutes, and how much of it is gone."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from ..errors import InputError
+
+__all__ = ["Budget"]
+
+
+class Budget:
+    """A number of gradient steps or a time, of which a fraction is spent.
+
+    Counted in steps, training is a function of its arguments alone; counted in minutes it ends when a user wants it to.
+
+    Arguments:
+        steps: gradient steps, or None.
+        minutes: of wall-clock time, or None; exactly one of the two must be given.
+        spent_steps, spent_seconds: before now, by an interrupted run.
+    """
+
+    def __init__(
+        self, *, steps: int | None, minutes: float | None, spent_steps: int = 0, spent_seconds: float = 0.0
+    ) -> None:
+        if (steps is None) == (minutes is None):
+            raise InputError(f"either steps or minutes must be given; got {steps!r} and {minutes!r}: pass one of them")
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+            raise InputError(f"steps must be a positive integer; got {steps!r}: pass e.g. steps=10_000")
+        if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+            raise InputError(f"minutes must be a positive number; got {minutes!r}: pass e.g. minutes=10")
+        self.steps = steps
+        self.total_seconds = None if minutes is None else 60.0 * minutes
+        self.spent_steps = spent_steps
+        self._before = spent_seconds
+        self._begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time spent, interrupted runs included."""
+        return self._before + time.monotonic() - self._begin
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget that is spent; may pass 1."""
+        if self.steps is not None:
+            return self.spent_steps / self.steps
+        assert self.total_seconds is not None
+        return self.seconds / self.total_seconds
+
+    def steps_left(self, share: float, seconds_per_step: float) -> int:
+        """Steps that fit into a share of the whole budget, at a measured cost."""
+        if self.steps is not None:
+            return max(1, round(share * self.steps))
+        assert self.total_seconds is not None
+        return max(1, round(share * self.total_seconds / max(seconds_per_step, 1e-9)))

@@ -1,0 +1,91 @@
+"""Checkpoints that survive crashes and cannot run code: atomic, hashed, the last two kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, InputError
+from ..files import write_atomically
+
+__all__ = ["checkpoint_exists", "load_checkpoint", "save_checkpoint"]
+
+_MAGIC = b"boltzgen checkpoint 1\n"
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any], *, fingerprint: str = "") -> None:
+    """Saves plain data (tensors, numbers, strings, lists, dicts); the file it replaces is kept as `.previous`.
+
+    Arguments:
+        path: the file.
+        state: what to save.
+        fingerprint: what the state belongs to; `load_checkpoint` refuses another one.
+    """
+    buffer = io.BytesIO()
+    torch.save({"fingerprint": fingerprint, "state": state}, buffer)
+    payload = buffer.getvalue()
+    target = Path(path)
+    fresh = target.with_name(target.name + ".new")
+    write_atomically(fresh, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+    if target.exists():
+        os.replace(target, _previous(target))
+    os.replace(fresh, target)
+
+
+def load_checkpoint(path: str | os.PathLike[str], *, fingerprint: str | None = None) -> dict[str, Any]:
+    """The newest intact state saved at `path`: the file itself, else the one before it.
+
+    Raises:
+        CheckpointError: if there is none, naming what is wrong with each file; or if it belongs to something else.
+    """
+    target = Path(path)
+    problems = []
+    for candidate in (target, _previous(target)):
+        try:
+            content = _read(candidate)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        if fingerprint is not None and content["fingerprint"] != fingerprint:
+            raise CheckpointError(
+                f"{candidate} must belong to this molecule and flow; got one of another: "
+                "use another folder, or the molecule and options it was made with"
+            )
+        state: dict[str, Any] = content["state"]
+        return state
+    raise CheckpointError("; ".join(problems))
+
+
+def checkpoint_exists(path: str | os.PathLike[str]) -> bool:
+    """Whether `load_checkpoint` has anything to try."""
+    return Path(path).exists() or _previous(Path(path)).exists()
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(path.name + ".previous")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise InputError(f"a checkpoint must be a file; got the folder {path}: name the file inside it")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check the path") from None
+    header = len(_MAGIC) + 65
+    if not data.startswith(_MAGIC) or len(data) < header:
+        raise CheckpointError(f"{path} is cut short or no checkpoint of this version of boltzgen: use another")
+    digest, payload = data[len(_MAGIC) : header - 1], data[header:]
+    if hashlib.sha256(payload).hexdigest().encode() != digest:
+        raise CheckpointError(f"{path} is damaged (its SHA-256 does not match): use another copy")
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+    except Exception as error:
+        what = f"{path} must hold plain data; got something else ({type(error).__name__}): do not trust this file"
+        raise CheckpointError(what) from None
+    return content

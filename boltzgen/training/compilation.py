@@ -1,0 +1,127 @@
+"""`torch.compile` where it pays and only after a trial: a compiled path is never the only path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+from ..files import write_atomically
+
+if TYPE_CHECKING:
+    from ..energies import Energy
+    from ..flows import Flow
+
+__all__ = ["Compile", "cache_folder", "compiled"]
+
+Compile = Literal["auto", "always", "never"]
+
+_TRIAL_SECONDS = 420.0
+
+
+@contextmanager
+def compiled(
+    flow: Flow, target: Energy, *, rows: tuple[int, int], compile: Compile = "auto", pays: bool = True
+) -> Iterator[str]:
+    """Within it the hot methods of flow and target run through `torch.compile`, if that can be trusted.
+
+    Classes name their hot methods in `compiled_methods`; each is compiled by itself (a graph that fused coordinates
+    and energy was seen to corrupt the heap, torch 2.13 on CPU). "auto" compiles if there is a C++ compiler, if it
+    pays, and if a child process that tries it first survives and agrees with eager in value and gradient. Otherwise
+    everything stays eager. On exit the methods are the eager ones again.
+
+    Arguments:
+        flow, target: what will be trained on what.
+        rows: rows of the batches of reverse and forward Kullback-Leibler divergence.
+        compile: "auto", "always" (no trial) or "never".
+        pays: whether the work is long enough to earn back the compilation; only "auto" asks.
+
+    Yields:
+        One line that says what was decided and why.
+    """
+    if compile not in ("auto", "always", "never"):
+        raise InputError(f'compile must be "auto", "always" or "never"; got {compile!r}: choose one')
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
+    reason = _objection(flow, target, rows, compile=compile, pays=pays)
+    if reason:
+        yield f"eager: {reason}"
+        return
+    pieces = hot_methods(flow, target)
+    try:
+        for module, name in pieces:
+            # set on the instance, where it shadows the class's method
+            module.__dict__[name] = torch.compile(getattr(module, name), dynamic=False)
+        yield "compiled"
+    finally:
+        for module, name in pieces:
+            module.__dict__.pop(name, None)
+
+
+def hot_methods(flow: Flow, target: Energy) -> list[tuple[nn.Module, str]]:
+    """(module, method name) of everything that says it is worth compiling."""
+    modules = [*flow.modules(), *target.modules()]
+    return [(m, name) for m in modules for name in getattr(type(m), "compiled_methods", ())]
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept between runs: `boltzgen/` in the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(root) / "boltzgen" / "compiled"
+
+
+def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool) -> str:
+    """Why not to compile; empty if nothing speaks against it."""
+    if compile == "never":
+        return "asked for"
+    if compile == "always":
+        return ""
+    if not pays:
+        return "the run is too short for compilation to pay"
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "c++", "clang++") if name):
+        return "no C++ compiler was found (install g++ to train about twice as fast)"
+    try:
+        job = pickle.dumps((flow, target, rows, torch.get_num_threads()))
+    except Exception as error:
+        return f"flow or target cannot be sent to a trial process ({type(error).__name__})"
+    return _trial(job)
+
+
+def _trial(job: bytes) -> str:
+    """Runs the trial of `trial.py` in a child process, once for each job and version of torch."""
+    stamp = cache_folder() / f"{hashlib.sha256(torch.__version__.encode() + job).hexdigest()}.agreed"
+    if stamp.exists():
+        return ""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "boltzgen.training.trial"],
+            input=job,
+            capture_output=True,
+            timeout=_TRIAL_SECONDS,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the trial of compiled code did not end within {_TRIAL_SECONDS:.0f} s"
+    if child.returncode != 0:
+        last = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
+        return f"the trial of compiled code failed ({how}: {last[:200]})"
+    with suppress(OSError):  # without a cache the next run tries again
+        write_atomically(stamp, b"")
+    return ""
+
+
+def load_job(data: bytes) -> Any:
+    """The (flow, target, rows, threads) that a parent sent; only ever called on bytes from our own parent's pipe."""
+    return pickle.loads(data)

@@ -1,0 +1,65 @@
+"""What a training leaves behind besides the flow: losses, rounds, and the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["History", "Round"]
+
+
+@dataclass
+class Round:
+    """One buffer of own draws and the fit that followed.
+
+    Attributes:
+        temperature: K, of the flow when the buffer was drawn.
+        ess: effective sample size of the buffer at that temperature, as a fraction, unclipped.
+        next_temperature: K, fitted next.
+        rows: draws in the buffer.
+        seconds: since training began.
+    """
+
+    temperature: float
+    ess: float
+    next_temperature: float
+    rows: int
+    seconds: float
+
+
+@dataclass
+class History:
+    """Record of one training.
+
+    Attributes:
+        losses: of every step, NaN where it was skipped.
+        rounds: of `anneal`; empty for `train`.
+        skipped: number of steps skipped.
+        seconds: wall-clock time spent training, over all resumptions, compilation included.
+        training_samples: rows that went through the flow with a gradient.
+        energy, gradient: target evaluations without and with a gradient; 0 for `train`, which knows no target.
+        compiled: how the steps were run, in words.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+    skipped: int = 0
+    seconds: float = 0.0
+    training_samples: int = 0
+    energy: int = 0
+    gradient: int = 0
+    compiled: str = "eager"
+
+    @property
+    def evaluations(self) -> dict[str, int]:
+        """The ledger as plain data."""
+        return {"energy": self.energy, "gradient": self.gradient}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> History:
+        """The history `state_dict` was taken of."""
+        return cls(**{**state, "rounds": [Round(**r) for r in state["rounds"]]})

@@ -1,0 +1,123 @@
+"""The training loop: an objective, a schedule, a gradient step; it knows nothing of targets or data."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..flows.noise import keyed_generator
+from ..progress import show
+from .checkpoint import checkpoint_exists, load_checkpoint, save_checkpoint
+from .history import History
+from .learner import Learner
+
+if TYPE_CHECKING:
+    from ..flows import Flow
+
+__all__ = ["cosine", "train"]
+
+_CHECKPOINT_SECONDS = 60.0
+
+
+def cosine(fraction: float, *, final: float = 0.02) -> float:
+    """Learning-rate factor that falls from 1 to `final` along half a cosine as `fraction` goes from 0 to 1."""
+    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
+
+
+def train(
+    flow: Flow,
+    objective: Callable[[Flow], Tensor],
+    *,
+    steps: int,
+    learning_rate: float = 1e-3,
+    warmup: int = 50,
+    clip: float = 1.5,
+    decay: float = 0.99,
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> History:
+    """Minimises an objective over the parameters of a flow, which is changed in place.
+
+    The learning rate rises linearly, then falls along half a cosine. The flow ends with the running average of its
+    weights. Steps that are not finite are skipped and counted.
+
+    Randomness: step k sees torch's default generator in a state set by (seed, k) and nothing else, and the generator
+    is put back afterwards. So any objective that draws its noise the usual way repeats, also after an interruption.
+
+    Arguments:
+        flow: the flow.
+        objective: maps the flow to a scalar, e.g. `lambda q: reverse_kl(q, target, 512)`; terms add up with + and *.
+        steps: gradient steps.
+        learning_rate: its highest value.
+        warmup: steps of the linear rise.
+        clip: a gradient longer than this times the median of the last 200 is shortened to it.
+        decay: of the running average of the weights, 0 for no averaging.
+        seed: of the noise.
+        checkpoint: a file written every minute and at the end; if it exists, training goes on from it.
+        progress: whether to show progress on standard error.
+
+    Returns:
+        The record of the training.
+
+    Raises:
+        EnergyError: if 100 steps in a row are not finite.
+        CheckpointError: if the checkpoint is damaged or another flow's.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InputError(f"steps must be a positive integer; got {steps!r}: pass e.g. steps=1000")
+    if not (learning_rate > 0 and math.isfinite(learning_rate)):
+        raise InputError(f"learning_rate must be positive; got {learning_rate!r}: pass e.g. 1e-3")
+    learner, history = Learner(flow, clip=clip), History()
+    fingerprint = f"train {steps} {seed} {sum(p.numel() for p in learner.parameters)}"
+    done = 0
+    if checkpoint is not None and checkpoint_exists(checkpoint):
+        state = load_checkpoint(checkpoint, fingerprint=fingerprint)
+        learner.load_state_dict(state["learner"])
+        history, done = History.from_state(state["history"]), state["done"]
+
+    def save() -> None:
+        if checkpoint is not None:
+            state = {"learner": learner.state_dict(), "history": history.state_dict(), "done": done}
+            save_checkpoint(checkpoint, state, fingerprint=fingerprint)
+
+    begin = last_save = time.monotonic()
+    before = history.seconds
+    with show("training", visible=progress) as bar:
+        while done < steps:
+            with _noise(seed, done):
+                loss = objective(flow)
+            rate = learning_rate * min(1.0, (done + 1) / max(warmup, 1)) * cosine(done / steps)
+            # an average over the first steps must not remember the initial weights
+            history.losses.append(learner.step(loss, rate, decay=min(decay, (done + 1) / (done + 10))))
+            done += 1
+            now = time.monotonic()
+            history.skipped, history.seconds = learner.skipped, before + now - begin
+            skipped = f", {learner.skipped} skipped" if learner.skipped else ""
+            bar(done / steps, f"loss {history.losses[-1]:.4g}{skipped}")
+            if now - last_save > _CHECKPOINT_SECONDS:
+                save()
+                last_save = now
+    save()
+    if decay > 0:
+        learner.keep_average()
+    return history
+
+
+@contextmanager
+def _noise(*key: int) -> Iterator[None]:
+    """Sets torch's default generator from a key for the time of a block, and puts it back."""
+    kept = torch.get_rng_state()
+    torch.set_rng_state(keyed_generator(*key).get_state())
+    try:
+        yield
+    finally:
+        torch.set_rng_state(kept)

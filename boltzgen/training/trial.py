@@ -1,0 +1,66 @@
+"""The child process that runs compiled code first: exits 0 if it agrees with eager in value and gradient."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..energies import Energy
+from ..flows import Flow
+from ..flows.noise import keyed_generator
+from .compilation import compiled, load_job
+from .objectives import forward_kl, reverse_kl
+
+VALUE_TOLERANCE = 1e-3
+GRADIENT_TOLERANCE = 2e-2
+"""Relative, float32: what reordering of sums may change; a wrong kernel is off by far more."""
+
+
+def passes(flow: Flow, target: Energy, rows: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """(value, flat gradient) of each pass a training makes."""
+    reverse, forward = rows
+    parameters = list(flow.parameters())
+
+    def result(loss: Tensor) -> tuple[Tensor, Tensor]:
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return loss.detach(), torch.cat([g.flatten() for g in gradients if g is not None])
+
+    yield result(reverse_kl(flow, target, reverse, soften=20.0, generator=keyed_generator(0, 0)))
+    x, log_q = flow.sample(forward, seed=1)
+    yield result(forward_kl(flow, x))
+    with torch.no_grad():
+        u = target.energy(x)
+    finite = torch.isfinite(u)
+    yield torch.where(finite, u, torch.zeros_like(u)).clamp_max(1e4).mean(), log_q
+
+
+def compare(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
+    """What disagrees; empty if nothing does."""
+    with torch.no_grad():  # away from the identity, where many gradients vanish
+        generator = torch.Generator().manual_seed(0)
+        for parameter in flow.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    eager = list(passes(flow, target, rows))
+    with compiled(flow, target, rows=rows, compile="always"):
+        fast = list(passes(flow, target, rows))
+    for name, (a, da), (b, db) in zip(("reverse", "forward", "draw"), eager, fast, strict=True):
+        if not torch.isfinite(b) or abs(a - b) > VALUE_TOLERANCE * (1 + abs(a)):
+            return f"compiled {name} pass gives {float(b):.6g}, eager {float(a):.6g}"
+        if not (da - db).norm() <= GRADIENT_TOLERANCE * (1e-6 + da.norm()):
+            return f"compiled {name} gradient is off by {float((da - db).norm() / da.norm()):.2g} of its length"
+    return ""
+
+
+def main() -> int:
+    flow, target, rows, threads = load_job(sys.stdin.buffer.read())
+    torch.set_num_threads(threads)
+    problem = compare(flow, target, rows)
+    print(problem, file=sys.stderr)
+    return 1 if problem else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Annealing: finds both wells of a double well, counts what it spends, resumes to the same bits."""
+
+import math
+
+import pytest
+import torch
+from boltzgen.energies.toys import DoubleWell
+from boltzgen.errors import CheckpointError, EnergyError, InputError
+from boltzgen.flows import coupling_flow
+from boltzgen.training import annealing
+from boltzgen.training.annealing import anneal
+
+
+def flow_of(seed=0):
+    return coupling_flow(2, layers=4, hidden=(32, 32), seed=seed)
+
+
+def weights(flow):
+    return torch.cat([p.detach().flatten() for p in flow.parameters()])
+
+
+def test_both_wells_are_found_and_weighted_right():
+    target, flow = DoubleWell(), flow_of()
+    history = anneal(flow, target, steps=1500, progress=False)
+    x, log_q = flow.sample(20_000, seed=1)
+    log_w = (-target.energy(x) - log_q).double()
+    w = torch.softmax(log_w, 0)
+    ess = float(1 / w.square().sum()) / len(x)
+    assert ess > 0.8
+    error = 1 / math.sqrt(ess * len(x))
+    assert float(log_w.logsumexp(0)) - math.log(len(x)) == pytest.approx(target.log_partition(), abs=4 * error)
+    assert history.rounds[0].temperature == 4.0
+    assert history.rounds[-1].temperature == 1.0
+    temperatures = [r.temperature for r in history.rounds]
+    assert temperatures == sorted(temperatures, reverse=True)
+    assert history.rounds[-1].ess > 0.7
+    assert history.gradient == 512 * sum(1 for _ in range(history.gradient // 512))
+    assert history.energy == sum(r.rows for r in history.rounds)
+    assert len(history.losses) == 1500 or len(history.losses) >= 1500
+
+
+def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    whole = flow_of()
+    complete = anneal(whole, DoubleWell(), steps=300, progress=False)
+
+    class Stop(Exception):
+        pass
+
+    rounds, original = [], annealing._Annealing.round
+
+    def stopping(self):
+        if len(rounds) == 3:
+            raise Stop
+        rounds.append(1)
+        original(self)
+
+    path = tmp_path / "training.pt"
+    monkeypatch.setattr(annealing._Annealing, "round", stopping)
+    with pytest.raises(Stop):
+        anneal(flow_of(), DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
+    monkeypatch.setattr(annealing._Annealing, "round", original)
+    resumed = flow_of(seed=7)
+    history = anneal(resumed, DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert history.evaluations == complete.evaluations
+    again = flow_of(seed=8)
+    anneal(again, DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
+    assert torch.equal(weights(again), weights(whole)), "a finished run is not trained further"
+    with pytest.raises(CheckpointError):
+        anneal(flow_of(), DoubleWell(), steps=300, checkpoint=path, fingerprint="b", progress=False)
+
+
+def test_the_hot_stage_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    whole = flow_of()
+    anneal(whole, DoubleWell(), steps=100, progress=False)
+    monkeypatch.setattr(annealing, "_CHECKPOINT_SECONDS", 0.0)
+
+    class Stop(Exception):
+        pass
+
+    original = annealing.reverse_kl
+
+    def stopping(*args, calls=[0], **kwargs):  # noqa: B006
+        calls[0] += 1
+        if calls[0] == 13:
+            raise Stop
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(annealing, "reverse_kl", stopping)
+    with pytest.raises(Stop):
+        anneal(flow_of(), DoubleWell(), steps=100, checkpoint=tmp_path / "t.pt", progress=False)
+    monkeypatch.setattr(annealing, "reverse_kl", original)
+    resumed = flow_of(seed=5)
+    anneal(resumed, DoubleWell(), steps=100, checkpoint=tmp_path / "t.pt", progress=False)
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_a_budget_in_minutes_ends_in_time():
+    history = anneal(flow_of(), DoubleWell(), minutes=0.1, progress=False)
+    assert 5.0 < history.seconds < 15.0
+    assert history.rounds[-1].temperature == 1.0
+
+
+def test_training_aids_never_touch_the_energy_of_the_target():
+    target = DoubleWell()
+    x = torch.tensor([[0.3, 0.2]], dtype=torch.float64)
+    before = target.energy(x).clone()
+    anneal(flow_of(), target, steps=30, progress=False)
+    assert torch.equal(target.energy(x), before)
+
+
+def test_a_target_that_is_never_finite_ends_with_advice():
+    class Nowhere(DoubleWell):
+        def _energy(self, x):
+            return torch.full_like(x[:, 0], torch.nan)
+
+    with pytest.raises(EnergyError, match="must be finite"):
+        anneal(flow_of(), Nowhere(), steps=1000, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({}, "either steps or minutes"),
+        ({"steps": 1, "minutes": 1}, "either steps or minutes"),
+        ({"steps": 0}, "steps must be a positive integer"),
+        ({"minutes": math.nan}, "minutes must be a positive number"),
+        ({"steps": 10, "hot": 0.5}, "hot must not be below cold"),
+        ({"steps": 10, "cold": -1.0}, "temperature must be a positive number"),
+        ({"steps": 10, "compile": "maybe"}, "compile must be"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_work(wrong, message):
+    with pytest.raises(InputError, match=message):
+        anneal(flow_of(), DoubleWell(), progress=False, **wrong)
+
+
+def test_a_flow_of_another_shape_is_refused():
+    with pytest.raises(InputError, match="same event shape"):
+        anneal(coupling_flow(3), DoubleWell(), steps=10, progress=False)

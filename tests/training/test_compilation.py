@@ -1,0 +1,91 @@
+"""Compilation: nothing is trusted before a child process tried it, and eager is always there."""
+
+import os
+import signal
+
+import pytest
+import torch
+from boltzgen.energies.toys import DoubleWell
+from boltzgen.flows import coupling_flow
+from boltzgen.training import compilation
+from boltzgen.training.compilation import compiled, hot_methods
+from boltzgen.training.trial import compare
+
+ROWS = (64, 64)
+
+
+class Miscompiled(DoubleWell):
+    """An energy whose 'compiled' form differs: the patched torch.compile below adds 1 to its results."""
+
+    compiled_methods = ("_energy",)
+
+
+class Aborting(DoubleWell):
+    """An energy that kills the process that unpickles it."""
+
+    def __setstate__(self, state):
+        os.kill(os.getpid(), signal.SIGABRT)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+
+
+def test_a_planted_miscompilation_is_noticed_in_value(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda f, **_: lambda *args: f(*args) + 1.0 if f.__name__ == "_energy" else f(*args))
+    assert "pass gives" in compare(coupling_flow(2, layers=2), Miscompiled(), ROWS)
+
+
+def test_a_planted_miscompilation_is_noticed_in_gradient(monkeypatch):
+    def wrong(f, **_):
+        return lambda *args: 2 * f(*args) - f(*args).detach() if f.__name__ == "_energy" else f(*args)
+
+    monkeypatch.setattr(torch, "compile", wrong)
+    assert "gradient is off" in compare(coupling_flow(2, layers=2), Miscompiled(), ROWS)
+
+
+def test_honest_compilation_passes(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    assert compare(coupling_flow(2, layers=2), Miscompiled(), ROWS) == ""
+
+
+def test_a_child_that_aborts_means_eager():
+    with compiled(coupling_flow(2, layers=2), Aborting(), rows=ROWS) as how:
+        assert how.startswith("eager: the trial of compiled code failed (signal 6")
+
+
+def test_without_a_compiler_everything_stays_eager(monkeypatch):
+    monkeypatch.setattr(compilation.shutil, "which", lambda _: None)
+    flow, target = coupling_flow(2, layers=2), Miscompiled()
+    with compiled(flow, target, rows=ROWS) as how:
+        assert "no C++ compiler" in how
+        assert "_energy" not in target.__dict__
+
+
+def test_a_short_run_or_a_wish_means_eager():
+    flow, target = coupling_flow(2, layers=2), Miscompiled()
+    with compiled(flow, target, rows=ROWS, pays=False) as how:
+        assert "too short" in how
+    with compiled(flow, target, rows=ROWS, compile="never") as how:
+        assert "asked for" in how
+
+
+def test_methods_are_eager_again_afterwards(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    flow, target = coupling_flow(2, layers=2), Miscompiled()
+    with compiled(flow, target, rows=ROWS, compile="always") as how:
+        assert how == "compiled"
+        assert all(name in module.__dict__ for module, name in hot_methods(flow, target))
+    assert not any(name in module.__dict__ for module, name in hot_methods(flow, target))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_trial_agrees_and_is_remembered():
+    flow, target = coupling_flow(2, layers=2, hidden=(16,)), DoubleWell()
+    with compiled(flow, target, rows=ROWS) as how:
+        assert how == "compiled"
+        flow.sample(64, seed=0)
+    assert len(list(compilation.cache_folder().glob("*.agreed"))) == 1

@@ -1,0 +1,102 @@
+"""One gradient step: clipping, skipped steps, the running average, exact state."""
+
+import math
+
+import pytest
+import torch
+from boltzgen.errors import EnergyError
+from boltzgen.flows import coupling_flow
+from boltzgen.training.learner import Learner
+
+
+def loss_of(flow, scale=1.0):
+    x = torch.linspace(-1, 1, 20).reshape(10, 2) + 1.0
+    return -scale * flow.log_prob(x).mean()
+
+
+def weights(flow):
+    return torch.cat([p.detach().flatten() for p in flow.parameters()])
+
+
+def test_a_step_lowers_the_loss():
+    flow = coupling_flow(2)
+    learner = Learner(flow)
+    first = learner.step(loss_of(flow), 2e-3, decay=0.0)
+    for _ in range(20):
+        last = learner.step(loss_of(flow), 2e-3, decay=0.0)
+    assert last < first
+    assert learner.steps == 21
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(bad):
+    flow = coupling_flow(2)
+    learner = Learner(flow)
+    learner.step(loss_of(flow), 1e-2, decay=0.9)
+    before, state = weights(flow), str(learner.optimiser.state_dict())
+    assert math.isnan(learner.step(loss_of(flow) * bad, 1e-2, decay=0.9))
+    assert torch.equal(weights(flow), before)
+    assert str(learner.optimiser.state_dict()) == state
+    assert (learner.steps, learner.skipped) == (1, 1)
+
+
+def test_an_infinite_gradient_of_a_finite_loss_is_skipped():
+    flow = coupling_flow(2)
+    learner = Learner(flow)
+    parameter = next(flow.parameters())
+    before = weights(flow)
+    # d sqrt(|w|)/dw at w = 0
+    loss = loss_of(flow) + (parameter - parameter.detach()).abs().sum().sqrt()
+    assert math.isfinite(float(loss.detach()))
+    assert math.isnan(learner.step(loss, 1e-2, decay=0.9))
+    assert torch.equal(weights(flow), before)
+    learner.step(loss_of(flow), 1e-2, decay=0.9)
+    assert torch.isfinite(weights(flow)).all()
+
+
+def test_training_stops_with_advice_after_many_skipped_steps():
+    flow = coupling_flow(2)
+    learner = Learner(flow, patience=5)
+    with pytest.raises(EnergyError, match=r"5 steps in a row .* lower the learning rate"):
+        for _ in range(10):
+            learner.step(loss_of(flow) * math.nan, 1e-2, decay=0.0)
+
+
+def test_a_long_gradient_is_shortened_to_a_multiple_of_the_median():
+    flow = coupling_flow(2)
+    learner = Learner(flow, clip=1.5)
+    for _ in range(30):
+        learner.step(loss_of(flow), 0.0, decay=0.0)
+    usual = learner.gradient_norm
+    learner.step(loss_of(flow, scale=1e6), 0.0, decay=0.0)
+    assert learner.gradient_norm == pytest.approx(1e6 * usual, rel=1e-3)
+    clipped = math.sqrt(sum(float(p.grad.square().sum()) for p in learner.parameters))
+    assert clipped == pytest.approx(1.5 * usual, rel=1e-3)
+
+
+def test_the_average_follows_and_is_used_only_within():
+    flow = coupling_flow(2)
+    learner = Learner(flow)
+    start = weights(flow)
+    learner.step(loss_of(flow), 1e-2, decay=0.9)
+    end = weights(flow)
+    with learner.averaged():
+        assert torch.allclose(weights(flow), 0.9 * start + 0.1 * end, atol=1e-6)
+    assert torch.equal(weights(flow), end)
+
+
+def test_state_continues_to_the_same_bits():
+    def run(stop):
+        flow = coupling_flow(2, seed=3)
+        learner = Learner(flow)
+        for k in range(30):
+            if k == stop:
+                state = learner.state_dict()
+                flow = coupling_flow(2, seed=4)
+                learner = Learner(flow)
+                learner.load_state_dict(state)
+            learner.step(loss_of(flow), 1e-2, decay=0.9)
+        learner.keep_average()
+        return weights(flow)
+
+    assert torch.equal(run(stop=None), run(stop=17))

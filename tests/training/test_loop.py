@@ -1,0 +1,96 @@
+"""The loop: it learns, repeats, resumes to the same bits, and leaves the world's randomness alone."""
+
+import pytest
+import torch
+from boltzgen.energies.toys import Gaussian
+from boltzgen.errors import CheckpointError, EnergyError, InputError
+from boltzgen.flows import coupling_flow
+from boltzgen.training.loop import cosine, train
+from boltzgen.training.objectives import forward_kl, reverse_kl
+
+TARGET = Gaussian(torch.tensor([1.0, -1.0]), torch.tensor([[1.0, 0.6], [0.6, 2.0]]))
+
+
+def flow_of(seed=0):
+    return coupling_flow(2, layers=4, transform="affine", hidden=(32,), seed=seed)
+
+
+def objective(flow):
+    return reverse_kl(flow, TARGET, 256)
+
+
+def weights(flow):
+    return torch.cat([p.detach().flatten() for p in flow.parameters()])
+
+
+def test_reverse_kl_reaches_the_log_partition_function():
+    flow = flow_of()
+    history = train(flow, objective, steps=600, learning_rate=5e-3, progress=False)
+    bound = -float(reverse_kl(flow, TARGET, 4096, generator=torch.Generator().manual_seed(1)).detach())
+    assert bound == pytest.approx(TARGET.log_partition(), abs=0.02)
+    assert len(history.losses) == 600
+    assert history.skipped == 0
+
+
+def test_the_result_depends_on_the_seed_only_and_global_randomness_is_untouched():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first, again, other = flow_of(), flow_of(), flow_of()
+    train(first, objective, steps=10, seed=1, progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(6)
+    train(again, objective, steps=10, seed=1, progress=False)
+    train(other, objective, steps=10, seed=2, progress=False)
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    whole = flow_of()
+    train(whole, objective, steps=40, progress=False)
+    monkeypatch.setattr("boltzgen.training.loop._CHECKPOINT_SECONDS", 0.0)
+
+    class Stop(Exception):
+        pass
+
+    def stopping(flow, calls=[0]):  # noqa: B006
+        calls[0] += 1
+        if calls[0] == 23:
+            raise Stop
+        return objective(flow)
+
+    path = tmp_path / "flow.pt"
+    with pytest.raises(Stop):
+        train(flow_of(), stopping, steps=40, checkpoint=path, progress=False)
+    resumed = flow_of(seed=9)
+    history = train(resumed, objective, steps=40, checkpoint=path, progress=False)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert len(history.losses) == 40
+    with pytest.raises(CheckpointError):
+        train(flow_of(), objective, steps=41, checkpoint=path, progress=False)
+
+
+def test_a_target_that_is_never_finite_ends_with_advice():
+    with pytest.raises(EnergyError, match="100 steps in a row"):
+        train(flow_of(), lambda q: reverse_kl(q, TARGET, 8) * float("nan"), steps=1000, progress=False)
+
+
+def test_data_can_be_learned():
+    x = TARGET.sample(2000, seed=1).float()
+    flow = flow_of()
+    train(flow, lambda q: forward_kl(q, x), steps=400, learning_rate=5e-3, progress=False)
+    entropy = -float(flow.log_prob(TARGET.sample(4000, seed=2).float()).mean())
+    exact = float(TARGET.energy(TARGET.sample(4000, seed=2)).mean()) + TARGET.log_partition()
+    assert entropy == pytest.approx(exact, abs=0.05)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 2.5}, {"steps": 5, "learning_rate": -1.0}])
+def test_wrong_arguments_are_refused_before_work(wrong):
+    with pytest.raises(InputError, match="must be"):
+        train(flow_of(), objective, **wrong)
+
+
+def test_the_schedule_falls_from_one_to_its_final_value():
+    assert cosine(0.0) == 1.0
+    assert cosine(1.0, final=0.1) == pytest.approx(0.1)
+    assert cosine(0.3) > cosine(0.6) > cosine(2.0) == cosine(1.0)

@@ -1,0 +1,126 @@
+"""Objectives: values and gradients against closed forms on Gaussians."""
+
+import math
+
+import pytest
+import torch
+from boltzgen.energies.energy import Energy
+from boltzgen.errors import InputError
+from boltzgen.flows import Flow
+from boltzgen.flows.bases import Normal
+from boltzgen.flows.bijection import Bijection
+from boltzgen.training.objectives import forward_kl, reverse_kl
+
+SIGMAS = 5.0
+
+
+class Scale(Bijection):
+    """x = exp(s) z in one dimension."""
+
+    def __init__(self, log_scale):
+        super().__init__(1)
+        self.log_scale = torch.nn.Parameter(torch.tensor(log_scale, dtype=torch.float64))
+
+    def _forward(self, z, context):
+        return z * self.log_scale.exp(), self.log_scale.expand(len(z))
+
+    def _inverse(self, x, context):
+        return x / self.log_scale.exp(), -self.log_scale.expand(len(x))
+
+
+class Gaussian(Energy):
+    def __init__(self):
+        super().__init__(1)
+
+    def _energy(self, x):
+        return 0.5 * x[:, 0].square()
+
+
+class Wall(Energy):
+    """+inf on the left half."""
+
+    def __init__(self):
+        super().__init__(1)
+
+    def _energy(self, x):
+        return torch.where(x[:, 0] < 0, torch.inf, x[:, 0])
+
+
+def gaussian_flow(log_scale=0.5):
+    return Flow(Normal(1).double(), Scale(log_scale))
+
+
+@pytest.mark.parametrize("soften", [None, 1e6])
+def test_reverse_kl_and_its_gradient_on_a_gaussian(soften):
+    s, n = 0.5, 200_000
+    flow = gaussian_flow(s)
+    loss = reverse_kl(flow, Gaussian(), n, soften=soften, generator=torch.Generator().manual_seed(1))
+    loss.backward()
+    # E[u + log q] = e^2s/2 − s − 1/2 − ln(2π)/2, derivative e^2s − 1; u has standard deviation e^2s/√2
+    exact = 0.5 * math.exp(2 * s) - s - 0.5 - 0.5 * math.log(2 * math.pi)
+    noise = math.exp(2 * s) / math.sqrt(2 * n)
+    assert abs(loss.item() - exact) < SIGMAS * noise
+    assert abs(flow.bijection.log_scale.grad.item() - (math.exp(2 * s) - 1)) < SIGMAS * 2 * noise
+
+
+def test_forward_kl_and_its_gradient_with_weights():
+    flow = gaussian_flow(0.3)
+    x = torch.tensor([[0.0], [1.0], [2.0], [50.0]], dtype=torch.float64)
+    log_w = torch.tensor([0.0, 0.0, math.log(2.0), -math.inf])
+    loss = forward_kl(flow, x, log_w)
+    loss.backward()
+    second_moment = (0 + 1 + 2 * 4) / 4
+    exact = 0.3 + 0.5 * math.log(2 * math.pi) + 0.5 * second_moment * math.exp(-0.6)
+    assert loss.item() == pytest.approx(exact, rel=1e-12)
+    assert flow.bijection.log_scale.grad.item() == pytest.approx(1 - second_moment * math.exp(-0.6), rel=1e-12)
+    assert forward_kl(flow, x[:3]).item() == pytest.approx(forward_kl(flow, x[:3], torch.zeros(3)).item(), rel=1e-12)
+
+
+def test_draws_that_cannot_be_evaluated_carry_no_gradient():
+    flow = gaussian_flow()
+    loss = reverse_kl(flow, Wall(), 1000, generator=torch.Generator().manual_seed(0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(flow.bijection.log_scale.grad)
+
+
+def test_a_batch_without_any_finite_draw_gives_nan():
+    class Nowhere(Gaussian):
+        def _energy(self, x):
+            return torch.full_like(x[:, 0], torch.nan)
+
+    assert torch.isnan(reverse_kl(gaussian_flow(), Nowhere(), 10))
+
+
+def test_softening_bounds_the_gradient_of_clashes_and_leaves_the_rest():
+    class Clash(Gaussian):
+        def _energy(self, x):
+            return 0.5 * x[:, 0].square() + 1e6 * (x[:, 0] > 2.5) * x[:, 0]
+
+    hard, soft = gaussian_flow(0.0), gaussian_flow(0.0)
+    reverse_kl(hard, Clash(), 4096, generator=torch.Generator().manual_seed(0)).backward()
+    reverse_kl(soft, Clash(), 4096, soften=20.0, generator=torch.Generator().manual_seed(0)).backward()
+    assert hard.bijection.log_scale.grad.abs() > 1e3
+    assert soft.bijection.log_scale.grad.abs() < 1.0
+
+
+def test_energies_of_1e30_kt_do_not_overflow_the_softened_loss():
+    class Huge(Gaussian):
+        def _energy(self, x):
+            return torch.where(x[:, 0] > 0, 1e30, 0.0)
+
+    assert torch.isfinite(reverse_kl(gaussian_flow(), Huge(), 100, soften=20.0))
+
+
+def test_objectives_add_up():
+    flow = gaussian_flow()
+    x = torch.randn(10, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    loss = 0.5 * forward_kl(flow, x) + 2 * reverse_kl(flow, Gaussian(), 10)
+    assert loss.shape == ()
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(InputError, match="soften must be a positive number of kT"):
+        reverse_kl(gaussian_flow(), Gaussian(), 10, soften=-1.0)
+    with pytest.raises(InputError, match="log_w must have shape"):
+        forward_kl(gaussian_flow(), torch.zeros(3, 1, dtype=torch.float64), torch.zeros(2))
