@@ -1,4 +1,4 @@
-"""The order in which a molecule is built atom by atom, and what each atom is measured against, from its bond graph alone."""
+"""The order in which a molecule is built, and what each atom is measured against, from the bond graph alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CANDIDATES = 16  # roots tried for the sake of named torsions: enough for every
 
 
 class Row(NamedTuple):
-    """One atom and the three it is measured against: r(atom, bond), θ(atom, bond, angle), τ(atom, bond, angle, torsion).
+    """One atom and those it is measured against: r(atom, bond), θ(atom, bond, angle), τ(atom, bond, angle, torsion).
 
     The first three rows lack what rigid motion takes away; missing atoms are −1. `kind` says what the torsion is:
 
@@ -60,7 +60,7 @@ def z_matrix(
     """
     if n_atoms < 3:
         raise InputError(
-            f"a molecule must have at least 3 atoms for internal coordinates; got {n_atoms}: describe it by Cartesian coordinates"
+            f"internal coordinates must have at least 3 atoms to describe; got {n_atoms}: use Cartesian coordinates"
         )
     neighbours: list[list[int]] = [[] for _ in range(n_atoms)]
     for i, j in bonds:
@@ -71,7 +71,7 @@ def z_matrix(
     if lost:
         name = labels[lost[0]] if labels else f"atom {lost[0]}"
         raise InputError(
-            f"all atoms must be connected by bonds; got {len(lost)} atoms (the first is {name}) with no path to the first atom: "
+            f"all atoms must be connected by bonds; got {len(lost)} ({name} first) without a path to the first atom: "
             "sample one molecule at a time, or add the missing bonds to the topology"
         )
     named = [tuple(quadruple) for quadruple in (torsions or {}).values()]
@@ -80,7 +80,9 @@ def z_matrix(
         made = {row[:4] for row in rows if row.kind not in ("", "sibling")}
         return sum(quadruple in made or quadruple[::-1] in made for quadruple in named)
 
-    trees = [_walk(neighbours, heavy, root, named) for root in _central(neighbours, heavy)[: _CANDIDATES if named else 1]]
+    trees = [
+        _walk(neighbours, heavy, root, named) for root in _central(neighbours, heavy)[: _CANDIDATES if named else 1]
+    ]
     return max(trees, key=coordinates_among_named)  # the most central one wins a tie
 
 
@@ -98,7 +100,7 @@ def _distances(neighbours: Sequence[Sequence[int]], start: int) -> list[int]:
 
 
 def _central(neighbours: Sequence[Sequence[int]], heavy: Sequence[bool]) -> list[int]:
-    """Possible roots, the most central first: heavy atoms with two heavy neighbours, or else any with two neighbours."""
+    """Possible roots, the most central first: heavy atoms with two heavy neighbours, or else any with two."""
     candidates = [k for k, v in enumerate(neighbours) if heavy[k] and sum(heavy[j] for j in v) >= 2]
     candidates = candidates or [k for k, v in enumerate(neighbours) if len(v) >= 2]
 
@@ -153,7 +155,7 @@ def _walk(
 def _ring_bonds(
     neighbours: Sequence[Sequence[int]], parent: Sequence[int], order: Sequence[int]
 ) -> set[tuple[int, int]]:
-    """Bonds of the tree that lie in a ring, both ways round: those on the way between the ends of a bond the tree left out."""
+    """Bonds of the tree in a ring, both ways round: those on the way between the ends of a bond the tree left out."""
     place = {k: i for i, k in enumerate(order)}
     found: set[tuple[int, int]] = set()
     for a in order:

@@ -83,13 +83,15 @@ class Energy(nn.Module, ABC):
         self._check(x)
         needs_gradient = torch.is_grad_enabled() and x.requires_grad
         self._count(len(x), needs_gradient)
-        return _ZeroBadGradients.apply(x) if needs_gradient else x  # type: ignore[no-untyped-call, no-any-return]
+        return _ZeroBadGradients.apply(x) if needs_gradient else x  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _settle(u: Tensor, n: int) -> Tensor:
         """u by the +inf rule."""
         if u.shape != (n,):
-            raise EnergyError(f"_energy must return shape ({n},); got {tuple(u.shape)}: sum over all but the first axis")
+            raise EnergyError(
+                f"_energy must return shape ({n},); got {tuple(u.shape)}: sum over all but the first axis"
+            )
         return torch.where(torch.isfinite(u), u, torch.full_like(u, torch.inf))
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,7 +126,9 @@ class Energy(nn.Module, ABC):
     def _check(self, x: Any) -> None:
         expected = "(n, " + ", ".join(map(str, self.event_shape)) + ")"
         if not isinstance(x, Tensor):
-            raise InputError(f"x must be a torch.Tensor of shape {expected}; got {type(x).__name__}: use torch.as_tensor(x)")
+            raise InputError(
+                f"x must be a torch.Tensor of shape {expected}; got {type(x).__name__}: use torch.as_tensor(x)"
+            )
         if x.shape[1:] != self.event_shape or x.ndim != 1 + len(self.event_shape):
             size = self.event_shape.numel()
             remedy = (
@@ -188,10 +192,10 @@ class _ZeroBadGradients(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         good = torch.isfinite(grad).flatten(1).all(1)
         return torch.where(good.reshape(-1, *[1] * (grad.ndim - 1)), grad, torch.zeros_like(grad))
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         return tangent.view_as(tangent)

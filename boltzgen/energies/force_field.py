@@ -18,6 +18,8 @@ __all__ = ["ForceFieldEnergy"]
 class ForceFieldEnergy(Energy):
     """u(x) = U(x)/kT of an `openmm.System`, x of shape (n, n_atoms, 3) in nm."""
 
+    compiled_methods = ("_energy",)
+
     def __init__(
         self,
         system: openmm.System,

@@ -15,8 +15,8 @@ from .transformer import (
     Rotation,
     Spline,
     Transformer,
-    TriangularAffine,
 )
+from .triangular import TriangularAffine
 
 __all__ = [
     "BLOCK",

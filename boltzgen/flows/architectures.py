@@ -23,8 +23,8 @@ from .transformer import (
     Rotation,
     Spline,
     Transformer,
-    TriangularAffine,
 )
+from .triangular import TriangularAffine
 
 __all__ = ["coupling_flow", "molecular_flow"]
 

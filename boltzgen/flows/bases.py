@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -105,9 +106,12 @@ class Product(Base):
         self.register_buffer("_back", torch.tensor(order).argsort(), persistent=False)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        parts = [base.sample(n, generator) for base in self.bases]  # type: ignore[operator]
+        parts = [base.sample(n, generator) for base in self._factors()]
         return torch.cat(parts, -1)[:, self._back]
 
     def log_prob(self, z: Tensor) -> Tensor:
         parts = z[:, self._order].split_with_sizes(self._sizes, -1)
-        return torch.stack([base.log_prob(part) for base, part in zip(self.bases, parts, strict=True)]).sum(0)
+        return torch.stack([base.log_prob(part) for base, part in zip(self._factors(), parts, strict=True)]).sum(0)
+
+    def _factors(self) -> list[Base]:
+        return cast(list[Base], list(self.bases))

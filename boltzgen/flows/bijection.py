@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,7 @@ class Composition(Bijection):
             raise InputError("bijections must hold at least one Bijection; got none: pass a list such as [a, b]")
         context_size = max(b.context_size for b in bijections)
         super().__init__(bijections[0].in_shape, bijections[-1].out_shape, context_size=context_size)
-        for first, second in zip(bijections[:-1], bijections[1:], strict=True):
+        for first, second in pairwise(bijections):
             if first.out_shape != second.in_shape:
                 raise InputError(
                     f"consecutive bijections must fit; got {tuple(first.out_shape)} -> {tuple(second.in_shape)}: "
@@ -102,17 +103,20 @@ class Composition(Bijection):
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         log_det = z.new_zeros(len(z))
-        for bijection in self.bijections:
-            z, step = bijection._forward(z, context if bijection.context_size else None)  # type: ignore[operator, union-attr]
+        for bijection in self._steps():
+            z, step = bijection._forward(z, context if bijection.context_size else None)
             log_det = log_det + step
         return z, log_det
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(len(x))
-        for bijection in reversed(self.bijections):  # type: ignore[arg-type]
+        for bijection in reversed(self._steps()):
             x, step = bijection._inverse(x, context if bijection.context_size else None)
             log_det = log_det + step
         return x, log_det
+
+    def _steps(self) -> list[Bijection]:
+        return cast(list[Bijection], list(self.bijections))
 
 
 class Inverse(Bijection):

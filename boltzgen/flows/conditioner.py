@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
+from torch.nn import functional
 
 __all__ = ["Conditioner", "circular_features"]
 
 
 def circular_features(angles: Tensor) -> Tensor:
-    """cos θ, sin θ, cos 2θ, sin 2θ of angles in radians, (n, k) → (n, 4k)."""
+    """cos θ, sin θ, cos 2θ and sin 2θ of angles in radians, (k, n) → (4k, n)."""
     c, s = angles.cos(), angles.sin()
-    return torch.cat([c, s, 2 * c * c - 1, 2 * s * c], -1)
+    return torch.cat([c, s, 2 * c * c - 1, 2 * s * c])
 
 
 class Conditioner(nn.Module):
-    """A multilayer perceptron θ(linear, angles, context) that starts at θ = 0.
+    """A multilayer perceptron from given dimensions and context to parameters θ, which starts at θ = 0.
 
-    With nothing to depend on, the parameters θ are learned constants.
+    With nothing to depend on, the parameters are learned constants. Here as in every `Transformer` the batch is the
+    LAST dimension, so that elementwise operations run over long contiguous rows.
 
     Arguments:
         linear: number of inputs taken as they are.
-        circular: number of inputs that are angles; they enter through `circular_features`.
+        circular: number of inputs that are angles, which enter through `circular_features`.
         context: length of the context.
-        outputs: number of parameters.
+        sizes: number of rows of each tensor of parameters.
         hidden: widths of the hidden layers.
         generator: source of the initial weights; the default generator of torch if None.
     """
@@ -37,41 +39,33 @@ class Conditioner(nn.Module):
         linear: int,
         circular: int,
         context: int,
-        outputs: int,
+        sizes: Sequence[int],
         *,
         hidden: Sequence[int],
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.outputs = outputs
         inputs = linear + 4 * circular + context
-        if inputs == 0:
-            self.constants = nn.Parameter(torch.zeros(outputs))
-            self.network = None
-            return
-        layers: list[nn.Module] = []
-        for width in hidden:
-            layers += [_linear(inputs, width, 1.0, generator), nn.SiLU()]
-            inputs = width
-        self.network = nn.Sequential(*layers, _linear(inputs, outputs, 0.0, generator))
+        widths = [inputs, *hidden] if inputs else [0]
+        self.hidden = nn.ModuleList(_Dense(i, o, 1.0, generator) for i, o in pairwise(widths))
+        self.heads = nn.ModuleList(_Dense(widths[-1], size, 0.0, generator) for size in sizes)
 
-    def forward(self, linear: Tensor, angles: Tensor, context: Tensor | None) -> Tensor:
-        """Parameters (n, outputs) from the given dimensions (n, linear), (n, circular) and the context (n, c)."""
-        if self.network is None:
-            return self.constants.expand(len(linear), -1)
-        inputs = [linear] if linear.shape[1] else []
-        if angles.shape[1]:
-            inputs.append(circular_features(angles))
-        if context is not None:
-            inputs.append(context)
-        theta: Tensor = self.network(torch.cat(inputs, -1))
-        return theta
+    def forward(self, linear: Tensor, angles: Tensor, context: Tensor | None) -> list[Tensor]:
+        """θ as tensors (size, n), from the dimensions (linear, n), (circular, n) and the context (n, c)."""
+        h = torch.cat([linear, circular_features(angles), *([] if context is None else [context.T])])
+        for layer in self.hidden:
+            h = functional.silu(layer(h))
+        return [head(h) for head in self.heads]
 
 
-def _linear(inputs: int, outputs: int, gain: float, generator: torch.Generator | None) -> nn.Linear:
-    """A linear layer with `gain` times the initial law of `nn.Linear`, drawn from `generator`."""
-    layer: nn.Linear = skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
-    bound = gain / math.sqrt(inputs)
-    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
-    return layer
+class _Dense(nn.Module):
+    """y = W x + b on columns, (inputs, n) → (outputs, n), with `gain` times the initial law of `nn.Linear`."""
+
+    def __init__(self, inputs: int, outputs: int, gain: float, generator: torch.Generator | None) -> None:
+        super().__init__()
+        bound = gain / math.sqrt(max(inputs, 1))
+        self.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound, generator=generator))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound, generator=generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias[:, None], self.weight, x)

@@ -44,6 +44,7 @@ class Coupling(Bijection):
         Dinh, Krueger, Bengio (2015), NICE, section 3.2.
     """
 
+    circular: Tensor
     _order: Tensor
     _back: Tensor
 
@@ -77,26 +78,29 @@ class Coupling(Bijection):
         linear, angles = [i for i in given if not angle[i]], [i for i in given if angle[i]]
         ignored = [i for i in range(dim) if i not in set(used)]
         order = torch.tensor(ignored + linear + angles + transformed)
-        self._sizes = [len(ignored), len(linear), len(angles), len(transformed)]
-        self.register_buffer("_order", order, persistent=False)
-        self.register_buffer("_back", order.argsort(), persistent=False)
+        self._sizes = [dim - len(transformed), len(transformed)]
+        self._linear = slice(len(ignored), len(ignored) + len(linear))
+        self._angles = slice(len(ignored) + len(linear), dim - len(transformed))
+        self.register_buffer("circular", torch.tensor(angle), persistent=False)
+        self.register_buffer("_order", order)
+        self.register_buffer("_back", order.argsort())
         self.transformer = transformer
         self.conditioner = Conditioner(
-            len(linear), len(angles), context, transformer.size, hidden=hidden, generator=generator
+            len(linear), len(angles), context, transformer.sizes, hidden=hidden, generator=generator
         )
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         kept, v, theta = self._split(z, context)
-        x, log_det = self.transformer(v, theta)
-        return torch.cat([kept, x], 1).index_select(1, self._back), log_det
+        x, log_det = self.transformer(v, *theta)
+        return torch.cat([kept, x]).index_select(0, self._back).T, log_det
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         kept, v, theta = self._split(x, context)
-        z, log_det = self.transformer.inverse(v, theta)
-        return torch.cat([kept, z], 1).index_select(1, self._back), log_det
+        z, log_det = self.transformer.inverse(v, *theta)
+        return torch.cat([kept, z]).index_select(0, self._back).T, log_det
 
-    def _split(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The dimensions kept, those transformed, and the parameters of their map."""
-        v = v.index_select(1, self._order)
-        _, linear, angles, transformed = v.split_with_sizes(self._sizes, 1)
-        return v[:, : -self._sizes[3]], transformed, self.conditioner(linear, angles, context)
+    def _split(self, v: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The dimensions kept, those transformed, and the parameters of their map; batch last."""
+        kept, transformed = v.T.index_select(0, self._order).split_with_sizes(self._sizes)
+        theta = self.conditioner(kept[self._linear], kept[self._angles], context)
+        return kept, transformed, theta

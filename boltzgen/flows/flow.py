@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,7 @@ class Flow(nn.Module):
     def _push(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """x and log q(x) of a base point z."""
         x, log_det = self.bijection._forward(z, context)
-        return x, self.base.log_prob(z) - log_det
+        return x.contiguous(), self.base.log_prob(z) - log_det
 
     def _pull(self, x: Tensor, context: Tensor | None) -> Tensor:
         """log q(x)."""

@@ -48,13 +48,13 @@ class Whitening(Bijection):
         self.register_buffer("_factor", factor.detach().to(torch.get_default_dtype(), copy=True))
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        x = self._mean + z[:, self._dims] @ self._factor.T
-        return z.index_copy(1, self._dims, x), self._log_det().expand(len(z))
+        x = torch.addmm(self._mean[:, None], self._factor, z.T.index_select(0, self._dims))
+        return z.T.index_copy(0, self._dims, x).T, self._log_det().expand(len(z))
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        centred = x[:, self._dims] - self._mean
-        z = torch.linalg.solve_triangular(self._factor, centred.T, upper=False).T
-        return x.index_copy(1, self._dims, z), -self._log_det().expand(len(x))
+        centred = x.T.index_select(0, self._dims) - self._mean[:, None]
+        z = torch.linalg.solve_triangular(self._factor, centred, upper=False)
+        return x.T.index_copy(0, self._dims, z).T, -self._log_det().expand(len(x))
 
     def _log_det(self) -> Tensor:
         return self._factor.diagonal().log().sum()

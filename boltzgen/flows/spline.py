@@ -15,8 +15,7 @@ _TINY = 1e-30  # keeps the gradient of a square root finite; far below every dis
 
 def rational_quadratic_spline(
     x: Tensor,
-    widths: Tensor,
-    heights: Tensor,
+    bins: Tensor,
     derivatives: Tensor,
     *,
     min_width: float,
@@ -39,8 +38,9 @@ def rational_quadratic_spline(
 
     Arguments:
         x: points of any shape (…); ordinates if `inverse`.
-        widths, heights: unnormalised, (…, K); a softmax makes them sum to one.
-        derivatives: unnormalised, (…, K + 1); the derivative at a knot lies between `min_derivative` and its reciprocal.
+        bins: unnormalised widths and heights, (2, K, …); a softmax makes each sum to one.
+        derivatives: unnormalised, at the K + 1 knots, (K + 1, …), or at the first K of a periodic spline, (K, …);
+            a derivative lies between `min_derivative` and its reciprocal.
         min_width, min_height: floors of the normalised bins, below 1/K.
         min_derivative: floor of the derivatives, below 1.
         inverse: solve y(x) for x instead.
@@ -51,21 +51,25 @@ def rational_quadratic_spline(
     References:
         Durkan, Bekasov, Murray, Papamakarios (2019), Neural Spline Flows, eqs. 4-8.
     """
-    K = widths.shape[-1]
-    bound = -math.log(min_derivative)
-    w = min_width + (1 - min_width * K) * widths.softmax(-1)
-    h = min_height + (1 - min_height * K) * heights.softmax(-1)
-    d = (bound * functional.softsign(derivatives / bound)).exp()
-    X, Y = (functional.pad(functional.pad(v[..., :-1].cumsum(-1), (1, 0)), (0, 1), value=1.0) for v in (w, h))
-
+    K = bins.shape[1]
     x = x.clamp(0, 1)
-    k = (x[..., None] >= (Y if inverse else X)[..., 1:-1]).sum(-1, keepdim=True)
-    at = torch.cat([k, k + 1, k + (K + 1), k + (K + 2), k + (2 * K + 2), k + (2 * K + 3)], -1)
-    x0, x1, y0, y1, d0, d1 = torch.cat([X, Y, d], -1).gather(-1, at).unbind(-1)
-    w, h = (x1 - x0).clamp_min(min_width), (y1 - y0).clamp_min(min_height)
+    shares = bins.softmax(1)
+    with torch.no_grad():  # which bin
+        share, floor = (shares[1], min_height) if inverse else (shares[0], min_width)
+        index = torch.arange(K, device=x.device).view(K, *[1] * x.ndim)
+        edges = share[:-1].cumsum(0).mul_(1 - K * floor).add_(floor * index[1:])
+        k = (x >= edges).sum(0, keepdim=True)
+        before = (index < k).to(x.dtype)
+        position = k[0].to(x.dtype)
+    (x0, y0), (w, h) = (shares * before).sum(1), shares.gather(1, k.expand(2, *k.shape)).squeeze(1)
+    x0, y0 = min_width * position + (1 - K * min_width) * x0, min_height * position + (1 - K * min_height) * y0
+    w, h = min_width + (1 - K * min_width) * w, min_height + (1 - K * min_height) * h
+    d = derivatives.gather(0, torch.cat([k, (k + 1) % len(derivatives)]))
+    bound = -math.log(min_derivative)
+    d0, d1 = (bound * functional.softsign(d / bound)).exp()
     s = h / w
 
-    if inverse:  # (s - d0 + v q) t² + (d0 - v q) t = s v, by the form of the root that does not cancel
+    if inverse:  # (s − b) t² + b t = s v with b = d0 − v q, by the form of the root that does not cancel
         v = ((x - y0) / h).clamp(0, 1)
         b = d0 - v * (d0 + d1 - 2 * s)
         a, c = s - b, s * v
@@ -74,9 +78,10 @@ def rational_quadratic_spline(
     else:
         t = (x - x0) / w
     t = t.clamp(0, 1)
-    m = t * (1 - t)
+    u = 1 - t
+    m = t * u
     D = s * (1 - 2 * m) + (d0 + d1) * m
-    log_derivative = 2 * (s / D).log() + (d1 * t * t + 2 * s * m + d0 * (1 - t) ** 2).log()
+    log_derivative = ((d1 * t * t + 2 * s * m + d0 * u * u) * (s / D).square()).log()
     if inverse:
         return x0 + w * t, -log_derivative
     return y0 + h * (s * t * t + d0 * m) / D, log_derivative

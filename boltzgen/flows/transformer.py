@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,127 +20,88 @@ __all__ = [
     "Rotation",
     "Spline",
     "Transformer",
-    "TriangularAffine",
 ]
 
 
 class Transformer(nn.Module, ABC):
     """An invertible map x = f(z; θ) of m dimensions, the identity (or a fixed rotation) at θ = 0.
 
-    A subclass writes `forward(z, theta) → (x, log_det)` and `inverse(x, theta) → (z, log_det)`, log_det of the call
-    made, (n,). θ has shape (n, size).
+    A subclass calls `super().__init__(dim, sizes)` and writes `forward(z, *theta) → (x, log_det)` and
+    `inverse(x, *theta) → (z, log_det)`, log_det of the call made. The batch is the LAST dimension: z and x are (m, n),
+    θ is one tensor (size, n) for each of `sizes`, log_det is (n,).
 
     Attributes:
         dim: number of dimensions m.
-        size: number of parameters of one row of θ.
+        sizes: number of rows of each tensor of parameters.
         circular: which of the dimensions are angles.
     """
 
-    def __init__(self, dim: int, size: int, circular: bool = False) -> None:
+    def __init__(self, dim: int, sizes: Sequence[int]) -> None:
         super().__init__()
         self.dim = dim
-        self.size = size
-        self.circular = (circular,) * dim
+        self.sizes = tuple(sizes)
+        self.circular = (False,) * dim
 
     @abstractmethod
-    def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         """x and log |det ∂x/∂z|."""
 
     @abstractmethod
-    def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         """z and log |det ∂z/∂x|."""
 
 
 class Additive(Transformer):
-    """A translation x = z + θ (NICE).
+    """A translation x = z + μ (NICE).
 
     References:
         Dinh, Krueger, Bengio (2015), NICE.
     """
 
     def __init__(self, dim: int) -> None:
-        super().__init__(dim, dim)
+        super().__init__(dim, [dim])
 
-    def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return z + theta, z.new_zeros(len(z))
+    def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        return z + theta[0], z.new_zeros(z.shape[1])
 
-    def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return x - theta, x.new_zeros(len(x))
+    def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        return x - theta[0], x.new_zeros(x.shape[1])
 
 
-class Rotation(Transformer):
-    """A translation of angles, x = z + θ modulo 2π."""
+class Rotation(Additive):
+    """A translation of angles, x = z + μ modulo 2π."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__(dim, dim, circular=True)
+        super().__init__(dim)
+        self.circular = (True,) * dim
 
-    def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return _wrapped(z + theta), z.new_zeros(len(z))
+    def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        x, log_det = super().forward(z, *theta)
+        return _wrapped(x), log_det
 
-    def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return _wrapped(x - theta), x.new_zeros(len(x))
+    def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_det = super().inverse(x, *theta)
+        return _wrapped(z), log_det
 
 
 class Affine(Transformer):
-    """A translation and a scaling, x = μ + z exp(σ), |σ| ≤ `max_log_scale` (RealNVP).
+    """A translation and a scaling, x = μ + exp(σ) z with |σ| below `max_log_scale` (RealNVP).
 
     References:
         Dinh, Sohl-Dickstein, Bengio (2017), Density estimation using Real NVP.
     """
 
     def __init__(self, dim: int, *, max_log_scale: float = 5.0) -> None:
-        super().__init__(dim, 2 * dim)
+        super().__init__(dim, [dim, dim])
         self.max_log_scale = max_log_scale
 
-    def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_scale = self._unpack(theta)
-        return mean + z * log_scale.exp(), log_scale.sum(-1)
+    def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale = _bounded(theta[1], self.max_log_scale)
+        return theta[0] + log_scale.exp() * z, log_scale.sum(0)
 
-    def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_scale = self._unpack(theta)
-        return (x - mean) * (-log_scale).exp(), -log_scale.sum(-1)
-
-    def _unpack(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_scale = theta.chunk(2, -1)
-        return mean, _bounded(log_scale, self.max_log_scale)
-
-
-class TriangularAffine(Transformer):
-    """A full conditional covariance, x = μ + (1 + N) exp(σ) z with N strictly lower triangular.
-
-    It has m(m − 1)/2 + 2m parameters: dear beyond a hundred dimensions.
-
-    Arguments:
-        dim: number of dimensions m.
-        max_log_scale: bound of |σ|.
-        gain: N = gain · θ_N; small, because a row of N sums many terms.
-    """
-
-    _entries: Tensor
-
-    def __init__(self, dim: int, *, max_log_scale: float = 5.0, gain: float = 0.1) -> None:
-        row, column = torch.tril_indices(dim, dim, -1)
-        super().__init__(dim, 2 * dim + len(row))
-        self.max_log_scale = max_log_scale
-        self.gain = gain
-        self.register_buffer("_entries", row * dim + column, persistent=False)
-
-    def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_scale, lower = self._unpack(theta)
-        v = z * log_scale.exp()
-        return mean + v + (lower @ v[..., None])[..., 0], log_scale.sum(-1)
-
-    def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_scale, lower = self._unpack(theta)
-        unit = lower + torch.eye(self.dim, dtype=x.dtype, device=x.device)
-        v = torch.linalg.solve_triangular(unit, (x - mean)[..., None], upper=False, unitriangular=True)[..., 0]
-        return v * (-log_scale).exp(), -log_scale.sum(-1)
-
-    def _unpack(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        m = self.dim
-        mean, log_scale, entries = theta.split_with_sizes([m, m, self.size - 2 * m], -1)
-        lower = theta.new_zeros(len(theta), m * m).index_copy(1, self._entries, self.gain * entries)
-        return mean, _bounded(log_scale, self.max_log_scale), lower.view(-1, m, m)
+    def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale = _bounded(theta[1], self.max_log_scale)
+        return (-log_scale).exp() * (x - theta[0]), -log_scale.sum(0)
 
 
 class Spline(Transformer):
@@ -164,36 +126,41 @@ class Spline(Transformer):
         min_height: float = 1e-3,
         min_derivative: float = 1e-3,
     ) -> None:
-        super().__init__(dim, dim * (3 * bins + 3))
+        super().__init__(dim, [2 * bins * dim, (bins + 1) * dim, 2 * dim])
         self._floors = _floors(bins, min_width, min_height, min_derivative)
         self.bins, self.reach, self.max_log_scale = bins, reach, max_log_scale
 
-    def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        w, h, d, mean, log_scale = self._unpack(theta)
-        x, step = self._spline(z, w, h, d, inverse=False)
-        return mean + x * log_scale.exp(), (step + log_scale).sum(-1)
+    def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self._affine(theta[2])
+        x, step = self._spline(z, theta[0], theta[1], inverse=False)
+        return mean + log_scale.exp() * x, (step + log_scale).sum(0)
 
-    def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        w, h, d, mean, log_scale = self._unpack(theta)
-        z, step = self._spline((x - mean) * (-log_scale).exp(), w, h, d, inverse=True)
-        return z, (step - log_scale).sum(-1)
+    def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self._affine(theta[2])
+        z, step = self._spline((-log_scale).exp() * (x - mean), theta[0], theta[1], inverse=True)
+        return z, (step - log_scale).sum(0)
 
-    def _spline(self, v: Tensor, w: Tensor, h: Tensor, d: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+    def _affine(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = theta.chunk(2)
+        return mean, _bounded(log_scale, self.max_log_scale)
+
+    def _spline(self, v: Tensor, bins: Tensor, derivatives: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         scale = 2 * self.reach
-        y, step = rational_quadratic_spline(v / scale + 0.5, w, h, d, inverse=inverse, **self._floors)
+        y, step = rational_quadratic_spline(
+            v / scale + 0.5,
+            bins.view(2, self.bins, *v.shape),
+            derivatives.view(self.bins + 1, *v.shape),
+            inverse=inverse,
+            **self._floors,
+        )
         inside = v.abs() < self.reach
         return torch.where(inside, (y - 0.5) * scale, v), torch.where(inside, step, 0.0)
-
-    def _unpack(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        K = self.bins
-        w, h, d, affine = theta.view(len(theta), self.dim, -1).split_with_sizes([K, K, K + 1, 2], -1)
-        return w, h, d, affine[..., 0], _bounded(affine[..., 1], self.max_log_scale)
 
 
 class CircularSpline(Transformer):
     """A rational-quadratic spline of an angle onto the circle, smooth at ±π, followed by a rotation.
 
-    The rotation moves the seam, where the spline's ends meet, so that it differs from layer to layer.
+    The rotation moves the seam, where the spline's ends meet, so that it can differ from layer to layer.
 
     Arguments:
         dim: number of angles m.
@@ -217,7 +184,8 @@ class CircularSpline(Transformer):
         min_height: float = 1e-3,
         min_derivative: float = 1e-3,
     ) -> None:
-        super().__init__(dim, dim * 3 * bins, circular=True)
+        super().__init__(dim, [2 * bins * dim, bins * dim])
+        self.circular = (True,) * dim
         self._floors = _floors(bins, min_width, min_height, min_derivative)
         self.bins = bins
         shift = torch.zeros(dim) if shift is None else shift
@@ -228,48 +196,49 @@ class CircularSpline(Transformer):
         else:
             self.register_buffer("shift", shift.detach().clone())
 
-    def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        y, step = self._spline(_wrapped(z), theta, inverse=False)
-        return _wrapped(y + self.shift), step
+    def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        y, step = self._spline(_wrapped(z), *theta, inverse=False)
+        return _wrapped(y + self.shift[:, None]), step.sum(0)
 
-    def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return self._spline(_wrapped(x - self.shift), theta, inverse=True)
+    def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        z, step = self._spline(_wrapped(x - self.shift[:, None]), *theta, inverse=True)
+        return z, step.sum(0)
 
-    def _spline(self, v: Tensor, theta: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        w, h, d = theta.view(len(theta), self.dim, -1).chunk(3, -1)
-        d = torch.cat([d, d[..., :1]], -1)
+    def _spline(self, v: Tensor, bins: Tensor, derivatives: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         scale = 2 * math.pi
-        y, step = rational_quadratic_spline(v / scale + 0.5, w, h, d, inverse=inverse, **self._floors)
-        return (y - 0.5) * scale, step.sum(-1)
+        y, step = rational_quadratic_spline(
+            v / scale + 0.5,
+            bins.view(2, self.bins, *v.shape),
+            derivatives.view(self.bins, *v.shape),
+            inverse=inverse,
+            **self._floors,
+        )
+        return (y - 0.5) * scale, step
 
 
 class Mixed(Transformer):
-    """Two transformers side by side: the first dimensions go through `linear`, the others through `circular`.
+    """Two transformers side by side, e.g. one for linear dimensions and one for the angles that follow them.
 
     Arguments:
         first, second: the transformers, of m₁ and m₂ dimensions.
     """
 
     def __init__(self, first: Transformer, second: Transformer) -> None:
-        super().__init__(first.dim + second.dim, first.size + second.size)
+        super().__init__(first.dim + second.dim, first.sizes + second.sizes)
         self.first, self.second = first, second
         self.circular = first.circular + second.circular
 
-    def forward(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        (z1, z2), (theta1, theta2) = self._split(z, theta)
-        (x1, step1), (x2, step2) = self.first(z1, theta1), self.second(z2, theta2)
-        return torch.cat([x1, x2], -1), step1 + step2
+    def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        cut, m = len(self.first.sizes), self.first.dim
+        x1, step1 = self.first(z[:m], *theta[:cut])
+        x2, step2 = self.second(z[m:], *theta[cut:])
+        return torch.cat([x1, x2]), step1 + step2
 
-    def inverse(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        (x1, x2), (theta1, theta2) = self._split(x, theta)
-        (z1, step1), (z2, step2) = self.first.inverse(x1, theta1), self.second.inverse(x2, theta2)
-        return torch.cat([z1, z2], -1), step1 + step2
-
-    def _split(self, v: Tensor, theta: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        return (
-            v.split_with_sizes([self.first.dim, self.second.dim], -1),
-            theta.split_with_sizes([self.first.size, self.second.size], -1),
-        )
+    def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        cut, m = len(self.first.sizes), self.first.dim
+        z1, step1 = self.first.inverse(x[:m], *theta[:cut])
+        z2, step2 = self.second.inverse(x[m:], *theta[cut:])
+        return torch.cat([z1, z2]), step1 + step2
 
 
 def _bounded(value: Tensor, bound: float) -> Tensor:
@@ -290,6 +259,6 @@ def _floors(bins: int, min_width: float, min_height: float, min_derivative: floa
         ("min_height", min_height, 1 / bins),
         ("min_derivative", min_derivative, 1.0),
     ):
-        if not 1e-12 <= value < limit:
-            raise InputError(f"{name} must lie between 1e-12 and {limit:g}; got {value}: pass e.g. {name}=1e-3")
+        if not 1e-6 <= value < limit:
+            raise InputError(f"{name} must lie between 1e-6 and {limit:g}; got {value}: pass e.g. {name}=1e-3")
     return {"min_width": min_width, "min_height": min_height, "min_derivative": min_derivative}

@@ -1,4 +1,4 @@
-"""From weights to numbers: effective sample size, Pareto k, expectations, log Z and free energies with honest errors."""
+"""From weights to numbers: effective sample size, Pareto k, observables, log Z and free energies with their errors."""
 
 from .estimate import Estimate
 from .estimators import expectation, free_energy_difference, log_partition, probability

@@ -68,7 +68,7 @@ class Estimate:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Estimate:
-        return self * (1 / divisor) if isinstance(divisor, Real) and divisor else NotImplemented
+        return self.__mul__(1 / divisor)
 
     def __neg__(self) -> Estimate:
         return self * -1.0

@@ -15,6 +15,7 @@ __all__ = ["pareto_k", "reliability_threshold"]
 
 _SHORTEST_TAIL = 5  # draws; reached at n = 25
 _FLAT = 1e-10  # relative spread of weights that differ by rounding only
+_NOTHING = 1e-100  # share of the largest weight that is zero to the fit
 
 
 def pareto_k(log_w: Tensor | npt.ArrayLike) -> float:
@@ -50,8 +51,8 @@ def pareto_k(log_w: Tensor | npt.ArrayLike) -> float:
     excess = w[1:] - w[0]
     if excess[-1] <= _FLAT * w[-1]:
         return -math.inf
-    if excess[_quartile(tail)] <= 0:  # ties at the foot of the tail
-        excess = excess[excess > 0]
+    if excess[_quartile(tail)] <= _NOTHING:  # ties at the foot of the tail
+        excess = excess[excess > _NOTHING]
     return _fitted_shape(excess) if len(excess) >= _SHORTEST_TAIL else math.inf
 
 
@@ -84,7 +85,7 @@ def _quartile(n: int) -> int:
 
 
 def _fitted_shape(excess: Array) -> float:
-    """Posterior-mean shape of a generalised Pareto law for sorted excesses, shrunk towards 1/2 as ten more draws would."""
+    """Posterior-mean shape for sorted excesses, drawn towards 1/2 with the weight of ten draws."""
     n = len(excess)
     m = 30 + int(math.sqrt(n))
     b = 1 / excess[-1] + (1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))) / (3 * excess[_quartile(n)])

@@ -75,7 +75,8 @@ def normalized_weights(log_w: Tensor | npt.ArrayLike) -> Array:
     """
     log_w = with_support(as_log_weights(log_w))
     w = scaled_weights(log_w)
-    return w / w.sum()
+    w /= w.sum()
+    return w
 
 
 def as_log_weights(log_w: Tensor | npt.ArrayLike) -> Array:

@@ -38,6 +38,8 @@ STEP_ESS = 0.45
 """effective sample fraction of a buffer at the next temperature."""
 SMALLEST_STEP = 0.97
 """least cooling of a round, as a factor, however bad the flow."""
+IMPROVEMENT = 1.1
+"""factor by which a flow short of that must get better in a round to stay at its temperature."""
 PASSES = 2.0
 """times a fit sees its buffer."""
 BUFFER_LIMIT = 2**18
@@ -229,9 +231,9 @@ class _Annealing:
         x, log_w, potential = self.buffer(rows, index)
         ess = _fraction(log_w, rows)
         at_cold = self.temperature <= self.cold
-        following = self.cold if at_cold else self.next_temperature(log_w, potential, rows)
+        following = self.next_temperature(log_w, potential, ess, rows)
         self.history.rounds.append(Round(self.temperature, ess, following, rows, self.budget.seconds))
-        log_w = _clip(log_w + (1.0 - self.temperature / following) * potential)
+        log_w = _trusted(_clip(log_w + (1.0 - self.temperature / following) * potential), rows)
         noise = keyed_generator(self.seed, 1, index)
         chosen = torch.multinomial(torch.softmax(log_w, 0), fit * BATCH, replacement=True, generator=noise)
         if at_cold and self.cold_start is None:
@@ -269,12 +271,19 @@ class _Annealing:
             )
         return x[good], log_w[good], potential[good]
 
-    def next_temperature(self, log_w: Tensor, potential: Tensor, rows: int) -> float:
-        """The lowest temperature not below the cold one at which the buffer keeps its effective sample fraction."""
+    def next_temperature(self, log_w: Tensor, potential: Tensor, ess: float, rows: int) -> float:
+        """The lowest temperature, not below the cold one, at which the buffer keeps its effective sample fraction.
+
+        A flow that has not reached that fraction where it is stays there as long as it gets better.
+        """
 
         def fraction(temperature: float) -> float:
             return _fraction(_clip(log_w + (1.0 - self.temperature / temperature) * potential), rows)
 
+        before = [r.ess for r in self.history.rounds[-1:] if r.next_temperature == r.temperature == self.temperature]
+        improving = ess > IMPROVEMENT * before[0] if before else True
+        if self.temperature <= self.cold or (fraction(self.temperature) < STEP_ESS and improving):
+            return self.temperature
         if fraction(self.cold) >= STEP_ESS:
             return self.cold
         low, high = self.cold, self.temperature
@@ -294,3 +303,17 @@ def _clip(log_w: Tensor) -> Tensor:
     """The largest weights cut to the least of their share."""
     largest = log_w.topk(max(1, math.ceil(CLIPPED_SHARE * len(log_w)))).values
     return log_w.clamp_max(largest[-1])
+
+
+def _trusted(log_w: Tensor, rows: int) -> Tensor:
+    """The weights to the highest power not above 1 that keeps the effective sample fraction of a step.
+
+    A fit to w^β draws the flow q towards q^(1−β) p^β: as far as its own draws can tell.
+    """
+    if _fraction(log_w, rows) >= STEP_ESS:
+        return log_w
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _fraction(middle * log_w, rows) >= STEP_ESS else (low, middle)
+    return low * log_w

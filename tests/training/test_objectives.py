@@ -66,7 +66,7 @@ def test_reverse_kl_and_its_gradient_on_a_gaussian(soften):
 def test_forward_kl_and_its_gradient_with_weights():
     flow = gaussian_flow(0.3)
     x = torch.tensor([[0.0], [1.0], [2.0], [50.0]], dtype=torch.float64)
-    log_w = torch.tensor([0.0, 0.0, math.log(2.0), -math.inf])
+    log_w = torch.tensor([0.0, 0.0, math.log(2.0), -math.inf], dtype=torch.float64)
     loss = forward_kl(flow, x, log_w)
     loss.backward()
     second_moment = (0 + 1 + 2 * 4) / 4

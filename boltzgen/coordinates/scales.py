@@ -1,0 +1,85 @@
+"""How far each stiff coordinate strays from the minimum, and with which others: the harmonic approximation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..energies.energy import Energy
+from ..errors import EnergyError
+from ..flows.bijection import Bijection
+from ..units import kT
+
+__all__ = ["harmonic_scales"]
+
+_FORCE_CONSTANTS = 3e5, 400.0, 100.0
+"""Typical ones of bonds (kJ/mol/nm²), angles and torsions (kJ/mol/rad²): the units in which curvature is judged."""
+_SOFTEST = 0.05  # of the typical curvature
+_STEP = 1e-4  # nm or rad, of central differences of the gradient
+_CONVERGED = 1e-6  # kT still to be gained
+_ITERATIONS = 20
+
+
+def harmonic_scales(energy: Energy, coordinates: Bijection, circular: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean m and Cholesky factor L of the normal law N(m, L Lᵀ) that exp(−u(x(y))) resembles near its minimum.
+
+    With the circular coordinates fixed at y, the stiff ones are minimised by Newton steps; L Lᵀ is the inverse of their
+    Hessian H there. H is judged in units of typical force constants k, as (kT/k)^½ H (kT/k)^½: eigenvalues below 0.05,
+    negative ones included, are raised to 0.05, so that a flat or unstable direction is about four times as wide as a
+    typical force constant would let it be. H comes from central differences of the gradient, all in one batch: no
+    second derivative of the energy is needed.
+
+    Arguments:
+        energy: u(x) at the temperature wanted.
+        coordinates: y ↦ x, bonds first, then angles, then torsions.
+        circular: (d,) bool.
+        y: (d,) float64, near a minimum.
+
+    Returns:
+        m (s,) and L (s, s), float64, s the number of coordinates that are not circular.
+
+    Raises:
+        EnergyError: if the energy is not finite at y.
+    """
+    stiff = (~circular).nonzero()[:, 0]
+    typical = torch.tensor(_FORCE_CONSTANTS, dtype=torch.float64)
+    n_bonds = len(y) // 3 + 1
+    counts = torch.tensor([n_bonds, n_bonds - 1, n_bonds - 2])
+    unit = (kT(energy.temperature) / typical).sqrt().repeat_interleave(counts)[stiff]
+
+    def evaluate(y: Tensor) -> tuple[Tensor, Tensor]:
+        """u and its gradient in the stiff coordinates, in their units."""
+        y = y.detach().requires_grad_()
+        u = energy.energy(coordinates.forward(y)[0])
+        (gradient,) = torch.autograd.grad(u.sum(), y)
+        return u.detach(), gradient[:, stiff] * unit
+
+    def curvature(y: Tensor) -> tuple[Tensor, Tensor]:
+        """Eigenvalues and eigenvectors of the Hessian in the units of the stiff coordinates."""
+        steps = torch.zeros(len(stiff), len(y), dtype=y.dtype)
+        steps[torch.arange(len(stiff)), stiff] = _STEP
+        ahead, behind = evaluate(torch.cat([y + steps, y - steps]))[1].chunk(2)
+        hessian = unit[:, None] * (ahead - behind) / (2 * _STEP)
+        values, vectors = torch.linalg.eigh((hessian + hessian.T) / 2)
+        return values.clamp_min(_SOFTEST), vectors
+
+    y = y.clone()
+    u, gradient = evaluate(y[None])
+    if not torch.isfinite(u).all():
+        raise EnergyError(
+            "the energy of the minimised structure must be finite; got inf: check positions and force field"
+        )
+    for _ in range(_ITERATIONS):
+        values, vectors = curvature(y)
+        step = -vectors @ (vectors.T @ gradient[0] / values)
+        if -step @ gradient[0] / 2 < _CONVERGED:
+            break
+        trials = y.repeat(12, 1)
+        trials[:, stiff] += 0.5 ** torch.arange(12)[:, None] * (unit * step)
+        u_trials, gradients = evaluate(trials)
+        best = int(u_trials.argmin())
+        if u_trials[best] >= u[0]:
+            break
+        y, u, gradient = trials[best], u_trials[best : best + 1], gradients[best : best + 1]
+    covariance = unit[:, None] * (vectors / values) @ vectors.T * unit
+    return y[stiff], torch.linalg.cholesky(covariance)

@@ -1,0 +1,352 @@
+"""The molecule: an OpenMM System, its atoms and bonds, a structure, and torsions by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import openmm
+from openmm import app, unit
+
+from ..energies.energy import Energy
+from ..energies.force_field import ForceFieldEnergy
+from ..energies.openmm_system import check_supported
+from ..errors import CheckpointError, InputError, UnsupportedSystemError
+from ..units import magnitude, positive_temperature
+from .description import Description
+from .forcefield import DEFAULT_FORCEFIELD, apply_forcefield
+from .pdb import read_pdb
+from .plausibility import check_bond_lengths, expected_bond_lengths
+from .topology import atom_labels, bonded_pairs, build_topology, topology_data
+from .torsions import Quadruple, named_torsions
+
+__all__ = ["Molecule"]
+
+Array = npt.NDArray[np.float64]
+
+
+class Molecule:
+    """A molecule in free space: what its energy and its internal coordinates are made of. Read-only.
+
+    Most users want a loader: `load`, `from_pdb` or `from_openmm`.
+
+    Arguments:
+        system: the `openmm.System`: no constraints, no box, no virtual sites.
+        topology: the `openmm.app.Topology`, atoms in the order of the System; its bonds connect them all.
+        positions: one structure, (n_atoms, 3) in nm or with an OpenMM unit; it fixes the chirality that is sampled.
+        torsions: four atoms by name, by label ("ALA2-CA") or index from 0; those of peptides have names already.
+        name: of the molecule.
+        temperature: K, the one taken where none is asked for.
+        reference: known values by name, each {"value", "standard_error", "unit", "method"}.
+
+    Attributes:
+        system, topology, name: as given.
+        positions: (n_atoms, 3), float64, nm.
+        torsions: four atom indices by name.
+        n_atoms: number of atoms.
+        elements: symbol of each atom.
+        masses: of each atom in Da, (n_atoms,).
+        bonds: pairs (i, j) of bonded atoms, i < j, sorted.
+        atom_labels: names such as "ALA2-CA".
+        topology_data: names of the atoms and bonds as a JSON-able dict.
+        default_temperature: K.
+        reference: known values by name.
+
+    Raises:
+        InputError: if the parts do not fit each other, or the positions are not those of this molecule.
+        UnsupportedSystemError: if the System cannot be sampled, or its atoms are not one molecule.
+
+    Example:
+        >>> molecule = Molecule.load("alanine_dipeptide")
+        >>> molecule
+        Molecule('alanine_dipeptide', 22 atoms, torsions: omega_1, phi, psi, omega_2)
+        >>> [molecule.atom_labels[i] for i in molecule.torsions["phi"]]
+        ['ACE1-C', 'ALA2-N', 'ALA2-CA', 'ALA2-C']
+    """
+
+    def __init__(
+        self,
+        system: openmm.System,
+        topology: app.Topology,
+        positions: Any,
+        *,
+        torsions: Mapping[str, Sequence[int | str]] | None = None,
+        name: str = "molecule",
+        temperature: float | None = None,
+        reference: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        check_supported(system)
+        if not isinstance(topology, app.Topology):
+            raise InputError(
+                f"topology must be an openmm.app.Topology; got {type(topology).__name__}: take a PDBFile's topology"
+            )
+        self.system, self.topology, self.name = system, topology, name
+        self.n_atoms: int = system.getNumParticles()
+        if topology.getNumAtoms() != self.n_atoms:
+            raise InputError(
+                f"topology and system must have the same atoms; got {topology.getNumAtoms()} in the topology and "
+                f"{self.n_atoms} in the system: build the system from this topology"
+            )
+        self.default_temperature = positive_temperature(300.0 if temperature is None else temperature)
+        self.reference = {key: dict(value) for key, value in (reference or {}).items()}
+        self.topology_data = topology_data(topology)
+        self.elements = [atom[1] for atom in self.topology_data["atoms"]]
+        self.atom_labels = atom_labels(self.topology_data)
+        self.bonds = bonded_pairs(self.topology_data)
+        self._require_one_molecule()
+        self.masses: Array = np.array([system.getParticleMass(i)._value for i in range(self.n_atoms)])
+        self._bond_lengths = expected_bond_lengths(system, self.elements, self.bonds)
+        self.positions: Array = self._one_frame(positions)
+        self.masses.flags.writeable = self.positions.flags.writeable = False
+        self.torsions: dict[str, Quadruple] = named_torsions(self.topology_data, self.atom_labels, torsions)
+
+    def __repr__(self) -> str:
+        torsions = f", torsions: {', '.join(self.torsions)}" if self.torsions else ""
+        return f"{type(self).__name__}({self.name!r}, {self.n_atoms} atoms{torsions})"
+
+    # ------------------------------------------------------------------ where it comes from
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str], *, trust_forcefield: bool = False) -> Molecule:
+        """A bundled molecule by name, or one of a user's own folder that holds a system.toml.
+
+        Arguments:
+            name: e.g. "alanine_dipeptide"; `boltzgen systems` lists them; or the path of a folder.
+            trust_forcefield: whether to accept force-field files in the folder, which can contain code.
+
+        Raises:
+            InputError: if there is no such system, or its files are not what they must be.
+        """
+        found = Description.find(name)
+        if found.toy is not None:
+            raise InputError(
+                f"{found.name!r} must be a molecule to be loaded as one; got the toy energy {found.toy!r}: "
+                f"use boltzgen.toys.load({found.toy!r})"
+            )
+        topology, positions = read_pdb(found.structure)
+        files = [local if (local := found.folder / file).is_file() else file for file in found.forcefield]
+        return cls(
+            apply_forcefield(topology, files, trust=trust_forcefield, source=found.structure),
+            topology,
+            positions,
+            torsions=found.torsions,
+            name=found.name,
+            temperature=found.temperature,
+            reference=found.reference,
+        )
+
+    @classmethod
+    def from_pdb(
+        cls,
+        path: str | os.PathLike[str],
+        forcefield: Sequence[str | os.PathLike[str]] = DEFAULT_FORCEFIELD,
+        *,
+        torsions: Mapping[str, Sequence[int | str]] | None = None,
+        name: str | None = None,
+        temperature: float | None = None,
+        trust_forcefield: bool = False,
+    ) -> Molecule:
+        """A molecule from a PDB file with hydrogens and the names of force fields that OpenMM ships.
+
+        The System has no cutoff and no constraints.
+
+        Arguments:
+            path: of the PDB file; of several models or alternate locations the first is taken, with a warning.
+            forcefield: force-field files by the names OpenMM ships them under, or paths of one's own.
+            torsions, name, temperature: see the class; the name is that of the file.
+            trust_forcefield: whether to accept files that OpenMM does not ship, which can contain code.
+
+        Raises:
+            InputError: if the file is not what it must be, or the force field does not describe the molecule.
+            UnsupportedSystemError: if the atoms are not one molecule.
+        """
+        topology, positions = read_pdb(path)
+        system = apply_forcefield(topology, forcefield, trust=trust_forcefield, source=path)
+        name = os.path.splitext(os.path.basename(path))[0] if name is None else name
+        return cls(system, topology, positions, torsions=torsions, name=name, temperature=temperature)
+
+    @classmethod
+    def from_openmm(
+        cls,
+        system: openmm.System,
+        topology: app.Topology,
+        positions: Any,
+        *,
+        torsions: Mapping[str, Sequence[int | str]] | None = None,
+        name: str = "molecule",
+        temperature: float | None = None,
+    ) -> Molecule:
+        """A molecule from the parts of an OpenMM simulation; arguments as of the class."""
+        return cls(system, topology, positions, torsions=torsions, name=name, temperature=temperature)
+
+    # ------------------------------------------------------------------ what it is good for
+
+    def energy(self, temperature: float, backend: Literal["auto", "torch", "openmm"] = "auto") -> Energy:
+        """The reduced energy u(x) = U(x)/kT of positions x (n, n_atoms, 3) in nm.
+
+        Arguments:
+            temperature: in K.
+            backend: "torch" compiles the System to torch, "openmm" evaluates it frame by frame; "auto" compiles where
+                every force can be.
+
+        Raises:
+            InputError: if the temperature is not positive, or there is no such backend.
+            UnsupportedSystemError: if a force cannot be compiled and `backend` is "torch".
+        """
+        if backend not in ("auto", "torch", "openmm"):
+            raise InputError(f'backend must be "auto", "torch" or "openmm"; got {backend!r}: choose one of them')
+        if backend != "openmm":
+            try:
+                return ForceFieldEnergy(self.system, temperature, positions=self.positions)
+            except UnsupportedSystemError:
+                if backend == "torch":
+                    raise
+        from ..energies.openmm_energy import OpenMMEnergy
+
+        return OpenMMEnergy(self.system, temperature)
+
+    def minimized(self) -> Molecule:
+        """The same molecule at a local minimum of its potential energy, found by OpenMM on its Reference platform."""
+        context = openmm.Context(
+            self.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+        )
+        context.setPositions(self.positions)
+        openmm.LocalEnergyMinimizer.minimize(context, 1e-4)
+        found = context.getState(getPositions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        return Molecule(
+            self.system,
+            self.topology,
+            np.array(found),
+            torsions=self.torsions,
+            name=self.name,
+            temperature=self.default_temperature,
+            reference=self.reference,
+        )
+
+    def check_positions(self, x: Any) -> Array:
+        """Frames of this molecule as float64 in nm, (n, n_atoms, 3), refused if they cannot be of this molecule.
+
+        Frames with NaN or ±inf are kept, and not judged.
+
+        Arguments:
+            x: array, tensor, or an OpenMM Quantity, (n, n_atoms, 3) in nm.
+
+        Raises:
+            InputError: for another shape, another unit (ångström), or another order of the atoms, which shows in
+                the bond lengths.
+        """
+        frames = _numbers(x, f"(n, {self.n_atoms}, 3)")
+        if frames.ndim != 3 or frames.shape[1:] != (self.n_atoms, 3):
+            raise InputError(
+                f"positions must have shape (n, {self.n_atoms}, 3); got {frames.shape}: {self._shape_remedy(frames)}"
+            )
+        check_bond_lengths(frames, self._bond_lengths, self.atom_labels)
+        return frames
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the System, the atoms and the bonds: the same for the same molecule in the same force field."""
+        from ..energies.openmm_xml import serialize
+
+        xml = re.sub(r' openmmVersion="[^"]*"', "", serialize(self.system))
+        return hashlib.sha256(json.dumps([xml, self.topology_data]).encode()).hexdigest()
+
+    # ------------------------------------------------------------------ as plain data
+
+    def state(self) -> dict[str, Any]:
+        """Everything as plain, JSON-able data, for checkpoints; `from_state` is the way back."""
+        from ..energies.openmm_xml import serialize
+
+        return {
+            "name": self.name,
+            "system": serialize(self.system),
+            "topology": self.topology_data,
+            "positions": self.positions.tolist(),
+            "torsions": {name: list(atoms) for name, atoms in self.torsions.items()},
+            "temperature": self.default_temperature,
+            "reference": self.reference,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Molecule:
+        """The molecule of `state()`; no code in it is run.
+
+        Raises:
+            CheckpointError: if the data are not those of a molecule.
+        """
+        from ..energies.openmm_xml import deserialize
+
+        try:
+            return cls(
+                deserialize(state["system"]),
+                build_topology(state["topology"]),
+                np.array(state["positions"], dtype=np.float64),
+                torsions=state["torsions"],
+                name=state["name"],
+                temperature=state["temperature"],
+                reference=state["reference"],
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"a saved molecule must be the data that Molecule.state() gave; got {error}: load another checkpoint"
+            ) from error
+
+    # ------------------------------------------------------------------ checks
+
+    def _one_frame(self, positions: Any) -> Array:
+        frame = _numbers(positions, f"({self.n_atoms}, 3)")
+        if frame.shape != (self.n_atoms, 3):
+            raise InputError(
+                f"positions must have shape ({self.n_atoms}, 3); got {frame.shape}: {self._shape_remedy(frame)}"
+            )
+        finite = np.isfinite(frame).all(axis=1)
+        if not finite.all():
+            where = self.atom_labels[int(np.argmin(finite))]
+            raise InputError(f"positions must be finite; got NaN or infinity at {where}: give another structure")
+        check_bond_lengths(frame[None], self._bond_lengths, self.atom_labels)
+        return frame
+
+    def _shape_remedy(self, x: Array) -> str:
+        if x.shape == (self.n_atoms, 3):
+            return "write x[None] for a single frame"
+        if x.ndim == 3 and x.shape[::2] == (1, 3) and x.shape[1] == self.n_atoms:
+            return "write x[0] for a single frame"
+        if x.ndim and x.shape[-1] == 3 * self.n_atoms:
+            return f"reshape with x.reshape({'' if x.ndim == 1 else '-1, '}{self.n_atoms}, 3)"
+        return f"this molecule has {self.n_atoms} atoms, each with 3 coordinates"
+
+    def _require_one_molecule(self) -> None:
+        piece = list(range(self.n_atoms))  # representative of the piece each atom belongs to
+        for i, j in self.bonds:
+            while piece[i] != i:
+                piece[i] = i = piece[piece[i]]
+            while piece[j] != j:
+                piece[j] = j = piece[piece[j]]
+            piece[max(i, j)] = min(i, j)
+        roots = [i for i in range(self.n_atoms) if piece[i] == i]
+        if len(roots) > 1:
+            shown = ", ".join(self.atom_labels[i] for i in roots[:4]) + (", ..." if len(roots) > 4 else "")
+            raise UnsupportedSystemError(
+                f"the atoms must be one molecule, connected by bonds; got {len(roots)} pieces (starting at {shown}): "
+                "leave out solvent and ions, add missing bonds to the topology (CONECT records in a PDB file), or "
+                "sample Cartesian coordinates of ForceFieldEnergy(system, temperature) with a restraint"
+            )
+
+
+def _numbers(x: Any, shape: str) -> Array:
+    value = magnitude(x, "nanometer")
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"positions must be an array of shape {shape}; got {type(x).__name__}: use numpy.asarray"
+        ) from None

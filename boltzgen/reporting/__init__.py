@@ -1,0 +1,18 @@
+"""What is told to people: the verdict, the pictures, the report."""
+
+from .plots import energy_histogram, ramachandran, training_curve, weight_histogram
+from .report import default_estimates, results, write_report
+from .verdict import Check, Verdict, judge
+
+__all__ = [
+    "Check",
+    "Verdict",
+    "default_estimates",
+    "energy_histogram",
+    "judge",
+    "ramachandran",
+    "results",
+    "training_curve",
+    "weight_histogram",
+    "write_report",
+]

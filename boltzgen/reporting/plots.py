@@ -1,0 +1,143 @@
+"""Pictures of weighted draws, as matplotlib figures that belong to nobody else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from ..errors import InputError
+from ..reweighting import effective_sample_size, normalized_weights
+from ..sampling import Samples
+from ..units import kT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ..training import History
+
+__all__ = ["energy_histogram", "ramachandran", "training_curve", "weight_histogram"]
+
+FLOW, REWEIGHTED, PLAIN = "#D55E00", "#0072B2", "#555555"
+"""Okabe & Ito's vermilion and blue, told apart by everyone, and grey."""
+_HIGHEST = 8.0
+"""kT above the deepest bin, where the colours of a free-energy map end."""
+
+Array = npt.NDArray[np.float64]
+
+
+def ramachandran(samples: Samples, x: str = "phi", y: str = "psi", *, bins: int = 72) -> Figure:
+    """Free-energy maps −ln p(x, y) over two torsions: of the flow's draws, and of the same draws reweighted.
+
+    Arguments:
+        samples: draws of a molecule.
+        x, y: names of torsions.
+        bins: along each axis.
+
+    Raises:
+        InputError: if the torsions are unknown, or every weight is zero.
+    """
+    w = _weights(samples)
+    good = w > 0
+    a, b = (np.degrees(samples.torsion(name).numpy()[good]) for name in (x, y))
+    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axis, title, weights in ((axes[0], "flow", None), (axes[1], "reweighted", w[good])):
+        p, edges, _ = np.histogram2d(a, b, bins, range=[[-180, 180]] * 2, weights=weights)
+        p[p == 0] = np.nan
+        image = axis.pcolormesh(
+            edges, edges, -np.log(p.T / np.nanmax(p)), cmap="viridis", vmin=0, vmax=_HIGHEST, rasterized=True
+        )
+        axis.set(title=title, xlabel=f"{x} (degrees)", aspect="equal", xlim=(-180, 180), ylim=(-180, 180))
+        axis.set_xticks(range(-180, 181, 90))
+        axis.set_yticks(range(-180, 181, 90))
+    axes[0].set_ylabel(f"{y} (degrees)")
+    figure.colorbar(image, ax=axes, label="free energy (kT)", extend="max", shrink=0.92)
+    return figure
+
+
+def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
+    """Distribution of the log-weights about the logarithm of their mean; a perfect flow has a single line at 0.
+
+    The right end matters: a few draws far to the right carry the estimates.
+
+    Raises:
+        InputError: if every weight is zero.
+    """
+    log_w = np.log(w := _weights(samples), where=w > 0, out=np.full(len(w), -np.inf)) + np.log(len(w))
+    finite = log_w[w > 0]
+    figure, axis = _single()
+    lowest = max(finite.min(), min(np.quantile(finite, 0.001), -3.0) - 1.0)
+    axis.hist(finite[finite >= lowest], bins, color=REWEIGHTED)
+    axis.axvline(0, color=PLAIN, lw=1, ls="--")
+    share = effective_sample_size(samples.log_w) / len(samples)
+    beyond, failed = int((finite < lowest).sum()), samples.n_failed
+    notes = [f"effective draws {share:.1%} of {len(samples)}"]
+    notes += [f"{beyond} draws lie further left"] * bool(beyond) + [f"{failed} of weight 0"] * bool(failed)
+    axis.set(xlabel="ln (w / mean w)", ylabel="draws", yscale="log", title=", ".join(notes))
+    return figure
+
+
+def energy_histogram(samples: Samples, *, bins: int = 80) -> Figure:
+    """Distribution of the energy under the flow and, reweighted, under the target.
+
+    Raises:
+        InputError: if every weight is zero.
+    """
+    w = _weights(samples)
+    good = w > 0
+    if samples.potential is None:
+        energy, label = samples.u.numpy()[good], "u (kT)"
+    else:
+        energy, label = samples.potential.numpy()[good] * kT(samples.temperature), "potential energy (kJ/mol)"
+    w = w[good]
+    order = np.argsort(energy)
+    reach = energy[order][np.searchsorted(np.cumsum(w[order]), 0.9995).clip(max=len(w) - 1)]
+    limits = (energy.min(), reach + 0.15 * (reach - energy.min()) + 1e-9)
+    beyond = float((energy > limits[1]).mean())
+    figure, axis = _single()
+    for name, weights, colour in (("flow", np.full(len(w), 1 / len(w)), FLOW), ("reweighted", w, REWEIGHTED)):
+        height, edges = np.histogram(energy, bins, range=limits, weights=weights)
+        axis.stairs(height / np.diff(edges), edges, color=colour, lw=1.6, label=name, fill=False)
+    axis.set(xlabel=label, ylabel="density", ylim=(0, None))
+    if beyond > 0.0005:
+        axis.set_title(f"{beyond:.1%} of the flow's draws lie further right")
+    axis.legend(frameon=False)
+    return figure
+
+
+def training_curve(history: History) -> Figure:
+    """Effective sample share of each round of `anneal`, with its temperature; the loss where there were no rounds."""
+    figure, axis = _single()
+    if history.rounds:
+        minutes = [r.seconds / 60 for r in history.rounds]
+        axis.plot(minutes, [r.ess for r in history.rounds], "o-", color=REWEIGHTED, ms=3.5)
+        axis.set(xlabel="minutes of training", ylabel="effective share of the draws", ylim=(0, 1))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+        other = axis.twinx()
+        other.plot(minutes, [r.temperature for r in history.rounds], color=FLOW, lw=1, ls="--")
+        other.set_ylabel("temperature (K), dashed", color=FLOW)
+        other.spines["top"].set_visible(False)
+    else:
+        axis.plot(history.losses, color=REWEIGHTED, lw=0.8)
+        axis.set(xlabel="step", ylabel="loss")
+    return figure
+
+
+def _single() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    axis = figure.subplots()
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.title.set_fontsize("medium")
+    return figure, axis
+
+
+def _weights(samples: Samples) -> Array:
+    if samples.n_failed == len(samples):
+        raise InputError(
+            f"samples must hold a draw of finite energy; got none of {len(samples)}: check target and flow"
+        )
+    return normalized_weights(samples.log_w)

@@ -1,0 +1,126 @@
+"""Where flow and physics meet: draws from the one, weighed by the other."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..energies.combinators import Pullback
+from ..energies.energy import Energy
+from ..errors import InputError
+from ..flows.flow import Flow
+from ..flows.noise import BLOCK, keyed_generator
+from ..progress import show
+from .samples import Samples, fresh_seed
+
+__all__ = ["draw"]
+
+
+def draw(
+    flow: Flow,
+    target: Energy,
+    n: int,
+    *,
+    seed: int | None = None,
+    batch_size: int = BLOCK,
+    progress: bool = False,
+) -> Samples:
+    """n independent draws of a flow, with their weights for a target: log w = −u(x) − log q(x).
+
+    Draw i depends on (seed, i) only: a longer draw starts with the shorter one, bit for bit. Energies are those of the
+    target in float64 (a target with parameters of its own is evaluated in theirs), without gradient, each counted once
+    in `target.evaluations`.
+
+    Arguments:
+        flow: a flow on the configurations of the target, without context.
+        target: any exact energy; for a `Pullback` on the coordinates of a molecule the samples know the molecule too.
+        n: number of draws.
+        seed: a non-negative integer; taken from the default generator of torch if None.
+        batch_size: rows that pass through flow and target at once, rounded up to whole blocks of 1024. More than one
+            block serves an accelerator, and may change the last bits.
+        progress: whether to show progress on standard error.
+
+    Returns:
+        The draws. One for which x, log q or u is not finite has u = +inf, weight 0, and counts in n.
+
+    Raises:
+        InputError: if the target is a training aid, or flow, target and numbers do not fit.
+
+    Example:
+        >>> from boltzgen.energies import toys
+        >>> from boltzgen.flows import coupling_flow
+        >>> samples = draw(coupling_flow(2), toys.DoubleWell(), 1000, seed=1)
+        >>> len(samples), samples.log_w.dtype
+        (1000, torch.float64)
+    """
+    _check(flow, target, n, batch_size)
+    seed = fresh_seed() if seed is None else seed
+    molecule = getattr(target.bijection, "molecule", None) if isinstance(target, Pullback) else None
+    dtype = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float64)
+    rows = BLOCK * math.ceil(batch_size / BLOCK)
+    parts: list[tuple[Tensor, ...]] = []
+    with torch.no_grad(), show("drawing", visible=progress) as bar:
+        for start in range(0, n, rows):
+            blocks = range(start // BLOCK, math.ceil(min(start + rows, n) / BLOCK))
+            z = torch.cat([flow.base.sample(BLOCK, keyed_generator(seed, block)) for block in blocks])
+            x, log_q = flow._push(z, None)
+            wanted = min(n - start, len(x))
+            parts.append(_weighed(target, x, log_q, wanted, dtype, molecule is not None))
+            bar((start + wanted) / n, f"{start + wanted} of {n}")
+    x, log_q, u, *of_molecule = (torch.cat(column) for column in zip(*parts, strict=True))
+    if molecule is None:
+        system, topology, torsions = type(target).__name__, None, {}
+    else:
+        system, topology, torsions = molecule.name, molecule.topology_data, molecule.torsions
+    return Samples(
+        x,
+        log_q,
+        u,
+        temperature=target.temperature,
+        system=system,
+        seed=seed,
+        cartesian=of_molecule[0] if of_molecule else None,
+        potential=of_molecule[1] if of_molecule else None,
+        topology=topology,
+        torsions={name: [int(i) for i in atoms] for name, atoms in torsions.items()},
+    )
+
+
+def _weighed(
+    target: Energy, x: Tensor, log_q: Tensor, n: int, dtype: torch.dtype, of_molecule: bool
+) -> tuple[Tensor, ...]:
+    """x, log q, u, and for a molecule positions and U/kT, of the first n rows, in main memory."""
+    given = x.to(dtype, copy=True)
+    # whole blocks always, as a row's bits may depend on how many there are; energies that go frame by frame skip NaN
+    given[n:] = torch.nan
+    columns: list[Tensor] = []
+    if of_molecule and isinstance(target, Pullback):
+        u, positions, potential = target.evaluate(given)
+        columns = [positions.float().nan_to_num(0.0, 0.0, 0.0), potential.double().nan_to_num(torch.inf, torch.inf)]
+    else:
+        u = target.energy(given)
+    target.evaluations.energy -= len(x) - n
+    finite = u.isfinite() & log_q.isfinite() & x.isfinite().flatten(1).all(1)
+    u = torch.where(finite, u.double(), torch.inf)
+    log_q = torch.where(log_q.isnan(), -torch.inf, log_q.double())
+    return tuple(column[:n].cpu() for column in (x.nan_to_num(0.0, 0.0, 0.0), log_q, u, *columns))
+
+
+def _check(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
+    for name, value in (("n", n), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} must be a positive integer; got {value!r}: pass e.g. {name}=1024")
+    if not target.exact:
+        raise InputError(
+            f"target must be an exact density; got {type(target).__name__}, a training aid or one made of it, whose "
+            "weights aim at another law: draw with the energy it softens"
+        )
+    if flow.event_shape != target.event_shape:
+        raise InputError(
+            f"flow and target must have configurations of one shape; got {tuple(flow.event_shape)} and "
+            f"{tuple(target.event_shape)}: build the flow for this target"
+        )
+    if flow.context_size:
+        raise InputError(f"flow must need no context; got one of size {flow.context_size}: use an unconditional flow")

@@ -1,0 +1,228 @@
+"""Metropolis-corrected dynamics of many walkers at many temperatures, which exchange their configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..energies.energy import Energy
+from ..errors import EnergyError, InputError
+from ..units import positive_temperature
+
+__all__ = ["ReplicaExchange", "replica_exchange"]
+
+_ACCEPTANCE = 0.8  # of trajectories, aimed at by the step size
+_GAIN = 0.1  # of the adaptation, per round
+_JITTER = 0.2  # relative spread of the step size, against trajectories that close on themselves
+
+
+@dataclass(frozen=True)
+class ReplicaExchange:
+    """What K temperatures × W independent walkers leave behind.
+
+    Attributes:
+        temperatures: T_k, ascending, in the unit of `energy.temperature`.
+        u: energies u(x) of the energy given, not yet scaled by T₀/T_k, after every round, (rounds, K, W), float64.
+        x: every `thin`-th configuration at the lowest temperature, (rounds // thin, W, *event).
+        acceptance: share of trajectories accepted at each temperature, (K,).
+        swaps: share of exchanges accepted between k and k + 1, (K − 1,).
+        round_trips: how often a configuration has gone from the lowest temperature to the highest and back,
+            summed over each walker's K configurations, (W,); earlier runs that this one continues included.
+        state: where the run stands; `resume=` it to go on as if it had not stopped.
+    """
+
+    temperatures: Tensor
+    u: Tensor
+    x: Tensor
+    acceptance: Tensor
+    swaps: Tensor
+    round_trips: Tensor
+    state: State = field(repr=False)
+
+
+@dataclass
+class State:
+    """Configurations of all replicas, the step sizes found for them, their journeys, and the random numbers to come."""
+
+    x: Tensor  # (K, W, *event)
+    step: Tensor  # (K,)
+    reached: Tensor  # (K, W): 1 if the lowest temperature was visited, 2 if the highest after it, else 0
+    round_trips: Tensor  # (W,)
+    random: Tensor
+
+
+def replica_exchange(
+    energy: Energy,
+    positions: Tensor,
+    masses: Tensor | float,
+    temperatures: Sequence[float],
+    *,
+    walkers: int,
+    rounds: int,
+    steps: int,
+    step_size: float,
+    seed: int,
+    equilibration: int = 0,
+    thin: int = 1,
+    resume: State | None = None,
+) -> ReplicaExchange:
+    """Samples of p_k(x) ∝ exp(−u(x) T₀/T_k) at temperatures T_1 < … < T_K, all in one batch.
+
+    A round is one Hamiltonian Monte Carlo trajectory of every replica (fresh velocities, velocity Verlet, Metropolis
+    test), then an attempt to exchange the configurations of every two neighbouring temperatures. Both leave every
+    p_k invariant whatever the step size and the masses: these choose the speed, not the answer. The step sizes are
+    adapted to an acceptance of 0.8 during equilibration, and held after it.
+
+    Frames that cannot be evaluated (u = +inf) are never accepted: an energy that is +inf outside a region samples
+    the region exactly.
+
+    Arguments:
+        energy: u(x) at T₀ = `energy.temperature`, in kT₀; give it a compiled `_energy` for speed.
+        positions: where all replicas start, of the energy's event shape, in the precision to compute in.
+        masses: m in ½ m v² / kT₀, one per atom (leading event dimension) or one for all; with dalton / kT(T₀),
+            lengths in nm, times are in ps.
+        temperatures: T_1 … T_K, strictly ascending, in the unit of `energy.temperature`.
+        walkers: W, independent copies of the whole ladder.
+        rounds: number of rounds recorded.
+        steps: velocity-Verlet steps per trajectory.
+        step_size: first guess of the time step.
+        seed: of all random numbers; ignored when resuming.
+        equilibration: rounds before the first recorded one.
+        thin: rounds between kept configurations.
+        resume: `state` of an earlier run with the same arguments.
+
+    Raises:
+        InputError: if an argument is not what it must be.
+        EnergyError: if the energy is infinite at the start.
+
+    References:
+        Duane, Kennedy, Pendleton & Roweth, Phys. Lett. B 195, 216 (1987).
+        Sugita & Okamoto, Chem. Phys. Lett. 314, 141 (1999).
+    """
+    if energy.event_shape != positions.shape:
+        raise InputError(
+            f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
+            "pass the configuration from which all replicas start"
+        )
+    counts = {"walkers": walkers, "rounds": rounds, "steps": steps, "thin": thin, "equilibration": equilibration + 1}
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} must be a positive number; got {count}: pass a whole number of at least 1")
+    ladder = [positive_temperature(t) for t in temperatures]
+    if not ladder or sorted(set(ladder)) != ladder:
+        raise InputError(f"temperatures must be strictly ascending; got {ladder}: sort them, each once")
+    mass = torch.as_tensor(masses, dtype=positions.dtype)
+    if not (step_size > 0 and bool((mass > 0).all())):
+        raise InputError(f"step_size and masses must be positive; got {step_size} and {masses}: pass e.g. 1e-3 ps")
+    state = resume or _initial(positions, len(ladder), walkers, step_size, seed)
+    return _Ladder(energy, mass, ladder, steps, state).run(equilibration, rounds, thin)
+
+
+def _initial(positions: Tensor, n: int, walkers: int, step_size: float, seed: int) -> State:
+    return State(
+        x=positions.detach().expand(n, walkers, *positions.shape).clone(),
+        step=torch.full((n,), step_size, dtype=positions.dtype),
+        reached=torch.zeros(n, walkers, dtype=torch.long),
+        round_trips=torch.zeros(walkers, dtype=torch.long),
+        random=torch.Generator().manual_seed(seed).get_state(),
+    )
+
+
+class _Ladder:
+    """K temperatures × W walkers under way."""
+
+    def __init__(self, energy: Energy, mass: Tensor, ladder: list[float], steps: int, state: State) -> None:
+        self.energy, self.steps = energy, steps
+        self.shape = state.x.shape[:2]  # (K, W)
+        self.temperatures = torch.tensor(ladder, dtype=torch.float64)
+        self.beta = (energy.temperature / self.temperatures).to(state.x)[:, None]  # (K, 1)
+        self.wide = (*self.shape, *[1] * (state.x.ndim - 2))  # a number per replica, ready to multiply x
+        self.mass = mass.reshape(*mass.shape, *[1] * (state.x.ndim - 2 - mass.ndim))
+        self.x, self.step = state.x.clone(), state.step.clone()
+        self.reached, self.round_trips = state.reached.clone(), state.round_trips.clone()
+        self.random = torch.Generator()
+        self.random.set_state(state.random)
+        self.u, self.gradient = self.evaluate(self.x)
+        if not torch.isfinite(self.u).all():
+            raise EnergyError("the energy must be finite where the replicas start; got inf: minimise positions first")
+
+    def run(self, equilibration: int, rounds: int, thin: int) -> ReplicaExchange:
+        for _ in range(equilibration):
+            accepted = self.trajectory()
+            self.step *= torch.exp(_GAIN * (accepted.to(self.step).mean(1) - _ACCEPTANCE))
+            self.exchange()
+        u = torch.empty(rounds, *self.shape, dtype=torch.float64)
+        x = self.x.new_empty(rounds // thin, *self.x.shape[1:])
+        accepted, exchanged = torch.zeros(self.shape[0]), torch.zeros(self.shape[0] - 1)
+        for i in range(rounds):
+            accepted += self.trajectory().float().mean(1)
+            exchanged += self.exchange().float().mean(1)
+            u[i] = self.u
+            if (i + 1) % thin == 0:
+                x[i // thin] = self.x[0]
+        state = State(self.x, self.step, self.reached, self.round_trips, self.random.get_state())
+        return ReplicaExchange(
+            self.temperatures, u, x, accepted / rounds, exchanged / rounds, self.round_trips.clone(), state
+        )
+
+    def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """u, (K, W), and its gradient, of the shape of x."""
+        with torch.enable_grad():
+            flat = x.flatten(0, 1).detach().requires_grad_()
+            u = self.energy.energy(flat)
+            (gradient,) = torch.autograd.grad(u.sum(), flat)
+        return u.detach().view(self.shape), gradient.view_as(x)
+
+    def kinetic(self, v: Tensor) -> Tensor:
+        return 0.5 * (self.mass * v.square()).flatten(2).sum(2)
+
+    def trajectory(self) -> Tensor:
+        """One Hamiltonian trajectory of every replica; which were accepted, (K, W)."""
+        v = torch.randn(self.x.shape, generator=self.random, dtype=self.x.dtype)
+        v /= (self.beta.view(-1, *[1] * (v.ndim - 1)) * self.mass).sqrt()
+        spread = 1 + _JITTER * (2 * self.uniform(self.shape) - 1)
+        dt = (self.step[:, None] * spread).view(self.wide)
+        before = self.u + self.kinetic(v)
+        x, gradient = self.x, self.gradient
+        for _ in range(self.steps):
+            v = v - 0.5 * dt * gradient / self.mass
+            x = x + dt * v
+            u, gradient = self.evaluate(x)
+            v = v - 0.5 * dt * gradient / self.mass
+        accepted = self.accept(self.beta * (before - u - self.kinetic(v)))
+        chosen = accepted.view(self.wide)
+        self.x, self.gradient = torch.where(chosen, x, self.x), torch.where(chosen, gradient, self.gradient)
+        self.u = torch.where(accepted, u, self.u)
+        return accepted
+
+    def exchange(self) -> Tensor:
+        """One attempt between every two neighbouring temperatures; which were accepted, (K − 1, W)."""
+        n, walkers = self.shape
+        exchanged = torch.zeros(n - 1, walkers, dtype=torch.bool)
+        for first in (0, 1):
+            k = torch.arange(first, n - 1, 2)
+            swapped = self.accept((self.beta[k] - self.beta[k + 1]) * (self.u[k] - self.u[k + 1]))
+            source = torch.arange(n)[:, None].repeat(1, walkers)
+            source[k], source[k + 1] = source[k] + swapped.long(), source[k + 1] - swapped.long()
+            columns = torch.arange(walkers)
+            for name in ("x", "u", "gradient", "reached"):
+                setattr(self, name, getattr(self, name)[source, columns])
+            exchanged[k] = swapped
+            self.note_journeys()
+        return exchanged
+
+    def note_journeys(self) -> None:
+        if len(self.reached) > 1:
+            self.round_trips += self.reached[0] == 2
+            self.reached[0] = 1
+            self.reached[-1][self.reached[-1] == 1] = 2
+
+    def accept(self, log_ratio: Tensor) -> Tensor:
+        """Metropolis' test; NaN is a refusal."""
+        return self.uniform(log_ratio.shape).log() < log_ratio
+
+    def uniform(self, shape: torch.Size) -> Tensor:
+        return torch.rand(shape, generator=self.random, dtype=self.x.dtype)

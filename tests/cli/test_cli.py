@@ -1,0 +1,90 @@
+"""The command line: the road from train to estimate on a toy, JSON, exit codes, one-sentence errors."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from boltzgen.cli.main import main
+
+KEYS = {"system", "temperature", "n", "ess", "ess_fraction", "pareto_k", "verdict", "estimates", "evaluations", "seconds"}
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_systems_are_listed(capsys):
+    code, out, _ = run(capsys, "systems")
+    assert code == 0
+    assert "alanine_dipeptide" in out
+    assert "double_well" in out
+    _, out, _ = run(capsys, "systems", "--json")
+    assert {"name", "title", "temperature"} <= set(json.loads(out)[0])
+
+
+@pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+def test_train_sample_estimate_of_a_toy(capsys, tmp_path):
+    folder = tmp_path / "my run"
+    code, out, err = run(capsys, "train", "double_well", "--out", folder, "--minutes", 0.05, "--json")
+    assert code == 0
+    assert json.loads(out)["evaluations"]["gradient"] > 0
+    assert "next: boltzgen sample" in err
+    code, out, _ = run(capsys, "sample", folder, "-n", 3000, "--seed", 1, "--json")
+    assert code == 0
+    first = json.loads(out)
+    assert first["n"] == 3000
+    assert set(first) >= KEYS
+    code, out, _ = run(capsys, "estimate", folder / "samples.npz", "--json", "--out", folder / "report")
+    assert code == 0
+    assert json.loads(out)["ess"] == pytest.approx(first["ess"], rel=1e-12)
+    assert json.loads((folder / "report" / "results.json").read_text())["n"] == 3000
+    code, _, _ = run(capsys, "sample", folder, "-n", 1000, "--seed", 1, "--out", tmp_path / "again.npz")
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "alanine_dipeptid", "--out", "x"], "alanine_dipeptide"),
+        (["train", "nothing.pdb", "--out", "x"], "nothing.pdb"),
+        (["sample", "nothing"], "nothing"),
+        (["estimate", "nothing.npz"], "nothing.npz"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence_and_code_3(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *arguments)
+    assert code == 3
+    assert out == ""
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["demo", "--minutes", "-1"], ["sample", "x", "-n", "0"], ["demo", "--seed", "-1"]]
+)
+def test_wrong_usage_is_code_2(arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_python_m_boltzgen_and_help():
+    result = subprocess.run([sys.executable, "-m", "boltzgen", "train", "--help"], capture_output=True, text=True, check=True)
+    assert "Example: boltzgen train" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demo_writes_what_it_says(capsys, tmp_path):
+    code, out, _ = run(capsys, "demo", "--minutes", 0.5, "-n", 5000, "--out", tmp_path, "--json", "--seed", 3)
+    assert code == 0
+    results = json.loads(out)
+    assert set(results) >= KEYS
+    assert results == json.loads((tmp_path / "results.json").read_text())
+    assert {"mean_potential_energy", "log_partition", "free_energy_difference_phi"} <= set(results["estimates"])
+    for name in ("ramachandran.png", "weights.png", "report.html", "run/generator.pt"):
+        assert (tmp_path / name).stat().st_size > 1000

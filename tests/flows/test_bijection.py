@@ -1,0 +1,227 @@
+"""Every bijection through the same battery; a new one is added to REGISTRY, or the last tests fail."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+import boltzgen.flows as flows
+from boltzgen.errors import InputError
+from boltzgen.flows import (
+    Additive,
+    Affine,
+    Bijection,
+    CircularSpline,
+    Composition,
+    Coupling,
+    Inverse,
+    Mixed,
+    Rotation,
+    Spline,
+    Transformer,
+    TriangularAffine,
+    Whitening,
+)
+
+ROUND_TRIP = {torch.float64: 1e-10, torch.float32: 1e-4}
+LOG_DET = 1e-9
+FACTOR = torch.tensor([[0.5, 0.0], [0.3, 2.0]])
+PI = math.pi
+
+
+def seams(n):
+    return torch.linspace(-2.0, 3.0, n)
+
+
+REGISTRY = {
+    "additive": lambda: Coupling(3, [0, 2], [1], Additive(2)),
+    "affine": lambda: Coupling(3, [2], [0, 1], Affine(1)),
+    "affine, conditional": lambda: Coupling(3, [2, 0], [1], Affine(2), context=2),
+    "affine, constant": lambda: Coupling(2, [0, 1], [], Affine(2)),
+    "triangular": lambda: Coupling(4, [3, 1, 0], [2], TriangularAffine(3), circular=[0, 0, 1, 0]),
+    "triangular, one dimension": lambda: Coupling(2, [1], [0], TriangularAffine(1)),
+    "spline": lambda: Coupling(3, [1, 0], [2], Spline(2)),
+    "spline, one bin": lambda: Coupling(2, [1], [0], Spline(1, bins=1)),
+    "rotation": lambda: Coupling(2, [1], [0], Rotation(1), circular=[1, 1]),
+    "circular": lambda: Coupling(3, [2, 0], [1], CircularSpline(2, shift=seams(2)), circular=[1, 1, 1]),
+    "circular, learned shift": lambda: Coupling(
+        1, [0], [], CircularSpline(1, bins=1, shift=torch.nn.Parameter(seams(1))), circular=[1]
+    ),
+    "mixed": lambda: Coupling(
+        5, [3, 0], [2, 1], Mixed(Spline(1), CircularSpline(1, bins=24, shift=seams(1))), circular=[1, 1, 0, 0, 0]
+    ),
+    "mixed, conditional": lambda: Coupling(
+        2, [1, 0], [], Mixed(Affine(1), Rotation(1)), circular=[1, 0], context=1
+    ),
+    "whitening": lambda: Whitening(4, [3, 1], torch.tensor([1.0, -2.0]), FACTOR),
+    "composition": lambda: Composition(
+        [Coupling(3, [0], [1], Affine(1), context=2), Whitening(3, [2, 0], torch.ones(2), FACTOR)]
+    ),
+    "inverse": lambda: Inverse(Coupling(3, [0], [1, 2], Spline(1), context=1)),
+}  # fmt: skip
+
+
+def circular_mask(bijection):
+    """Which dimensions of a registered bijection are angles."""
+    mask = torch.zeros(bijection.in_shape, dtype=torch.bool)
+    for layer in bijection.modules():
+        if isinstance(layer, Coupling):
+            mask |= layer.circular
+    return mask
+
+
+def points(bijection, n=64, seed=0):
+    """Base points, far into the tails, and a context."""
+    generator = torch.Generator().manual_seed(seed)
+    z = 3 * torch.randn(n, *bijection.in_shape, generator=generator)
+    z = torch.where(circular_mask(bijection), (z + PI).remainder(2 * PI) - PI, z)
+    context = torch.randn(n, bijection.context_size, generator=generator) if bijection.context_size else None
+    return z, context
+
+
+def difference(bijection, a, b):
+    """b − a, angles modulo 2π."""
+    d = b - a
+    return torch.where(circular_mask(bijection), (d + PI).remainder(2 * PI) - PI, d)
+
+
+def as_double(context):
+    return None if context is None else context.double()
+
+
+@pytest.fixture(params=REGISTRY)
+def bijection(request, randomise):
+    torch.manual_seed(0)
+    return randomise(REGISTRY[request.param]())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_round_trips_cancel_and_keep_the_dtype(bijection, dtype):
+    z, context = points(bijection)
+    bijection, z, context = bijection.to(dtype), z.to(dtype), None if context is None else context.to(dtype)
+    x, log_det = bijection.forward(z, context)
+    again, back = bijection.inverse(x, context)
+    assert x.dtype == log_det.dtype == again.dtype == back.dtype == dtype
+    assert log_det.shape == back.shape == (len(z),)
+    assert difference(bijection, z, again).abs().max() < ROUND_TRIP[dtype] * (1 + x.abs().max())
+    assert (log_det + back).abs().max() < 30 * ROUND_TRIP[dtype]
+
+
+def test_log_det_is_that_of_the_jacobian(bijection):
+    bijection = bijection.double()
+    z, context = points(bijection, n=16)
+    z, context = z.double(), as_double(context)
+    for call in (bijection.forward, bijection.inverse):
+        z.requires_grad_()
+        x, log_det = call(z, context)
+        rows = [torch.autograd.grad(x[:, i].sum(), z, retain_graph=True)[0] for i in range(x.shape[1])]
+        expected = torch.linalg.slogdet(torch.stack(rows, 1)).logabsdet
+        assert (log_det - expected).abs().max() < LOG_DET
+        z = x.detach()
+
+
+def test_rows_do_not_see_each_other(bijection):
+    z, context = points(bijection)
+    other, _ = points(bijection, seed=1)
+    other[:5] = z[:5]
+    for call in (bijection.forward, bijection.inverse):
+        (x, log_det), (y, other_log_det) = call(z, context), call(other, context)
+        assert torch.equal(x[:5], y[:5])
+        assert torch.equal(log_det[:5], other_log_det[:5])
+
+
+def test_finite_at_the_edges(bijection):
+    z, context = points(bijection, n=40)
+    edges = torch.tensor([-PI, PI, -5.0, 5.0, -4.9999995, 4.9999995, 0.0, 2.5, -1e4, 1e4])
+    z[:, 0] = edges.repeat(4)
+    z[10:20] = edges[:, None]
+    for call in (bijection.forward, bijection.inverse):
+        z.requires_grad_()
+        x, log_det = call(z, context)
+        (gradient,) = torch.autograd.grad(x.sum() + log_det.sum(), z)
+        assert all(value.isfinite().all() for value in (x, log_det, gradient))
+        z = z.detach()
+
+
+def test_every_parameter_and_the_context_matter(bijection):
+    z, context = points(bijection)
+    context = context if context is None else context.requires_grad_()
+    x, log_det = bijection.forward(z, context)
+    wanted = [*bijection.parameters(), *([] if context is None else [context])]
+    gradients = torch.autograd.grad((x.cos().sum() + log_det.sum(),), wanted, allow_unused=True) if wanted else ()
+    assert all(g is not None and g.isfinite().all() and (g != 0).any() for g in gradients if g is None or g.numel())
+
+
+def test_second_derivatives_exist(bijection):
+    bijection = bijection.double()
+    z, context = points(bijection, n=4)
+    z, context = z.double().requires_grad_(), as_double(context)
+    for call in (bijection.forward, bijection.inverse):
+        torch.autograd.gradgradcheck(lambda z, call=call: call(z, context), z, atol=1e-4, rtol=1e-3)
+
+
+def test_copies_carry_the_state(bijection):
+    z, context = points(bijection)
+    state = copy.deepcopy(bijection.state_dict())
+    twin = copy.deepcopy(bijection)
+    for parameter in twin.parameters():
+        parameter.data.zero_()
+    twin.load_state_dict(state)
+    assert torch.equal(twin.forward(z, context)[0], bijection.forward(z, context)[0])
+
+
+def test_angles_are_taken_modulo_two_pi(bijection):
+    bijection = bijection.double()
+    z, context = points(bijection)
+    z, context = z.double(), as_double(context)
+    turned = z + 2 * PI * circular_mask(bijection)
+    for call in (bijection.forward, bijection.inverse):
+        (x, log_det), (y, turned_log_det) = call(z, context), call(turned, context)
+        assert difference(bijection, x, y).abs().max() < 1e-9
+        assert (log_det - turned_log_det).abs().max() < 1e-9
+
+
+def test_wrong_shapes_are_refused_with_a_remedy(bijection):
+    z, context = points(bijection)
+    with pytest.raises(InputError, match="got"):
+        bijection.forward(z[0], context)
+    with pytest.raises(InputError, match="z must have shape"):
+        bijection.forward(torch.zeros(64, 17), context)
+    with pytest.raises(InputError, match="x must have shape"):
+        bijection.inverse(torch.zeros(64, 17), context)
+    with pytest.raises(InputError, match="context must"):
+        bijection.forward(z, None if bijection.context_size else torch.zeros(64, 1))
+
+
+def test_a_wrong_log_det_would_be_seen():
+    class Wrong(Affine):
+        def forward(self, z, *theta):
+            x, log_det = super().forward(z, *theta)
+            return x, 0.999 * log_det
+
+    layer = Coupling(2, [0], [1], Wrong(1)).double()
+    layer.conditioner.heads[1].bias.data.fill_(1.0)
+    z = torch.zeros(1, 2, dtype=torch.float64)
+    (_, log_det), (_, back) = layer.forward(z), layer.inverse(z)
+    assert (log_det + back).abs() > LOG_DET
+
+
+def test_compositions_must_fit():
+    with pytest.raises(InputError, match="at least one"):
+        Composition([])
+    with pytest.raises(InputError, match="must fit"):
+        Composition([REGISTRY["affine"](), REGISTRY["rotation"]()])
+
+
+def public(kind):
+    return {v for v in vars(flows).values() if isinstance(v, type) and issubclass(v, kind) and v is not kind}
+
+
+def test_no_bijection_escapes_the_battery():
+    assert public(Bijection) <= {type(make()) for make in REGISTRY.values()}
+
+
+def test_no_transformer_escapes_the_battery():
+    layers = [layer for make in REGISTRY.values() for layer in make().modules()]
+    assert public(Transformer) <= {type(layer) for layer in layers}

@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+from arviz_stats.base import array_stats
+from boltzgen.errors import InputError
+from boltzgen.reweighting import pareto_k, reliability_threshold
+
+SAME_FIT = 1e-8  # absolute, to an independent implementation
+BIAS = 0.02  # of the fit at 300 tail draws, its prior's pull left out
+
+RANDOM = {
+    "normal": lambda g, n: g.normal(size=n),
+    "wide normal": lambda g, n: 4 * g.normal(size=n),
+    "pareto 0.5": lambda g, n: 0.5 * g.exponential(size=n),
+    "pareto 1": lambda g, n: g.exponential(size=n),
+    "pareto 3": lambda g, n: 3 * g.exponential(size=n),
+    "bounded": lambda g, n: np.log(g.random(n)),
+    "with failed frames": lambda g, n: np.where(g.random(n) < 0.3, -np.inf, g.normal(size=n)),
+    "far away": lambda g, n: 1e4 + g.normal(size=n),
+}
+
+
+@pytest.mark.parametrize("n", [25, 26, 99, 225, 226, 1000, 20_000])
+@pytest.mark.parametrize("law", RANDOM)
+def test_equals_arviz(n, law):
+    log_w = RANDOM[law](np.random.default_rng(n), n)
+    assert pareto_k(log_w) == pytest.approx(float(array_stats.psislw(-log_w)[1]), abs=SAME_FIT)
+
+
+def mean_shape(k, replicas=100, n=10_000):
+    random = np.random.default_rng(0)
+    fits = np.array([pareto_k(k * random.exponential(size=n)) for _ in range(replicas)])
+    tail = 3 * math.sqrt(n)
+    fits = (fits * (tail + 10) - 5) / tail  # without the prior
+    return fits.mean(), fits.std(ddof=1) / math.sqrt(replicas)
+
+
+@pytest.mark.parametrize("k", [0.1, 0.5, 0.7, 1.0, 2.0])
+def test_finds_the_index_of_exact_pareto_tails_on_average(k):
+    value, error = mean_shape(k)
+    assert abs(value - k) < 4 * error + BIAS
+
+
+def test_finds_a_wrong_index():
+    value, error = mean_shape(0.7 * 1.1)
+    assert abs(value - 0.7) > 4 * error + BIAS
+
+
+def test_equal_weights_have_no_tail():
+    assert pareto_k(np.full(1000, 3.7)) == -math.inf
+
+
+def test_weights_that_differ_by_rounding_have_no_tail():
+    log_w = np.full(1000, 1000.0)
+    log_w[::7] = np.nextafter(1000.0, 2000.0)
+    assert pareto_k(log_w) == -math.inf
+
+
+def test_draws_outside_the_target_are_no_tail():
+    """Weights 0 and 1: a flow that covers more than the target."""
+    assert pareto_k(np.where(np.arange(1000) % 3 == 0, 0.0, -np.inf)) == -math.inf
+
+
+@pytest.mark.parametrize(
+    "log_w",
+    [
+        np.zeros(24),
+        np.random.default_rng(0).normal(size=24),
+        np.full(1000, -np.inf),
+        np.append(np.zeros(999), 8.0),
+        np.append(np.full(999, -np.inf), 0.0),
+        np.append(np.full(996, -np.inf), [0.0, 1.0, 2.0, 3.0]),
+        np.append(np.zeros(999), 2000.0),
+    ],
+    ids=["24 equal", "24 draws", "no weight", "one giant", "one weight", "four weights", "one beyond float"],
+)
+def test_a_tail_that_cannot_be_fitted_is_not_bounded(log_w):
+    assert pareto_k(log_w) == math.inf
+
+
+def test_ties_below_the_tail_are_left_out():
+    random = np.random.default_rng(0)
+    log_w = np.append(np.zeros(970), random.exponential(size=30))
+    assert 0.5 < pareto_k(log_w) < 1.5
+
+
+def test_never_nan():
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        log_w = np.round(random.normal(size=random.integers(1, 400)) * 10 ** random.uniform(-14, 4), 1)
+        assert not math.isnan(pareto_k(log_w))
+
+
+@pytest.mark.parametrize("log_w", [[0.0, math.nan], [math.inf], [], [[0.0]]])
+def test_what_is_no_set_of_weights_is_refused(log_w):
+    with pytest.raises(InputError):
+        pareto_k(log_w)
+
+
+def test_threshold():
+    assert reliability_threshold(100) == 0.5
+    assert reliability_threshold(10**6) == 0.7
+    assert reliability_threshold(1) == -math.inf
+    with pytest.raises(InputError):
+        reliability_threshold(0)

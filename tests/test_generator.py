@@ -1,0 +1,72 @@
+"""The facade: what it chooses, what it saves, what it refuses."""
+
+import boltzgen as bg
+import pytest
+import torch
+
+pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+
+
+@pytest.fixture(scope="module")
+def molecule():
+    return bg.Molecule.load("alanine_dipeptide")
+
+
+def test_a_molecule_is_trained_sampled_saved_and_loaded(molecule, tmp_path):
+    generator = bg.BoltzmannGenerator(molecule, temperature=300.0)
+    history = generator.train(steps=20, run_dir=tmp_path / "run", progress=False)
+    assert history.gradient > 0
+    samples = generator.sample(500, seed=1)
+    assert samples.positions().shape == (500, 22, 3)
+    assert samples.torsion("phi").shape == (500,)
+    again = bg.BoltzmannGenerator.load(tmp_path / "run").sample(500, seed=1)
+    assert torch.equal(again.log_w, samples.log_w)
+    assert torch.equal(again.x, samples.x)
+
+
+def test_a_finished_run_is_not_trained_again_and_another_molecule_is_refused(molecule, tmp_path):
+    first = bg.BoltzmannGenerator(molecule)
+    first.train(steps=10, run_dir=tmp_path, progress=False)
+    second = bg.BoltzmannGenerator(molecule)
+    history = second.train(steps=10, run_dir=tmp_path, progress=False)
+    assert len(history.losses) == len(first.history.losses)
+    assert torch.equal(first.sample(100, seed=1).x, second.sample(100, seed=1).x)
+    with pytest.raises(bg.CheckpointError, match="must belong to this molecule"):
+        bg.BoltzmannGenerator(molecule, temperature=310.0).train(steps=10, run_dir=tmp_path, progress=False)
+
+
+def test_the_untrained_flow_is_the_harmonic_approximation(molecule):
+    samples = bg.BoltzmannGenerator(molecule).sample(1000, seed=1)
+    assert samples.n_failed < 100
+
+
+def test_a_toy_needs_its_energy_to_be_loaded(tmp_path):
+    target = bg.toys.DoubleWell()
+    generator = bg.BoltzmannGenerator(target)
+    generator.train(steps=10, progress=False)
+    generator.save(tmp_path / "g.pt")
+    loaded = bg.BoltzmannGenerator.load(tmp_path / "g.pt", target=bg.toys.DoubleWell())
+    assert torch.equal(loaded.sample(100, seed=1).x, generator.sample(100, seed=1).x)
+    with pytest.raises(bg.CheckpointError, match="pass the energy"):
+        bg.BoltzmannGenerator.load(tmp_path / "g.pt")
+
+
+def test_a_molecule_at_another_temperature_knows_it(molecule):
+    generator = bg.BoltzmannGenerator(molecule, temperature=450.0)
+    assert generator.sample(10, seed=0).temperature == 450.0
+
+
+@pytest.mark.parametrize(("target", "message"), [("alanine", "must be a Molecule or an Energy"), (None, "must be a Mol")])
+def test_wrong_targets_are_refused(target, message):
+    with pytest.raises(bg.InputError, match=message):
+        bg.BoltzmannGenerator(target)
+
+
+def test_a_flow_for_something_else_is_refused():
+    with pytest.raises(bg.InputError, match="must draw configurations of shape"):
+        bg.BoltzmannGenerator(bg.toys.DoubleWell(), flow=bg.coupling_flow(3))
+
+
+def test_the_wrong_unit_and_temperature_are_refused(molecule):
+    with pytest.raises(bg.InputError, match="temperature must be a positive number"):
+        bg.BoltzmannGenerator(molecule, temperature=-300.0)
