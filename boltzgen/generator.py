@@ -123,9 +123,7 @@ class BoltzmannGenerator:
             self.save(folder / "generator.pt")
         return self.history
 
-    def sample(
-        self, n: int, *, seed: int | None = None, batch_size: int = 1024, progress: bool = False
-    ) -> Samples:
+    def sample(self, n: int, *, seed: int | None = None, batch_size: int = 1024, progress: bool = False) -> Samples:
         """n weighted draws; see `draw`."""
         return draw(self.flow, self.target, n, seed=seed, batch_size=batch_size, progress=progress)
 
@@ -151,7 +149,9 @@ class BoltzmannGenerator:
         save_checkpoint(path, state, fingerprint=self.fingerprint)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, target: Energy | None = None, flow: Flow | None = None) -> BoltzmannGenerator:
+    def load(
+        cls, path: str | os.PathLike[str], *, target: Energy | None = None, flow: Flow | None = None
+    ) -> BoltzmannGenerator:
         """The generator saved at `path`.
 
         Arguments:

@@ -53,4 +53,6 @@ def magnitude(value: Any, unit: str) -> Any:
         return value.value_in_unit(target)
     except TypeError:
         got = value.unit.get_name()
-        raise InputError(f"{_NAMES[unit]} must be given, in {unit} or the like; got {got}: check the argument") from None
+        raise InputError(
+            f"{_NAMES[unit]} must be given, in {unit} or the like; got {got}: check the argument"
+        ) from None

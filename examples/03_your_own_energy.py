@@ -6,8 +6,9 @@ Run:  python examples/03_your_own_energy.py [--quick]
 
 import argparse
 
-import boltzgen as bg
 import torch
+
+import boltzgen as bg
 
 
 class Ring(bg.Energy):

@@ -3,13 +3,15 @@
 import ast
 from pathlib import Path
 
-import boltzgen
 import pytest
+
+import boltzgen
 
 ROOT = Path(boltzgen.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
-    {"errors", "units", "files", "progress"},
+    {"errors"},
+    {"units", "files", "progress"},
     {"energies", "flows"},
     {"molecule"},
     {"coordinates"},
@@ -40,7 +42,9 @@ def imports(path: Path) -> list[tuple[str, ...]]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - node.level + 1] + tuple((node.module or "").split(".") if node.module else ())
+            base = package[: len(package) - node.level + 1] + tuple(
+                (node.module or "").split(".") if node.module else ()
+            )
             found += [(*base, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("boltzgen"):
             base = tuple(node.module.split(".")[1:])
@@ -126,5 +130,11 @@ def test_the_public_names_exist_and_are_sorted():
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_global_state_is_touched(path):
     text = path.read_text()
-    for call in ("torch.manual_seed(", "set_default_dtype(", "np.random.seed(", "warnings.simplefilter(", "basicConfig("):
+    for call in (
+        "torch.manual_seed(",
+        "set_default_dtype(",
+        "np.random.seed(",
+        "warnings.simplefilter(",
+        "basicConfig(",
+    ):
         assert call not in text.replace("Generator().manual_seed(", ""), call

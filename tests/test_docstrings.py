@@ -4,10 +4,13 @@ import doctest
 import importlib
 import pkgutil
 
-import boltzgen
 import pytest
 
-MODULES = sorted(m.name for m in pkgutil.walk_packages(boltzgen.__path__, "boltzgen.") if not m.name.endswith("__main__"))
+import boltzgen
+
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(boltzgen.__path__, "boltzgen.") if not m.name.endswith("__main__")
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import boltzgen as bg
 import pytest
+
+import boltzgen as bg
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -1,8 +1,9 @@
 """The facade: what it chooses, what it saves, what it refuses."""
 
-import boltzgen as bg
 import pytest
 import torch
+
+import boltzgen as bg
 
 pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
 
@@ -56,7 +57,9 @@ def test_a_molecule_at_another_temperature_knows_it(molecule):
     assert generator.sample(10, seed=0).temperature == 450.0
 
 
-@pytest.mark.parametrize(("target", "message"), [("alanine", "must be a Molecule or an Energy"), (None, "must be a Mol")])
+@pytest.mark.parametrize(
+    ("target", "message"), [("alanine", "must be a Molecule or an Energy"), (None, "must be a Mol")]
+)
 def test_wrong_targets_are_refused(target, message):
     with pytest.raises(bg.InputError, match=message):
         bg.BoltzmannGenerator(target)

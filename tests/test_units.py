@@ -4,12 +4,13 @@ import math
 
 import openmm.unit as u
 import pytest
+
 from boltzgen.errors import InputError
 from boltzgen.units import MOLAR_GAS_CONSTANT, kT, magnitude, positive_temperature
 
 
 def test_gas_constant_is_the_exact_si_value_and_openmm_agrees():
-    assert MOLAR_GAS_CONSTANT == pytest.approx(6.02214076e23 * 1.380649e-23 * 1e-3, rel=1e-15)
+    assert pytest.approx(6.02214076e23 * 1.380649e-23 * 1e-3, rel=1e-15) == MOLAR_GAS_CONSTANT
     assert u.MOLAR_GAS_CONSTANT_R.value_in_unit(u.kilojoule_per_mole / u.kelvin) == pytest.approx(
         MOLAR_GAS_CONSTANT, rel=1e-9
     )

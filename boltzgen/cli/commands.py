@@ -66,9 +66,7 @@ def train(options: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     system = options.system if not Path(options.system).exists() else str(Path(options.system).resolve())
     write_atomically(out / "run.json", json.dumps({"system": system, "temperature": generator.temperature}).encode())
-    history = generator.train(
-        run_dir=out, minutes=options.minutes, compile="never" if options.no_compile else "auto"
-    )
+    history = generator.train(run_dir=out, minutes=options.minutes, compile="never" if options.no_compile else "auto")
     _say(_trained(history))
     if options.json:
         print(json.dumps({"run": str(out), "evaluations": history.evaluations, "seconds": history.seconds}, indent=2))

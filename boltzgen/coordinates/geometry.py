@@ -34,7 +34,7 @@ def dihedral(x: Tensor, atoms: Sequence[int]) -> Tensor:
     Example:
         >>> x = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 1.0]]])
         >>> dihedral(x, (0, 1, 2, 3))
-        tensor([-1.5708])
+        tensor([1.5708])
     """
     a, b, c, d = (x[:, k].T for k in atoms)
     return azimuth(a, b, c, d)

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..flows.bijection import Bijection
 from .geometry import Placement, angle, azimuth, dihedral, distance, wrap
 from .scales import harmonic_scales
-from .symmetry import Rotor, centre_and_reach, confirmed, find_rotors
+from .symmetry import Rotor, centre_and_reach, confirmed, find_rotors, opposite_siblings
 from .zmatrix import Row, z_matrix
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class InternalCoordinates(Bijection):
 
     The chart is r > 0, 0 < θ < π, and, of the atoms placed about one bond: the first has a circular torsion in [−π, π)
     (about a bond in a ring: a bounded one within π of the reference); the others are measured against it and stay on
-    their side of it, which fixes chirality and the labels of equivalent hydrogens. Where three equivalent atoms, found
-    in the graph and confirmed by the energy, are only relabelled by a turn of 2π/3, the coordinate of the turn is
-    y = 3 (ψ − ψ₀), ψ being the mean of their azimuths and ψ₀ its value in the reference: it has period 2π as well, and
-    exactly one of the three labellings of a configuration lies in the chart.
+    their side of it, less than π from each other, which fixes chirality and the labels of equivalent hydrogens. Where
+    three equivalent atoms, found in the graph and confirmed by the energy, are only relabelled by a turn of 2π/3, the
+    coordinate of the turn is y = 3 (ψ − ψ₀), ψ being the mean of their azimuths and ψ₀ its value in the reference: it
+    has period 2π as well, and exactly one of the three labellings of a configuration lies in the chart.
 
     Outside the chart log_det is −inf, in both directions. `inverse` first relabels the atoms of folded rotors, so that
     `forward(inverse(x))` is `into_chart(x)` up to rigid motion.
@@ -81,6 +81,7 @@ class InternalCoordinates(Bijection):
     _first: Tensor
     _centre: Tensor
     _reach: Tensor
+    _opposite: Tensor
     _members: Tensor
     _turns: Tensor
     _phase: Tensor
@@ -103,6 +104,7 @@ class InternalCoordinates(Bijection):
         centre, reach = centre_and_reach(rows, azimuths)
         self._constant("_centre", torch.tensor(centre, dtype=torch.float64)[:, None])
         self._constant("_reach", torch.tensor(reach, dtype=torch.float64)[:, None])
+        self._constant("_opposite", torch.tensor(opposite_siblings(rows, azimuths), dtype=torch.long).reshape(-1, 2).T)
 
         rotors = find_rotors(rows, azimuths, molecule.elements) if fold else []
         self.rotors: list[Rotor] = confirmed(rotors, molecule.energy(300.0).energy, x[0]) if rotors else []
@@ -143,12 +145,9 @@ class InternalCoordinates(Bijection):
 
     def _log_det(self, r: Tensor, theta: Tensor, tau: Tensor) -> Tensor:
         """log |det ∂x/∂y| (n,), −inf outside the chart."""
-        margins = [r, theta, math.pi - theta, self._reach.to(tau) - (tau - self._centre.to(tau)).abs()]
-        if (
-            self.rotors
-        ):  # the third gap is held below π as the other two are: relabelling must not lead out of the chart
-            margins.append(tau[self._turns[1]] - tau[self._turns[2]] - math.pi)
-        inside = (torch.cat(margins) > 0).all(0)
+        side = self._reach.to(tau) - (tau - self._centre.to(tau)).abs()
+        across = tau[self._opposite[0]] - tau[self._opposite[1]] - math.pi
+        inside = (torch.cat([r, theta, math.pi - theta, side, across]) > 0).all(0)
         log_det = 2 * r.clamp_min(_TINY).log().sum(0) + theta.sin().clamp_min(_TINY).log().sum(0) - self.log_symmetry
         return torch.where(inside, log_det, torch.full_like(log_det, -math.inf))
 
@@ -232,7 +231,7 @@ class InternalCoordinates(Bijection):
             mean (d,) and factor (d, d), float64, of the d coordinates that are not `circular`.
         """
         molecule = self._molecule.minimized()
-        x = torch.as_tensor(molecule.positions, dtype=torch.float64)[None]
+        x = torch.tensor(molecule.positions, dtype=torch.float64)[None]
         return harmonic_scales(molecule.energy(temperature), self, self.circular, self.inverse(x)[0][0])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .zmatrix import Row
 
-__all__ = ["Rotor", "centre_and_reach", "confirmed", "find_rotors", "relabel"]
+__all__ = ["Rotor", "centre_and_reach", "confirmed", "find_rotors", "opposite_siblings", "relabel"]
 
 _PYRAMIDAL = 0.4  # |sin| of an azimuth between siblings above which neither is in the plane of the other
 _SAME_ENERGY = 1e-6  # relative, float64: relabelling reorders sums, and unequal atoms differ by far more
@@ -50,6 +50,28 @@ def _plane(azimuth: float) -> float:
     return math.pi if math.cos(azimuth) < 0 else 0.0
 
 
+def opposite_siblings(rows: Sequence[Row], azimuths: Sequence[float]) -> list[tuple[int, int]]:
+    """Numbers (from the fourth row on) of two siblings on either side of their first, more than π apart across it.
+
+    So they must stay: with all three azimuths within π of each other no triple of neighbours can change its handedness,
+    and the chart is the same whichever of them is called the first.
+
+    Arguments:
+        azimuths: torsions of the reference structure in rad.
+    """
+    families: dict[int, list[int]] = {}
+    for i, row in enumerate(rows[3:]):
+        if row.kind == "sibling":
+            families.setdefault(row.torsion, []).append(i)
+    pairs = []
+    for family in families.values():
+        behind, ahead = min(family, key=azimuths.__getitem__), max(family, key=azimuths.__getitem__)
+        pyramidal = len(family) == 2 and all(abs(math.sin(azimuths[k])) > _PYRAMIDAL for k in family)
+        if pyramidal and azimuths[ahead] - azimuths[behind] > math.pi:
+            pairs.append((ahead, behind))
+    return pairs
+
+
 def find_rotors(rows: Sequence[Row], azimuths: Sequence[float], elements: Sequence[str]) -> list[Rotor]:
     """Three terminal atoms of one element that turn about the fourth bond of theirs: CH₃, NH₃⁺, CF₃.
 
@@ -59,16 +81,12 @@ def find_rotors(rows: Sequence[Row], azimuths: Sequence[float], elements: Sequen
         elements: element symbol of each atom.
     """
     carrying = {row.bond for row in rows}
-    value = {row.atom: azimuth % (2 * math.pi) for row, azimuth in zip(rows[3:], azimuths, strict=True)}
+    circular = {row.atom for row in rows[3:] if row.kind == "circular"}
     rotors = []
-    for row in rows[3:]:
-        siblings = [other.atom for other in rows[3:] if other.kind == "sibling" and other.torsion == row.atom]
-        others = sorted(siblings, key=value.__getitem__)
-        family = {row.atom, *others}
-        if row.kind != "circular" or len(family) != 3 or carrying & family or len({elements[k] for k in family}) > 1:
-            continue
-        if value[others[0]] < math.pi < value[others[1]] < value[others[0]] + math.pi:  # all around, not on one side
-            rotors.append(Rotor((row.atom, *others)))
+    for ahead, behind in opposite_siblings(rows, azimuths):
+        members = rows[3 + ahead].torsion, rows[3 + ahead].atom, rows[3 + behind].atom
+        if members[0] in circular and not carrying & set(members) and len({elements[k] for k in members}) == 1:
+            rotors.append(Rotor(members))
     return rotors
 
 

@@ -12,12 +12,38 @@ from ..errors import InputError, UnsupportedSystemError
 __all__ = ["check_force_type", "check_supported", "translation_invariant"]
 
 _ENERGIES = frozenset(
-    "HarmonicBondForce HarmonicAngleForce PeriodicTorsionForce RBTorsionForce CMAPTorsionForce NonbondedForce "
-    "GBSAOBCForce GayBerneForce LCPOForce RMSDForce RGForce OrientationRestraintForce ATMForce "
-    "CustomBondForce CustomAngleForce CustomTorsionForce CustomCompoundBondForce CustomCentroidBondForce "
-    "CustomExternalForce CustomNonbondedForce CustomGBForce CustomHbondForce CustomManyParticleForce CustomCVForce "
-    "AmoebaTorsionTorsionForce AmoebaVdwForce AmoebaMultipoleForce AmoebaGeneralizedKirkwoodForce "
-    "AmoebaWcaDispersionForce HippoNonbondedForce".split()
+    {
+        "ATMForce",
+        "AmoebaGeneralizedKirkwoodForce",
+        "AmoebaMultipoleForce",
+        "AmoebaTorsionTorsionForce",
+        "AmoebaVdwForce",
+        "AmoebaWcaDispersionForce",
+        "CMAPTorsionForce",
+        "CustomAngleForce",
+        "CustomBondForce",
+        "CustomCVForce",
+        "CustomCentroidBondForce",
+        "CustomCompoundBondForce",
+        "CustomExternalForce",
+        "CustomGBForce",
+        "CustomHbondForce",
+        "CustomManyParticleForce",
+        "CustomNonbondedForce",
+        "CustomTorsionForce",
+        "GBSAOBCForce",
+        "GayBerneForce",
+        "HarmonicAngleForce",
+        "HarmonicBondForce",
+        "HippoNonbondedForce",
+        "LCPOForce",
+        "NonbondedForce",
+        "OrientationRestraintForce",
+        "PeriodicTorsionForce",
+        "RBTorsionForce",
+        "RGForce",
+        "RMSDForce",
+    }
 )
 _HARMLESS = "CMMotionRemover"  # acts on velocities, which a configuration does not have
 _COORDINATE = re.compile(r"\b[xyz]\d*\b")
@@ -36,7 +62,7 @@ def check_supported(system: openmm.System) -> None:
     n_atoms = system.getNumParticles()
     if n_atoms == 0:
         raise InputError("system must have particles; got none: add them with addParticle(mass)")
-    for force in forces(system):
+    for force in _forces(system):
         check_force_type(type(force).__name__)
     if n := system.getNumConstraints():
         raise UnsupportedSystemError(
@@ -87,10 +113,10 @@ def translation_invariant(system: openmm.System) -> bool:
     External forces depend on the position itself, and so may custom expressions that name a coordinate
     (x1, y1, z1, ... of a bond between particles; x, y, z of a generalised Born term).
     """
-    return not any(_names_coordinate(force) for force in forces(system))
+    return not any(_names_coordinate(force) for force in _forces(system))
 
 
-def forces(system: openmm.System) -> Iterator[openmm.Force]:
+def _forces(system: openmm.System) -> Iterator[openmm.Force]:
     """Every force of the system, those nested in others included."""
     stack = list(system.getForces())
     while stack:

@@ -91,8 +91,12 @@ class Description:
             if not isinstance(entry, dict):
                 raise _wrong_type(file, f"reference.{key}", "a table", entry)
             _check_table(file, entry, _REFERENCE, f"reference.{key}.", required=_REFERENCE)
+        try:
+            temperature = positive_temperature(data.get("temperature", 1.0 if "toy" in data else 300.0))
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from None
         data |= {
-            "temperature": positive_temperature(data.get("temperature", 1.0 if "toy" in data else 300.0)),
+            "temperature": temperature,
             "structure": folder / data.get("structure", "structure.pdb"),
             "forcefield": tuple(data.get("forcefield", ())),
         }

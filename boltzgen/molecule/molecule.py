@@ -17,7 +17,9 @@ from openmm import app, unit
 
 from ..energies.energy import Energy
 from ..energies.force_field import ForceFieldEnergy
+from ..energies.openmm_energy import OpenMMEnergy
 from ..energies.openmm_system import check_supported
+from ..energies.openmm_xml import deserialize, serialize
 from ..errors import CheckpointError, InputError, UnsupportedSystemError
 from ..units import magnitude, positive_temperature
 from .description import Description
@@ -208,8 +210,6 @@ class Molecule:
             except UnsupportedSystemError:
                 if backend == "torch":
                     raise
-        from ..energies.openmm_energy import OpenMMEnergy
-
         return OpenMMEnergy(self.system, temperature)
 
     def minimized(self) -> Molecule:
@@ -218,7 +218,7 @@ class Molecule:
             self.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
         )
         context.setPositions(self.positions)
-        openmm.LocalEnergyMinimizer.minimize(context, 1e-4)
+        openmm.LocalEnergyMinimizer.minimize(context, 1e-3)
         found = context.getState(getPositions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
         return Molecule(
             self.system,
@@ -253,8 +253,6 @@ class Molecule:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the System, the atoms and the bonds: the same for the same molecule in the same force field."""
-        from ..energies.openmm_xml import serialize
-
         xml = re.sub(r' openmmVersion="[^"]*"', "", serialize(self.system))
         return hashlib.sha256(json.dumps([xml, self.topology_data]).encode()).hexdigest()
 
@@ -262,8 +260,6 @@ class Molecule:
 
     def state(self) -> dict[str, Any]:
         """Everything as plain, JSON-able data, for checkpoints; `from_state` is the way back."""
-        from ..energies.openmm_xml import serialize
-
         return {
             "name": self.name,
             "system": serialize(self.system),
@@ -281,8 +277,6 @@ class Molecule:
         Raises:
             CheckpointError: if the data are not those of a molecule.
         """
-        from ..energies.openmm_xml import deserialize
-
         try:
             return cls(
                 deserialize(state["system"]),
@@ -343,7 +337,7 @@ class Molecule:
 def _numbers(x: Any, shape: str) -> Array:
     value = magnitude(x, "nanometer")
     if hasattr(value, "detach"):
-        value = value.detach().cpu()
+        value = value.detach().cpu().numpy()
     try:
         return np.array(value, dtype=np.float64)
     except (TypeError, ValueError):

@@ -166,6 +166,7 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem 1rem .35rem 0; border-bottom: 1px solid #ddd; }
+thead + tbody td:nth-child(2), thead + tbody td:nth-child(3) { white-space: nowrap; }
 .quiet { color: #555; }
 figure { margin: 1.2rem 0; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; }

@@ -25,6 +25,8 @@ FLOW, REWEIGHTED, PLAIN = "#D55E00", "#0072B2", "#555555"
 """Okabe & Ito's vermilion and blue, told apart by everyone, and grey."""
 _HIGHEST = 8.0
 """kT above the deepest bin, where the colours of a free-energy map end."""
+_LOWEST = -25.0
+"""Log-weight below which a draw counts for nothing."""
 
 Array = npt.NDArray[np.float64]
 
@@ -40,12 +42,11 @@ def ramachandran(samples: Samples, x: str = "phi", y: str = "psi", *, bins: int 
     Raises:
         InputError: if the torsions are unknown, or every weight is zero.
     """
-    w = _weights(samples)
-    good = w > 0
+    good, w = _weighed(samples)
     a, b = (np.degrees(samples.torsion(name).numpy()[good]) for name in (x, y))
     figure = Figure(figsize=(8.4, 3.9), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axis, title, weights in ((axes[0], "flow", None), (axes[1], "reweighted", w[good])):
+    for axis, title, weights in ((axes[0], "flow", None), (axes[1], "reweighted", w)):
         p, edges, _ = np.histogram2d(a, b, bins, range=[[-180, 180]] * 2, weights=weights)
         p[p == 0] = np.nan
         image = axis.pcolormesh(
@@ -67,14 +68,14 @@ def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     Raises:
         InputError: if every weight is zero.
     """
-    log_w = np.log(w := _weights(samples), where=w > 0, out=np.full(len(w), -np.inf)) + np.log(len(w))
-    finite = log_w[w > 0]
+    log_w = samples.log_w[_weighed(samples)[0]].numpy()
+    log_w = log_w - np.logaddexp.reduce(log_w) + np.log(len(samples))
     figure, axis = _single()
-    lowest = max(finite.min(), min(np.quantile(finite, 0.001), -3.0) - 1.0)
-    axis.hist(finite[finite >= lowest], bins, color=REWEIGHTED)
+    lowest = max(log_w.min(), _LOWEST)
+    axis.hist(log_w[log_w >= lowest], bins, color=REWEIGHTED)
     axis.axvline(0, color=PLAIN, lw=1, ls="--")
     share = effective_sample_size(samples.log_w) / len(samples)
-    beyond, failed = int((finite < lowest).sum()), samples.n_failed
+    beyond, failed = int((log_w < lowest).sum()), samples.n_failed
     notes = [f"effective draws {share:.1%} of {len(samples)}"]
     notes += [f"{beyond} draws lie further left"] * bool(beyond) + [f"{failed} of weight 0"] * bool(failed)
     axis.set(xlabel="ln (w / mean w)", ylabel="draws", yscale="log", title=", ".join(notes))
@@ -87,24 +88,24 @@ def energy_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     Raises:
         InputError: if every weight is zero.
     """
-    w = _weights(samples)
-    good = w > 0
+    good, w = _weighed(samples)
     if samples.potential is None:
         energy, label = samples.u.numpy()[good], "u (kT)"
     else:
         energy, label = samples.potential.numpy()[good] * kT(samples.temperature), "potential energy (kJ/mol)"
-    w = w[good]
     order = np.argsort(energy)
-    reach = energy[order][np.searchsorted(np.cumsum(w[order]), 0.9995).clip(max=len(w) - 1)]
-    limits = (energy.min(), reach + 0.15 * (reach - energy.min()) + 1e-9)
-    beyond = float((energy > limits[1]).mean())
+    rank = np.searchsorted(np.cumsum(w[order]), [0.01, 0.99]).clip(max=len(w) - 1)
+    low, high = energy[order][rank]  # the target's own range, and half as much again on either side
+    limits = (max(energy.min(), 1.5 * low - 0.5 * high), min(energy.max(), 1.5 * high - 0.5 * low))
+    beyond = float(((energy < limits[0]) | (energy > limits[1])).mean())
     figure, axis = _single()
-    for name, weights, colour in (("flow", np.full(len(w), 1 / len(w)), FLOW), ("reweighted", w, REWEIGHTED)):
-        height, edges = np.histogram(energy, bins, range=limits, weights=weights)
-        axis.stairs(height / np.diff(edges), edges, color=colour, lw=1.6, label=name, fill=False)
+    of_flow, edges = np.histogram(energy, bins, range=limits, weights=np.full(len(w), 1 / len(w)))
+    of_target, _ = np.histogram(energy, edges, weights=w)
+    axis.stairs(of_flow / np.diff(edges), edges, color=FLOW, alpha=0.45, fill=True, label="flow")
+    axis.stairs(of_target / np.diff(edges), edges, color=REWEIGHTED, lw=1.6, label="reweighted")
     axis.set(xlabel=label, ylabel="density", ylim=(0, None))
     if beyond > 0.0005:
-        axis.set_title(f"{beyond:.1%} of the flow's draws lie further right")
+        axis.set_title(f"{beyond:.1%} of the flow's draws lie outside")
     axis.legend(frameon=False)
     return figure
 
@@ -135,9 +136,11 @@ def _single() -> tuple[Figure, Axes]:
     return figure, axis
 
 
-def _weights(samples: Samples) -> Array:
+def _weighed(samples: Samples) -> tuple[npt.NDArray[np.bool_], Array]:
+    """Which draws have a finite energy, and their weights, which sum to one."""
     if samples.n_failed == len(samples):
         raise InputError(
             f"samples must hold a draw of finite energy; got none of {len(samples)}: check target and flow"
         )
-    return normalized_weights(samples.log_w)
+    good = samples.u.isfinite().numpy()
+    return good, normalized_weights(samples.log_w)[good]

@@ -97,7 +97,7 @@ class Verdict:
             lines.append(f"  {'  '.join(cells)}".rstrip())
             if check.next_step:
                 indent = " " * (widths[0] + 4)
-                lines += [f"{indent}{check.meaning};", f"{indent}{check.next_step}"]
+                lines += [f"{indent}{check.meaning}", f"{indent}→ {check.next_step}"]
         return "\n".join(lines)
 
 
@@ -139,8 +139,8 @@ def judge(samples: Samples, *, reference_log_w: Tensor | npt.ArrayLike | None = 
         _check("draws", n, "at least 1000", _grade(n, 1000, 25), "how many weights there are to judge by", "draw more"),
         _check("effective draws", ess, "at least 100", _grade(ess, 100, 25), "equal draws the weights are worth", more),
         _check(
-            "effective share", ess / n, "at least 5 %", _grade(ess / n, 0.05, -1), "share of the draws that the weights keep",
-            "train the flow longer: each estimate costs many draws", percent=True,
+            "effective share", ess / n, "at least 5 %", _grade(ess / n, 0.05, -1),
+            "share of the draws that the weights keep", "train longer: estimates cost many draws", percent=True,
         ),
         _check(
             "Pareto k", k, f"at most {limit:.2f}", "green" if k <= limit else "red",

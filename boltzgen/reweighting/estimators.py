@@ -100,8 +100,13 @@ def log_partition(log_w: Tensor | npt.ArrayLike) -> Estimate:
         0.5
     """
     log_w = as_log_weights(log_w)
-    ratio = _log_ratio(log_w, np.zeros_like(log_w))
-    return _judged(log_w, ratio, doubts(log_w))
+    reasons = doubts(log_w)
+    if np.isneginf(log_w).all():
+        return _judged(log_w, Ratio(-math.inf, math.inf, -math.inf, math.inf), reasons)
+    mean, error, low, high = ratio_of_means(scaled_weights(log_w), np.ones_like(log_w))
+    limits = (math.log(low) if low > 0 else -math.inf, math.log(high))
+    offset = float(log_w.max())
+    return _judged(log_w, Ratio(offset + math.log(mean), error / mean, offset + limits[0], offset + limits[1]), reasons)
 
 
 def free_energy_difference(
@@ -137,26 +142,25 @@ def free_energy_difference(
         raise InputError(
             f"in_a and in_b must not overlap; got {(a & b).sum()} of {len(a)} draws in both: make the states disjoint"
         )
-    log_a, log_b = np.where(a, log_w, -np.inf), np.where(b, log_w, -np.inf)
-    with_support(np.maximum(log_a, log_b))
-    value, standard_error, low, high = _log_ratio(log_b, log_a)
+    w = scaled_weights(with_support(np.where(a | b, log_w, -np.inf)))
+    # from the smaller population, so that neither share is lost to rounding and a ⇄ b only changes the sign
+    sign, minor = (1, b) if w[b].sum() < w[a].sum() else (-1, a)
+    share = ratio_of_means(w * minor, w)
     reasons = doubts(log_w) or doubts(log_w[a], " in state a") + doubts(log_w[b], " in state b")
-    return _judged(log_w, Ratio(-value, standard_error, -high, -low), reasons)
+    return _judged(log_w, _negative_logit(share, sign), reasons)
 
 
-def _log_ratio(log_a: Array, log_b: Array) -> Ratio:
-    """log (Σ exp(log_a) / Σ exp(log_b)) with its error; infinite where one of the sums is zero."""
-    a, b = scaled_weights(log_a), scaled_weights(log_b)
-    if not a.any() or not b.any():
-        return Ratio(math.inf if a.any() else -math.inf, math.inf, -math.inf, math.inf)
-    value, standard_error, low, high = ratio_of_means(a, b)
-    shift = float(log_a.max() - log_b.max())
-    return Ratio(
-        math.log(value) + shift,
-        standard_error / value,
-        math.log(low) + shift if low > 0 else -math.inf,
-        math.log(high) + shift,
-    )
+def _negative_logit(share: Ratio, sign: int) -> Ratio:
+    """−ln (p / (1 − p)) · sign with its error."""
+    p = share.value
+    if p == 0:
+        return Ratio(sign * math.inf, math.inf, -math.inf, math.inf)
+
+    def transformed(q: float) -> float:
+        return sign * (math.inf if q <= 0 else -math.inf if q >= 1 else math.log1p(-q) - math.log(q))
+
+    low, high = sorted((transformed(share.low), transformed(share.high)))
+    return Ratio(transformed(p), share.standard_error / (p * (1 - p)), low, high)
 
 
 def _judged(log_w: Array, ratio: Ratio, reasons: list[str]) -> Estimate:

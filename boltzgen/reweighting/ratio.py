@@ -12,6 +12,7 @@ from .weights import Array
 __all__ = ["Ratio", "ratio_of_means"]
 
 _NORMAL = 1.959963984540054  # 97.5 % quantile
+_ALL = 1 - 1e-9  # share of the weight that leaves nothing to compare with
 
 
 class Ratio(NamedTuple):
@@ -24,48 +25,40 @@ class Ratio(NamedTuple):
 
 
 def ratio_of_means(a: Array, b: Array) -> Ratio:
-    """Ratio r̂ = ā / b̄ of the means of a and b ≥ 0, both of shape (n,), from n independent pairs.
+    """Ratio r = Σa / Σb for n independent pairs, b ≥ 0, both of shape (n,).
 
-    The standard error is that of the delta method, √Σ(aᵢ − r̂ bᵢ)² / (n b̄). The interval holds every r that the
-    draws do not contradict, |T(r)| ≤ t for T(r) = (ā − r b̄) / se(ā − r b̄) (Fieller), with two corrections that heavy
-    and skewed weights call for: T is transformed by Hall's monotone cubic, which removes its skewness, and t is
-    Student's quantile, whose degrees of freedom say how well the variance itself is known. It is not symmetric about
-    r̂ and has an infinite limit where b̄ cannot be told from zero.
+    The standard error is that of the delta method, √Σψ², with ψᵢ = (aᵢ − r bᵢ) / (Σb − bᵢ): leaving out draw i
+    changes r by −ψᵢ, which is more than a linear expansion says of a draw that carries much of the weight.
 
-    The caller sees to it that b̄ > 0.
+    The interval is r − t se with two corrections for heavy and skewed weights: Student's quantile, with the degrees
+    of freedom to which √Σψ² itself is known, and Hall's monotone cubic, which takes the skewness of ψ from r / se.
+    It leans to the side on which the rare large weights are missing.
+
+    The caller sees to it that Σb > 0.
 
     References:
-        Fieller, J. R. Stat. Soc. B 16, 175 (1954). Hall, J. R. Stat. Soc. B 54, 221 (1992).
+        Efron & Stein, Ann. Stat. 9, 586 (1981). Hall, J. R. Stat. Soc. B 54, 221 (1992).
     """
-    n = len(a)
-    mean_a, mean_b = float(a.mean()), float(b.mean())
-    value = mean_a / mean_b
-    if n < 2:
+    n, total = len(a), float(b.sum())
+    value = float(a.sum()) / total
+    if n < 2 or b.max() > _ALL * total:
         return Ratio(value, math.inf, -math.inf, math.inf)
-    residual = a - value * b
-    scale = float(np.abs(residual).max())
-    if scale == 0:
+    psi = (a - value * b) / (total - b)
+    largest = float(np.abs(psi).max())
+    if largest == 0:
         return Ratio(value, 0.0, value, value)
-    residual /= scale
-    square = residual * residual
-    second, third, fourth = (float(m.mean()) for m in (square, square * residual, square * square))
-    standard_error = scale * math.sqrt(second / (n - 1)) / mean_b
-    quantile = _student(2 * n / max(fourth / second**2 - 1, 1e-6))
-    skewness = third / second**1.5 / math.sqrt(n)
-
-    da, db = a - mean_a, b - mean_b
-    variance_a, variance_b, covariance = (float(x.dot(y)) / n / (n - 1) for x, y in ((da, da), (db, db), (da, db)))
-
-    def limit(t: float) -> float:
-        """The r with T(r) = t."""
-        leading = mean_b**2 - t * t * variance_b
-        if leading <= 0:
-            return math.copysign(math.inf, -t)
-        middle = mean_a * mean_b - t * t * covariance
-        last = mean_a**2 - t * t * variance_a
-        return (middle - math.copysign(math.sqrt(max(middle**2 - leading * last, 0.0)), t)) / leading
-
-    return Ratio(value, standard_error, limit(_unskewed(quantile, skewness)), limit(_unskewed(-quantile, skewness)))
+    psi /= largest
+    square = psi * psi
+    second, third, fourth = float(square.sum()), float(square.dot(psi)), float(square.dot(square))
+    standard_error = largest * math.sqrt(second)
+    quantile = _student(2 / max(fourth / second**2 - 1 / n, 1e-9))
+    skewness = third / second**1.5
+    return Ratio(
+        value,
+        standard_error,
+        value - _unskewed(quantile, skewness) * standard_error,
+        value - _unskewed(-quantile, skewness) * standard_error,
+    )
 
 
 def _unskewed(y: float, q: float) -> float:
@@ -74,7 +67,7 @@ def _unskewed(y: float, q: float) -> float:
 
 
 def _student(degrees: float) -> float:
-    """97.5 % quantile of Student's t for degrees > 2, within 3 % (Abramowitz & Stegun 26.7.5)."""
+    """97.5 % quantile of Student's t for 2 degrees of freedom or more, within 3 % (Abramowitz & Stegun 26.7.5)."""
     z, v = _NORMAL, degrees
     return (
         z

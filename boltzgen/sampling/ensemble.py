@@ -76,7 +76,7 @@ def _members(file: io.BufferedReader) -> dict[str, Array]:
         entries = archive.infolist()
         size = os.fstat(file.fileno()).st_size
         stored = all(e.compress_type == zipfile.ZIP_STORED and e.compress_size == e.file_size for e in entries)
-        if not stored or sum(e.file_size for e in entries) > size:
+        if sum(e.file_size for e in entries) > size:
             raise ValueError("a member claims more than the file holds")
         return {e.filename.removesuffix(".npy"): _array(archive.read(e)) for e in entries}
 

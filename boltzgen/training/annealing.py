@@ -240,7 +240,7 @@ class _Annealing:
             self.cold_start = min(self.budget.fraction, 0.99)
         self.temperature = following
         self.learner.start_phase()
-        for k, rows_k in enumerate(chosen.split(BATCH)):
+        for k, rows_k in enumerate(chosen.view(fit, BATCH)):
             if at_cold and k and self.budget.fraction >= 1:
                 break
             fraction = k / fit

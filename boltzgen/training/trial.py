@@ -42,7 +42,7 @@ def compare(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     with torch.no_grad():  # away from the identity, where many gradients vanish
         generator = torch.Generator().manual_seed(0)
         for parameter in flow.parameters():
-            parameter += 0.02 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
     eager = list(passes(flow, target, rows))
     with compiled(flow, target, rows=rows, compile="always"):
         fast = list(passes(flow, target, rows))

@@ -5,9 +5,21 @@ import subprocess
 import sys
 
 import pytest
+
 from boltzgen.cli.main import main
 
-KEYS = {"system", "temperature", "n", "ess", "ess_fraction", "pareto_k", "verdict", "estimates", "evaluations", "seconds"}
+KEYS = {
+    "system",
+    "temperature",
+    "n",
+    "ess",
+    "ess_fraction",
+    "pareto_k",
+    "verdict",
+    "estimates",
+    "evaluations",
+    "seconds",
+}
 
 
 def run(capsys, *arguments):
@@ -73,7 +85,9 @@ def test_wrong_usage_is_code_2(arguments):
 
 
 def test_python_m_boltzgen_and_help():
-    result = subprocess.run([sys.executable, "-m", "boltzgen", "train", "--help"], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "boltzgen", "train", "--help"], capture_output=True, text=True, check=True
+    )
     assert "Example: boltzgen train" in result.stdout
 
 

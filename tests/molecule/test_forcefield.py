@@ -74,7 +74,7 @@ def test_a_shipped_name_is_not_taken_over_by_a_file_in_the_working_directory(tmp
 
 
 def test_a_trusted_file_must_exist_and_be_xml(tmp_path):
-    with pytest.raises(InputError, match="nowhere.xml must be a force-field file; got no such file"):
+    with pytest.raises(InputError, match=r"nowhere\.xml must be a force-field file; got no such file"):
         build(["nowhere.xml"], trust=True)
     (tmp_path / "broken.xml").write_text("<ForceField>")
     with pytest.raises(InputError, match="must be force-field files that OpenMM can read"):

@@ -12,7 +12,10 @@ from boltzgen.errors import InputError
 from boltzgen.molecule.topology import atom_labels, build_topology, topology_data
 from boltzgen.molecule.torsions import named_torsions, peptide_torsions
 
-STANDARD = "ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL".split()
+STANDARD = [
+    *("ALA", "ARG", "ASN", "ASP", "CYS", "GLN", "GLU", "GLY", "HIS", "ILE"),
+    *("LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR", "TRP", "TYR", "VAL"),
+]
 
 
 def heavy_peptide(*names, chain="A", start=1):

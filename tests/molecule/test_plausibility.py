@@ -53,7 +53,7 @@ def test_permuted_atoms_are_named():
 def test_coincident_atoms_are_a_wrong_bond():
     x = METHANE[None].copy()
     x[:, 1] = x[:, 0]
-    with pytest.raises(InputError, match="got 0.000 nm"):
+    with pytest.raises(InputError, match=r"got 0\.000 nm"):
         check_bond_lengths(x, LENGTHS, LABELS)
 
 
@@ -62,3 +62,5 @@ def test_a_few_bad_frames_are_left_to_the_energy():
     x[0, 0, 0], x[1, 0, 0], x[2, 1] = np.nan, np.inf, 5.0
     check_bond_lengths(x, LENGTHS, LABELS)
     check_bond_lengths(x[:2], LENGTHS, LABELS)
+    with pytest.raises(InputError, match="ångström"):
+        check_bond_lengths(10 * x, LENGTHS, LABELS)

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from boltzgen.errors import InputError
 from boltzgen.reweighting import Estimate
 

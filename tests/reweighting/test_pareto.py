@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 from arviz_stats.base import array_stats
+
 from boltzgen.errors import InputError
 from boltzgen.reweighting import pareto_k, reliability_threshold
 

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from boltzgen.errors import InputError
 from boltzgen.reweighting import clipped_effective_sample_size, effective_sample_size, normalized_weights
 

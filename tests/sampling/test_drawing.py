@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from boltzgen.coordinates import InternalCoordinates
 from boltzgen.energies import Energy, Pullback, Softened
 from boltzgen.errors import InputError
-from boltzgen.flows import BLOCK, Bijection, Flow, Normal, coupling_flow
+from boltzgen.flows import BLOCK, Bijection, Flow, Normal, coupling_flow, molecular_flow
+from boltzgen.molecule import Molecule
 from boltzgen.reweighting import log_partition
 from boltzgen.sampling import Samples, draw
 
@@ -243,3 +245,24 @@ def test_progress_reaches_the_end(capsys):
     assert "3000 of 3000" in capsys.readouterr().err
     draw(trained(), Quartic(), 10, seed=1)
     assert not capsys.readouterr().err
+
+
+def test_alanine_dipeptide_from_flow_to_trajectory():
+    molecule = Molecule.load("alanine_dipeptide")
+    coordinates = InternalCoordinates(molecule)
+    target = Pullback(molecule.energy(300.0), coordinates)
+    flow = molecular_flow(coordinates.circular, *coordinates.harmonic_scales(300.0))
+    samples = draw(flow, target, 1100, seed=1)
+    assert samples.system == "alanine_dipeptide"
+    assert samples.n_failed < 110
+    assert same(samples[:50], draw(flow, target, 50, seed=1, batch_size=16))
+    y = samples.x[:50].double()
+    assert samples.torsion("phi")[:50].numpy() == pytest.approx(coordinates.torsion(y, "phi").numpy(), abs=1e-4)
+    trajectory = samples.to_mdtraj(resample=10, seed=0)
+    assert [residue.name for residue in trajectory.topology.residues] == ["ACE", "ALA", "NME"]
+    # the stored U/kT is that of the stored positions, but for their rounding to float32
+    energy = molecule.energy(300.0)
+    assert samples.potential[:50].numpy() == pytest.approx(
+        energy.energy(samples.positions()[:50].double()).numpy(), rel=1e-3
+    )
+    assert samples.potential.isfinite().sum() == len(samples) - samples.n_failed

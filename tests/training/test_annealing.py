@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.flows import coupling_flow

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+
 from boltzgen.errors import CheckpointError, InputError
 from boltzgen.training.checkpoint import checkpoint_exists, load_checkpoint, save_checkpoint
 

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.flows import coupling_flow
 from boltzgen.training import compilation
@@ -34,7 +35,9 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_a_planted_miscompilation_is_noticed_in_value(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda f, **_: lambda *args: f(*args) + 1.0 if f.__name__ == "_energy" else f(*args))
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **_: lambda *args: f(*args) + 1.0 if f.__name__ == "_energy" else f(*args)
+    )
     assert "pass gives" in compare(coupling_flow(2, layers=2), Miscompiled(), ROWS)
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from boltzgen.errors import EnergyError
 from boltzgen.flows import coupling_flow
 from boltzgen.training.learner import Learner

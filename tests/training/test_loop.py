@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from boltzgen.energies.toys import Gaussian
 from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.flows import coupling_flow

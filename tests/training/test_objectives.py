@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from boltzgen.energies.energy import Energy
 from boltzgen.errors import InputError
 from boltzgen.flows import Flow

@@ -27,8 +27,8 @@ class HarmonicAngles(Force):
         )
 
     def forward(self, frames: Frames) -> Tensor:
-        angle, stiffness = self.read(frames, "angle", "stiffness")
-        a, b = frames.vector(self.i, self.j), frames.vector(self.k, self.j)
+        angle, stiffness = self.read(frames.dtype, "angle", "stiffness")
+        a, b = frames.vectors(self.i, self.j), frames.vectors(self.k, self.j)
         c = cross(a, b)
         theta = torch.atan2(positive(dot(c, c)).sqrt(), dot(a, b))
         return (0.5 * stiffness * (theta - angle).square()).sum(0)

@@ -25,6 +25,6 @@ class HarmonicBonds(Force):
         )
 
     def forward(self, frames: Frames) -> Tensor:
-        length, stiffness = self.read(frames, "length", "stiffness")
-        d = frames.vector(self.i, self.j)
+        length, stiffness = self.read(frames.dtype, "length", "stiffness")
+        d = frames.vectors(self.i, self.j)
         return (0.5 * stiffness * (positive(dot(d, d)).sqrt() - length).square()).sum(0)

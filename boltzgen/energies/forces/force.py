@@ -36,9 +36,9 @@ class Force(nn.Module, ABC):
             for dtype, suffix in _SUFFIX.items():
                 self.register_buffer(name + suffix, array.to(dtype), persistent=False)
 
-    def read(self, frames: Frames, *names: str) -> list[Tensor]:
-        """The real parameters in the precision of the frames, in the order of their names."""
-        suffix = _SUFFIX[frames.X.dtype]
+    def read(self, dtype: torch.dtype, *names: str) -> list[Tensor]:
+        """The real parameters in one precision, in the order of their names."""
+        suffix = _SUFFIX[dtype]
         return [cast(Tensor, getattr(self, name + suffix)) for name in names]
 
     @abstractmethod

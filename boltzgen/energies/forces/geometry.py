@@ -1,58 +1,77 @@
-"""Distances, angles and dihedrals of a batch of frames, atoms in rows and frames in columns."""
+"""Vectors and distances in a batch of frames, atoms in rows and frames in columns."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Frames", "Pairs", "cross", "dot", "positive"]
-
-
-class Pairs(NamedTuple):
-    """Distances of all pairs i < j: r², 1/r and r, each (n_pairs, n)."""
-
-    squared: Tensor
-    inverse: Tensor
-    distance: Tensor
+__all__ = ["Frames", "cross", "dot", "positive", "take_rows", "total_rows"]
 
 
 class Frames:
-    """Positions of a batch as X of shape (3, n_atoms, n), in nm: the last index runs over frames.
+    """Positions of a batch, the last index running over frames, and the distances that forces share.
 
-    Every operation is then elementwise over long contiguous rows, whatever the number of terms.
+    Whatever the number of terms, every operation is then elementwise over long contiguous rows.
+
+    Arguments:
+        x: positions, (n, n_atoms, 3), in nm.
+        first, second: the pairs whose distances `distances` gives, (n_pairs,).
     """
 
-    def __init__(self, x: Tensor, i: Tensor, j: Tensor) -> None:
-        self.X = x.permute(2, 1, 0).contiguous()
-        self.i, self.j = i, j
-        self._pairs: Pairs | None = None
+    def __init__(self, x: Tensor, first: Tensor, second: Tensor) -> None:
+        self.n_atoms = x.shape[1]
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        self._X = torch.cat(x.permute(2, 1, 0).unbind(0))  # cat: torch.compile would gather from a mere view
+        self._pairs = first, second
+        self._distances: Tensor | None = None
 
-    def vector(self, i: Tensor, j: Tensor) -> Tensor:
-        """x_i − x_j for index lists of length m, (3, m, n)."""
-        return self.X.index_select(1, i) - self.X.index_select(1, j)
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._X.dtype
 
-    def pairs(self) -> Pairs:
-        """Distances of all pairs, computed once for all forces."""
-        if self._pairs is None:
-            d = self.vector(self.i, self.j)
-            squared = dot(d, d)
-            inverse = squared.rsqrt()
-            self._pairs = Pairs(squared, inverse, squared * inverse)
-        return self._pairs
+    def vectors(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Components of x_i − x_j for index lists of length m, (m, n) each."""
+        rows = torch.arange(3, device=i.device)[:, None] * self.n_atoms
+        d = take_rows(self._X, (rows + i).flatten()) - take_rows(self._X, (rows + j).flatten())
+        x, y, z = d.view(3, len(i), -1).unbind(0)
+        return x, y, z
+
+    def distances(self) -> Tensor:
+        """Distances of the pairs, (n_pairs, n), computed once for all forces."""
+        if self._distances is None:
+            d = self.vectors(*self._pairs)
+            self._distances = positive(dot(d, d)).sqrt()
+        return self._distances
 
 
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Scalar product over the first index."""
+Vectors = tuple[Tensor, Tensor, Tensor]
+
+
+def dot(a: Vectors, b: Vectors) -> Tensor:
+    """Scalar product a·b."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def cross(a: Tensor, b: Tensor) -> Tensor:
-    """Vector product over the first index."""
-    return torch.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+def cross(a: Vectors, b: Vectors) -> Vectors:
+    """Vector product a × b."""
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 def positive(squared: Tensor) -> Tensor:
     """A squared length kept off zero, so that its root has a finite derivative (0 at coincidence)."""
     return squared.clamp_min(torch.finfo(squared.dtype).tiny)
+
+
+def take_rows(values: Tensor, index: Tensor) -> Tensor:
+    """values[index] for values of shape (rows, n)."""
+    return values.gather(0, index[:, None].expand(-1, values.shape[1]))
+
+
+def total_rows(values: Tensor, index: Tensor, rows: int) -> Tensor:
+    """Sum of the values that share an index, (m, n) → (rows, n).
+
+    `scatter_add`, for both this sum and the derivative of `take_rows`: the one scatter that stays reproducible
+    bit for bit when torch.compile runs it on several threads.
+    """
+    zeros = values.new_zeros(rows, values.shape[1])
+    return zeros.scatter_add(0, index[:, None].expand(-1, values.shape[1]), values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from ...errors import UnsupportedSystemError
 from .force import Force
 from .geometry import Frames
+from .gradient import evaluate
 
 __all__ = ["COULOMB", "NonbondedPairs", "require_no_cutoff"]
 
@@ -42,10 +44,15 @@ class NonbondedPairs(Force):
         self.constants(charge=COULOMB * charge, size=np.where(depth > 0, size, 0.0) ** 6, depth=4 * depth)
 
     def forward(self, frames: Frames) -> Tensor:
-        charge, size, depth = self.read(frames, "charge", "size", "depth")
-        r = frames.pairs()
-        s = size * (r.inverse * r.inverse) ** 3
-        return (depth * (s * s - s) + charge * r.inverse).sum(0)
+        return evaluate(self._evaluate, frames.distances())
+
+    def _evaluate(self, r: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
+        charge, size, depth = self.read(r.dtype, "charge", "size", "depth")
+        inverse = 1 / r
+        s = size * (inverse * inverse) ** 3
+        coulomb = charge * inverse
+        u = (depth * s * (s - 1) + coulomb).sum(0)
+        return u, lambda: -inverse * (depth * s * (12 * s - 6) + coulomb)
 
 
 def require_no_cutoff(force: Any) -> None:

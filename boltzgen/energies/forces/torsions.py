@@ -42,11 +42,11 @@ class PeriodicTorsions(Force):
         self._odd = bool(series[1].any())
 
     def forward(self, frames: Frames) -> Tensor:
-        a, b, c = frames.vector(self.j, self.i), frames.vector(self.k, self.j), frames.vector(self.l, self.k)
+        a, b, c = frames.vectors(self.j, self.i), frames.vectors(self.k, self.j), frames.vectors(self.l, self.k)
         ab, bc = cross(a, b), cross(b, c)
         inverse = positive(dot(ab, ab)).rsqrt() * positive(dot(bc, bc)).rsqrt()
         cosine = dot(ab, bc) * inverse
-        cosines, sines = self.read(frames, "cosines", "sines")
+        cosines, sines = self.read(frames.dtype, "cosines", "sines")
         first, second = _clenshaw(cosines, cosine)
         u = cosines[0] + cosine * first - second
         if self._odd:

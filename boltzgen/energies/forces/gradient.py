@@ -1,0 +1,47 @@
+"""Functions that bring their own gradient, and stay differentiable as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Evaluation", "evaluate"]
+
+Evaluation = Callable[[Tensor], tuple[Tensor, Callable[[], Tensor]]]
+"""r of shape (m, n) ↦ u of shape (n,), and a function giving ∂u/∂r, both made of differentiable operations."""
+
+
+def evaluate(evaluation: Evaluation, r: Tensor) -> Tensor:
+    """u(r), its gradient computed along with it instead of by autograd: half the operations.
+
+    Higher derivatives are autograd's, of the gradient as written.
+    """
+    if torch.is_grad_enabled() and r.requires_grad:
+        u: Tensor = _WithGradient.apply(r, evaluation)[0]  # type: ignore[no-untyped-call]
+        return u
+    return evaluation(r)[0]
+
+
+class _WithGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(r: Tensor, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
+        u, gradient = evaluation(r)
+        return u, gradient()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Evaluation], output: tuple[Tensor, Tensor]) -> None:
+        r, ctx.evaluation = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(r, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:  # type: ignore[override]
+        r, gradient = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            gradient = ctx.evaluation(r)[1]()
+        return grad * gradient, None

@@ -1,0 +1,192 @@
+"""Any System that OpenMM can evaluate as an `Energy`, through OpenMM itself, frame by frame."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import openmm
+import torch
+from torch import Tensor
+
+from ..errors import EnergyError, InputError
+from ..units import kT
+from .energy import Energy
+from .openmm_context import Frames
+from .openmm_pool import Pool
+from .openmm_system import check_supported, translation_invariant
+from .openmm_xml import serialize
+
+__all__ = ["OpenMMEnergy"]
+
+_REFERENCE_ATOMS = 64  # up to here the double loop of Reference beats the CPU platform's threads and single precision
+_COMPILED_BY_CPU = (openmm.CustomNonbondedForce, openmm.CustomGBForce, openmm.CustomManyParticleForce)
+
+
+_INHERITED: list[Frames | Pool | None] = []  # from before a fork; ending them would wait for threads left behind
+
+
+class OpenMMEnergy(Energy):
+    """Reduced energy u(x) = U(x)/kT of an OpenMM System, evaluated by OpenMM.
+
+    It takes every System that `check_supported` admits, and is slow: one frame at a time, from positions in double
+    precision. `ForceFieldEnergy` is the fast way for the forces it knows. The gradient is −F/kT; there are no second
+    derivatives. A frame that OpenMM refuses has u = +inf.
+
+    The System is copied: later changes to it have no effect. Each Context uses one thread and each frame is evaluated
+    on its own, so u depends neither on the other frames of the batch nor on `workers` (except that the CPU platform's
+    neighbour list, used for forces with a cutoff, leaves a trace of earlier frames in the last bits).
+
+    Arguments:
+        system: an `openmm.System` without constraints and without periodic boundaries.
+        temperature: in K.
+        platform: name of an OpenMM platform. "auto" is Reference for up to 64 atoms, unless a custom force acts
+            between all pairs (`CustomGBForce`, ...), and CPU for the rest; it never depends on a timing, so that a
+            run can be repeated.
+        workers: number of processes that share each batch; 0 evaluates in this process, "auto" starts one per
+            available core. They need no `if __name__ == "__main__"`, and pay off from some dozens of frames on.
+
+    Raises:
+        InputError: if the temperature is not positive, or there is no such platform.
+        UnsupportedSystemError: if the System cannot be sampled as it stands.
+        EnergyError: if OpenMM cannot evaluate it on that platform.
+
+    Example:
+        >>> import openmm
+        >>> system, bond = openmm.System(), openmm.HarmonicBondForce()
+        >>> for _ in range(2):
+        ...     _ = system.addParticle(12.0)
+        >>> _ = bond.addBond(0, 1, 0.15, 1000.0)
+        >>> _ = system.addForce(bond)
+        >>> energy = OpenMMEnergy(system, 300.0)
+        >>> energy.energy(torch.tensor([[[0.0, 0.0, 0.0], [0.25, 0.0, 0.0]]]))
+        tensor([2.0045])
+    """
+
+    def __init__(
+        self, system: openmm.System, temperature: float, *, platform: str = "auto", workers: int | str = 0
+    ) -> None:
+        check_supported(system)
+        super().__init__((system.getNumParticles(), 3), temperature)
+        self.platform = _platform(platform, system)
+        self.workers = _workers(workers)
+        self._settings: dict[str, Any] = {
+            "xml": serialize(system),
+            "platform": self.platform,
+            "centred": translation_invariant(system),
+        }
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        frames = self._open()  # whatever OpenMM has against the System, it says now
+        self._backend: Frames | Pool | None = None if self.workers else frames
+
+    def close(self) -> None:
+        """End of the worker processes and of the Context; the next evaluation starts new ones."""
+        with self._lock:
+            if isinstance(self._backend, Pool):
+                self._backend.close()
+            self._backend = None
+
+    def _energy(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # a loop over frames is nothing to compile; as a decorator: 3 s at import
+            return torch.compiler.disable(self._differentiable)(x)
+        return self._differentiable(x)
+
+    def _differentiable(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:
+            u: Tensor = _WithGradient.apply(x, self)  # type: ignore[no-untyped-call]
+            return u
+        return self._evaluate(x, gradient=False)[0]
+
+    def _evaluate(self, x: Tensor, *, gradient: bool) -> tuple[Tensor, Tensor | None]:
+        """u and ∂u/∂x in x's dtype; rows of the gradient that are not finite are 0."""
+        positions = x.detach().to("cpu", torch.float64).contiguous().numpy()
+        with self._lock:
+            U, F = self._ready().evaluate(positions, forces=gradient)
+        beta = 1.0 / kT(self.temperature)
+        u = (beta * torch.from_numpy(U)).to(x)
+        if F is None:
+            return u, None
+        g = (-beta * torch.from_numpy(F)).to(x)
+        finite = torch.isfinite(g).flatten(1).all(1)[:, None, None]
+        return u, torch.where(finite, g, torch.zeros_like(g))
+
+    def _ready(self) -> Frames | Pool:
+        if self._owner != os.getpid():
+            _INHERITED.append(self._backend)
+            self._backend, self._owner = None, os.getpid()
+        if self._backend is None:
+            self._backend = Pool(self.workers, **self._settings) if self.workers else self._open()
+        return self._backend
+
+    def _open(self) -> Frames:
+        try:
+            return Frames(**self._settings)
+        except openmm.OpenMMException as error:
+            raise EnergyError(
+                f"OpenMM must be able to evaluate this System on platform {self.platform}; got {error}: "
+                "check its forces, or choose another platform"
+            ) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_lock"} | {"_backend": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+
+
+class _WithGradient(torch.autograd.Function):
+    """u of an `OpenMMEnergy`, with the gradient found on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, energy: OpenMMEnergy) -> Tensor:
+        u, gradient = energy._evaluate(x, gradient=True)
+        ctx.save_for_backward(x, gradient)
+        return u
+
+    @staticmethod
+    def backward(ctx: Any, grad_u: Tensor) -> tuple[Tensor, None]:
+        x, gradient = ctx.saved_tensors
+        return _Gradient.apply(x, gradient, grad_u), None  # type: ignore[no-untyped-call]
+
+
+class _Gradient(torch.autograd.Function):
+    """The gradient as a function of x whose own derivative is refused, not silently 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gradient: Tensor, grad_u: Tensor) -> Tensor:
+        return grad_u[:, None, None] * gradient
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        raise EnergyError(
+            "OpenMMEnergy must be differentiated only once; got a request for second derivatives, which OpenMM does "
+            "not have: use ForceFieldEnergy, or differences of gradients"
+        )
+
+
+def _platform(name: str, system: openmm.System) -> str:
+    available = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
+    if name == "auto":
+        small = system.getNumParticles() <= _REFERENCE_ATOMS
+        reference = small and not any(isinstance(force, _COMPILED_BY_CPU) for force in system.getForces())
+        return "Reference" if reference or "CPU" not in available else "CPU"
+    if name not in available:
+        failures = [line for line in openmm.Platform.getPluginLoadFailures() if f"OpenMM{name}." in line]
+        why = f" (OpenMM says: {failures[0]})" if failures else ""
+        raise InputError(
+            f'platform must be "auto" or one of {", ".join(available)}; got {name!r}{why}: choose one that is there'
+        )
+    return name
+
+
+def _workers(workers: int | str) -> int:
+    if workers == "auto":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores if cores > 1 else 0
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+        raise InputError(f'workers must be a number of processes or "auto"; got {workers!r}: pass 0 for none')
+    return workers

@@ -1,0 +1,113 @@
+"""Molecules for the tests of coordinates: real ones, and bond graphs grown into some geometry."""
+
+import math
+import os
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+import numpy as np
+import openmm.app
+import pytest
+import torch
+from boltzgen.coordinates.geometry import Placement
+from boltzgen.coordinates.zmatrix import z_matrix
+from boltzgen.molecule import Molecule
+
+
+@dataclass
+class Structure:
+    """What `InternalCoordinates` asks of a molecule, without a force field."""
+
+    bonds: list
+    elements: list
+    positions: np.ndarray = None
+    torsions: dict = field(default_factory=dict)
+    atom_labels: list = None
+    u: object = None
+
+    def __post_init__(self):
+        self.n_atoms = len(self.elements)
+        self.atom_labels = self.atom_labels or [f"{e}{k}" for k, e in enumerate(self.elements)]
+        if self.positions is None:
+            self.positions = grown(self)
+
+    def energy(self, temperature):
+        class Reduced:
+            energy = staticmethod(self.u or (lambda x: x.new_zeros(len(x))))
+
+        return Reduced()
+
+
+def grown(structure, seed=0):
+    """Plausible positions: tetrahedral centres where there are four neighbours, planar ones where three, random torsions."""
+    rows = z_matrix(structure.n_atoms, structure.bonds, structure.elements, structure.torsions)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(3, structure.n_atoms, generator=generator, dtype=torch.float64)
+    degree = [sum(k in bond for bond in structure.bonds) for k in range(structure.n_atoms)]
+    r = 0.14 + 0.003 * noise[0, 1:]
+    theta = 1.95 + 0.05 * noise[1, 2:]
+    phi, seen = {rows[2].atom: 0.0}, {rows[2].torsion: 0}
+    for row in rows[3:]:
+        if row.kind == "sibling":
+            side = seen[row.torsion] = seen.get(row.torsion, 0) + 1
+            step = math.pi if degree[row.bond] == 3 else (2 * math.pi / 3) * (1 if side == 1 else -1)
+            phi[row.atom] = phi[row.torsion] + step + 0.05 * float(noise[2, row.atom])
+        else:
+            phi[row.atom] = 3.0 * float(noise[2, row.atom])
+    phi = torch.tensor([phi[row.atom] for row in rows[2:]], dtype=torch.float64)
+    return Placement(rows)(r[:, None], theta[:, None], phi[:, None])[..., 0].T.numpy()
+
+
+def capped(residue):
+    """ACE-X-NME as a Structure, from the bond graphs in OpenMM's own force-field files."""
+    path = os.path.join(os.path.dirname(openmm.app.__file__), "data", "amber14", "protein.ff14SB.xml")
+    tree = ElementTree.parse(path)
+    element = {t.get("name"): t.get("element") for t in tree.iter("Type")}
+    residues = {r.get("name"): r for r in tree.iter("Residue")}
+    labels, elements, bonds, place = [], [], [], {}
+    for k, name in enumerate(["ACE", residue, "NME"]):
+        for atom in residues[name].iter("Atom"):
+            place[k, atom.get("name")] = len(labels)
+            labels.append(f"{name}{k + 1}-{atom.get('name')}")
+            elements.append(element[atom.get("type")])
+        bonds += [(place[k, b.get("atomName1")], place[k, b.get("atomName2")]) for b in residues[name].iter("Bond")]
+    bonds += [(place[0, "C"], place[1, "N"]), (place[1, "C"], place[2, "N"])]
+    torsions = {
+        "phi": [place[0, "C"], place[1, "N"], place[1, "CA"], place[1, "C"]],
+        "psi": [place[1, "N"], place[1, "CA"], place[1, "C"], place[2, "N"]],
+    }
+    return Structure(bonds, elements, torsions=torsions, atom_labels=labels)
+
+
+BUTANE = [(0, 1), (1, 2), (2, 3)] + [
+    (c, h) for c, hs in [(0, (4, 5, 6)), (1, (7, 8)), (2, (9, 10)), (3, (11, 12, 13))] for h in hs
+]
+
+
+@pytest.fixture(scope="session")
+def alanine():
+    return Molecule.load("alanine_dipeptide")
+
+
+@pytest.fixture(scope="session")
+def structure():
+    return Structure
+
+
+@pytest.fixture(scope="session")
+def butane():
+    return Structure(BUTANE, ["C"] * 4 + ["H"] * 10)
+
+
+@pytest.fixture(scope="session")
+def benzene():
+    """Flat, with the hydrogens last."""
+    ring = np.arange(6) * np.pi / 3
+    circle = np.stack([np.cos(ring), np.sin(ring), np.zeros(6)], 1)
+    bonds = [(k, (k + 1) % 6) for k in range(6)] + [(k, k + 6) for k in range(6)]
+    return Structure(bonds, ["C"] * 6 + ["H"] * 6, np.concatenate([0.14 * circle, 0.25 * circle]))
+
+
+@pytest.fixture(scope="session")
+def structures(butane, benzene):
+    return {"butane": butane, "benzene": benzene} | {x: capped(x) for x in ("ALA", "ILE", "THR", "PRO", "TRP", "VAL")}

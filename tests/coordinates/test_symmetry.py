@@ -1,0 +1,92 @@
+"""Sides of a plane, and rotors: what only relabels equal atoms is found in the graph and confirmed by the energy."""
+
+import math
+
+import pytest
+import torch
+from boltzgen.coordinates.symmetry import Rotor, centre_and_reach, confirmed, find_rotors, opposite_siblings, relabel
+from boltzgen.coordinates.zmatrix import Row
+
+METHYL = [Row(k) for k in range(3)] + [
+    Row(3, 2, 1, 0, "circular"),
+    Row(4, 2, 1, 3, "sibling"),
+    Row(5, 2, 1, 3, "sibling"),
+]
+THIRD = 2 * math.pi / 3
+
+
+def test_siblings_keep_to_their_side():
+    azimuths = [1.0, THIRD, -THIRD]
+    centre, reach = centre_and_reach(METHYL, azimuths)
+    assert centre == [0.0, math.pi / 2, -math.pi / 2]
+    assert reach == [math.inf, math.pi / 2, math.pi / 2]
+    for k in (1, 2):
+        assert abs(azimuths[k] - centre[k]) < reach[k]
+        assert abs(-azimuths[k] - centre[k]) > reach[k]  # its mirror image
+
+
+@pytest.mark.parametrize("azimuth", [3.1, -3.1, 2.9])
+def test_planar_siblings_stay_opposite(azimuth):
+    rows = [*METHYL[:4], METHYL[4]]
+    assert centre_and_reach(rows, [0.3, azimuth]) == ([0.0, math.pi], [math.inf, math.pi / 2])
+
+
+def test_ring_torsions_are_centred_on_the_reference():
+    assert centre_and_reach([*METHYL[:3], Row(3, 2, 1, 0, "ring")], [0.7]) == ([0.7], [math.pi])
+
+
+def test_siblings_on_either_side_stay_more_than_half_a_turn_apart_across_the_first():
+    assert opposite_siblings(METHYL, [1.0, THIRD, -THIRD]) == [(1, 2)]
+    assert opposite_siblings(METHYL, [1.0, -1.7, 2.4]) == [(2, 1)]
+    assert opposite_siblings(METHYL, [1.0, 1.0, -1.0]) == []  # a cage that opens to the other side
+    assert opposite_siblings(METHYL, [1.0, 3.0, -THIRD]) == []
+    assert opposite_siblings(METHYL[:5], [1.0, THIRD]) == []
+
+
+def test_methyl_is_a_rotor_with_members_in_turning_order():
+    elements = ["O", "C", "C", "H", "H", "H"]
+    assert find_rotors(METHYL, [1.0, THIRD, -THIRD], elements) == [Rotor((3, 4, 5))]
+    assert find_rotors(METHYL, [1.0, -THIRD, THIRD], elements) == [Rotor((3, 5, 4))]
+
+
+def test_other_ends_are_not_rotors():
+    azimuths = [1.0, THIRD, -THIRD]
+    assert find_rotors(METHYL, azimuths, ["O", "C", "C", "H", "H", "F"]) == []
+    assert find_rotors(METHYL[:5], azimuths[:2], ["O", "C", "N", "H", "H"]) == []
+    assert find_rotors([*METHYL, Row(6, 5, 2, 1, "circular")], [*azimuths, 0.0], ["C"] * 7) == []
+    assert find_rotors([*METHYL[:3], METHYL[3]._replace(kind="ring"), *METHYL[4:]], azimuths, ["C"] * 6) == []
+
+
+def test_relabelling_three_times_is_none():
+    x = torch.randn(2, 6, 3)
+    rotor = Rotor((3, 5, 4))
+    once = relabel(x, rotor, 1)
+    assert torch.equal(once[:, 3], x[:, 5])
+    assert torch.equal(relabel(once, rotor, 2), x)
+    assert torch.equal(relabel(x, rotor, -1), relabel(x, rotor, 2))
+
+
+def test_the_energy_confirms_a_rotor_or_does_not():
+    rotors = [Rotor((0, 1, 2)), Rotor((3, 4, 5))]
+    positions = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def charged(charges):
+        q = torch.tensor(charges, dtype=torch.float64)
+        return lambda x: (q * x.square().sum(-1)).sum(-1)
+
+    assert confirmed(rotors, charged([0.1, 0.1, 0.1, 0.3, 0.3, 0.3]), positions) == rotors
+    assert confirmed(rotors, charged([0.1, 0.1, 0.1, 0.3, 0.3001, 0.3]), positions) == rotors[:1]
+
+
+def test_alanine_dipeptide_turns_three_methyls(alanine):
+    from boltzgen.coordinates import InternalCoordinates
+
+    rotors = InternalCoordinates(alanine).rotors
+    names = [{alanine.atom_labels[k][:4] for k in rotor.members} for rotor in rotors]
+    assert sorted(map(sorted, names)) == [["ACE1"], ["ALA2"], ["NME3"]]
+    energy = alanine.energy(300.0)
+    x = torch.tensor(alanine.positions)[None] + 0.005 * torch.randn(5, 22, 3, dtype=torch.float64)
+    for rotor in rotors:
+        torch.testing.assert_close(energy.energy(relabel(x, rotor, 1)), energy.energy(x), rtol=1e-10, atol=1e-9)
+    swapped = relabel(x, Rotor((1, 4, 8)), 1)
+    assert (energy.energy(swapped) - energy.energy(x)).abs().min() > 1

@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import torch
+
+from boltzgen.errors import InputError
+from boltzgen.flows import coupling_flow, molecular_flow
+
+PI = math.pi
+FLOAT32 = 1e-4
+MASK = [False, True, False, True, False]
+
+
+def harmonic():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    return torch.randn(3, generator=generator, dtype=torch.float64), torch.linalg.cholesky(a @ a.T + torch.eye(3))
+
+
+def dependence(flow):
+    """Which x depends on which z, the layers taken together."""
+    z = flow.base.sample(8, torch.Generator().manual_seed(0)).requires_grad_()
+    x, _ = flow.bijection.forward(z)
+    return torch.stack([torch.autograd.grad(c.sum(), z, retain_graph=True)[0].abs().sum(0) for c in x.T]) > 0
+
+
+@pytest.mark.parametrize("transform", ["affine", "spline", "additive"])
+@pytest.mark.parametrize("circular", [None, [True, False, True, False, False], [True] * 5])
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_coupling_flows_start_at_their_base(dim, circular, transform):
+    flow = coupling_flow(dim, transform=transform, circular=circular and circular[:dim])
+    angle = torch.tensor(circular[:dim] if circular else [False] * dim)
+    x, log_q = flow.sample(50, seed=0)
+    normal = torch.where(angle, -math.log(2 * PI), -0.5 * x.square() - 0.5 * math.log(2 * PI)).sum(-1)
+    assert (log_q - normal).abs().max() < FLOAT32
+    assert (flow.log_prob(x) - normal).abs().max() < FLOAT32
+    z = flow.base.sample(1024, torch.Generator())
+    assert ((flow.bijection.forward(z)[0] - z)[:, ~angle]).abs().max() < 1e-4 if (~angle).any() else True
+
+
+@pytest.mark.parametrize("transform", ["affine", "spline", "additive"])
+def test_every_dimension_is_transformed_and_conditions_others(transform, randomise):
+    flow = randomise(coupling_flow(5, transform=transform, circular=MASK, layers=4))
+    moved = torch.stack(
+        [torch.isin(torch.arange(5), layer._order[-layer.transformer.dim :]) for layer in flow.bijection.bijections]
+    )
+    assert (moved[0] ^ moved[1]).all()
+    assert (moved[2] ^ moved[3]).all()
+    assert dependence(flow).all()
+
+
+def test_additive_flows_keep_the_volume(randomise):
+    flow = randomise(coupling_flow(3, transform="additive", circular=[True, False, False]))
+    z = flow.base.sample(10)
+    assert (flow.bijection.forward(z)[1] == 0).all()
+
+
+def test_seeds_decide_and_the_global_state_is_not_touched():
+    state = torch.random.get_rng_state()
+    mean, factor = harmonic()
+    for make in (
+        lambda s: coupling_flow(3, circular=[True, True, False], seed=s),
+        lambda s: molecular_flow(MASK, mean, factor, seed=s),
+    ):
+        first, again, other = make(1).state_dict(), make(1).state_dict(), make(2).state_dict()
+        assert all(torch.equal(first[k], again[k]) for k in first)
+        assert any(not torch.equal(first[k], other[k]) for k in first)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_seams_differ_from_layer_to_layer():
+    flow = coupling_flow(2, circular=[True, True], layers=4)
+    shifts = torch.cat([layer.transformer.shift for layer in flow.bijection.bijections])
+    assert len(shifts.unique()) == 4
+    assert (shifts.abs() <= PI).all()
+
+
+def test_context_reaches_every_layer(randomise):
+    mean, factor = harmonic()
+    for flow in (
+        coupling_flow(3, context=2),
+        molecular_flow(MASK, mean, factor, context=2),
+        coupling_flow(1, context=2),
+    ):
+        assert flow.context_size == 2
+        context = torch.randn(5, 2, requires_grad=True)
+        _, log_q = randomise(flow).rsample(5, context=context)
+        assert (torch.autograd.grad(log_q.sum(), context)[0] != 0).all()
+
+
+def test_molecular_flows_start_as_the_harmonic_approximation():
+    mean, factor = harmonic()
+    flow = molecular_flow(torch.tensor(MASK), mean, factor)
+    x, log_q = flow.sample(2000, seed=0)
+    normal = torch.distributions.MultivariateNormal(mean, scale_tril=factor)
+    exact = normal.log_prob(x[:, [0, 2, 4]].double()) - 2 * math.log(2 * PI)
+    assert (log_q - exact).abs().max() < FLOAT32
+    assert (flow.log_prob(x) - exact).abs().max() < FLOAT32
+    torsions = x[:, [1, 3]]
+    assert (torsions.abs() <= PI).all()
+    assert torsions.cos().mean(0).abs().max() < 5 * math.sqrt(0.5 / 2000)
+
+
+def test_torsions_come_first_and_in_order(randomise):
+    mean, factor = harmonic()
+    for order in (None, [3, 1]):
+        seen = dependence(randomise(molecular_flow(MASK, mean, factor, order=order)).double())
+        first, second = order or [1, 3]
+        assert seen[first].tolist() == [i == first for i in range(5)]
+        assert seen[second].tolist() == [i in (first, second) for i in range(5)]
+        assert seen[[0, 2, 4]].all()
+
+
+@pytest.mark.parametrize("options", [{"triangular": False}, {"stiff_layers": 0}, {"stiff_layers": 3}])
+def test_parts_can_be_left_out(options, randomise):
+    mean, factor = harmonic()
+    flow = randomise(molecular_flow(MASK, mean, factor, **options)).double()
+    x, log_q = flow.sample(20, seed=0)
+    assert (flow.log_prob(x) - log_q).abs().max() < 1e-8
+
+
+@pytest.mark.parametrize("circular", [[True, True], [False, False], [True], [False]])
+def test_molecules_without_torsions_or_without_anything_else(circular, randomise):
+    k = circular.count(False)
+    flow = randomise(molecular_flow(circular, torch.zeros(k), torch.eye(k))).double()
+    x, log_q = flow.sample(20, seed=0)
+    assert x.shape == (20, len(circular))
+    assert (flow.log_prob(x) - log_q).abs().max() < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: coupling_flow(0), "dim and layers"),
+        (lambda: coupling_flow(3, layers=1), "dim and layers"),
+        (lambda: coupling_flow(3, transform="planar"), "transform must be one of affine, spline, additive"),
+        (lambda: coupling_flow(3, circular=[True]), "circular must have length 3"),
+        (lambda: molecular_flow([True, False], torch.zeros(2), torch.eye(2)), "mean and factor"),
+        (lambda: molecular_flow([True, False], torch.zeros(1), torch.eye(1), order=[1]), "order must name"),
+        (lambda: molecular_flow([True, False], torch.zeros(1), torch.eye(1), torsion_floor=0.5), "min_width"),
+    ],
+)
+def test_wrong_arguments_are_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

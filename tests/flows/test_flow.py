@@ -1,0 +1,226 @@
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+
+from boltzgen.errors import InputError
+from boltzgen.flows import BLOCK, Affine, Coupling, Flow, Normal, coupling_flow, molecular_flow
+
+PI = math.pi
+NORMALISED = 1e-4
+
+SMALL = {
+    "affine": lambda: coupling_flow(1, transform="affine", layers=2),
+    "spline": lambda: coupling_flow(1, layers=2),
+    "circle": lambda: coupling_flow(1, layers=2, circular=[True]),
+    "affine plane": lambda: coupling_flow(2, transform="affine", layers=2),
+    "spline plane": lambda: coupling_flow(2, layers=2, hidden=(8,)),
+    "torus": lambda: coupling_flow(2, layers=2, circular=[True, True]),
+    "cylinder": lambda: coupling_flow(2, layers=3, circular=[True, False]),
+    "cylinder, turned": lambda: coupling_flow(2, layers=2, transform="additive", circular=[False, True]),
+    "molecule": lambda: molecular_flow([False, True], torch.ones(1), torch.tensor([[0.5]])),
+}
+
+
+def circular(flow):
+    return [bool(v) for v in next(m for m in flow.modules() if isinstance(m, Coupling)).circular]
+
+
+def integral(flow, log_prob):
+    """∫ q(x) dx by the trapezoidal rule."""
+    one = len(circular(flow)) == 1
+    axes = [
+        torch.linspace(-PI, PI, 4001 if one else 301, dtype=torch.float64)[:-1]
+        if angle
+        else torch.linspace(-20.0, 20.0, 20_001 if one else 501, dtype=torch.float64)
+        for angle in circular(flow)
+    ]
+    x = torch.cartesian_prod(*axes).view(-1, len(axes))
+    return log_prob(x).exp().sum() * math.prod(float(a[1] - a[0]) for a in axes)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_densities_integrate_to_one(name, randomise):
+    flow = randomise(SMALL[name](), scale=0.25).double()
+    with torch.no_grad():
+        assert abs(integral(flow, flow.log_prob) - 1) < NORMALISED
+        if name not in ("cylinder, turned",):
+
+            def wrong(x):
+                z, log_det = flow.bijection.inverse(x)
+                return flow.base.log_prob(z) + 0.9 * log_det
+
+            assert abs(integral(flow, wrong) - 1) > NORMALISED, "the twin with nine tenths of the log-det must fail"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_sample_comes_with_its_own_log_density(name, randomise):
+    flow = randomise(SMALL[name](), scale=0.25).double()
+    x, log_q = flow.sample(500, seed=1)
+    assert x.shape == (500, *flow.event_shape)
+    assert log_q.shape == (500,)
+    assert not x.requires_grad
+    assert not log_q.requires_grad
+    assert (flow.log_prob(x) - log_q).abs().max() < 1e-8
+
+
+def test_samples_follow_the_density(randomise):
+    """Kolmogorov-Smirnov against the distribution function integrated from log_prob."""
+    flow = randomise(SMALL["spline"]()).double()
+    n = 20_000
+    x = flow.sample(n, seed=0)[0][:, 0].sort().values
+    grid = torch.linspace(-40.0, 40.0, 80_001, dtype=torch.float64)
+    with torch.no_grad():
+        cdf = flow.log_prob(grid[:, None]).exp().cumsum(0) * 1e-3
+
+    def distance(x):
+        at = cdf[torch.searchsorted(grid, x) - 1]
+        return (at - torch.arange(n) / n).abs().max() * n**0.5
+
+    assert distance(x) < 2.2  # exceeded once in 10 000
+    assert distance(x + 0.05 * x.std()) > 2.2, "the shifted twin must fail"
+
+
+@pytest.fixture
+def flow(randomise):
+    return randomise(coupling_flow(2, layers=2, hidden=(8,)))
+
+
+def test_a_shorter_sample_is_the_beginning_of_a_longer_one(flow):
+    x, log_q = flow.sample(2 * BLOCK + 7, seed=1)
+    for n in (1, 100, BLOCK, BLOCK + 1):
+        shorter, shorter_log_q = flow.sample(n, seed=1)
+        assert torch.equal(shorter, x[:n])
+        assert torch.equal(shorter_log_q, log_q[:n])
+    assert not torch.equal(flow.sample(5, seed=2)[0], x[:5])
+
+
+def test_blocks_are_the_pieces_of_a_sample(flow):
+    x, log_q = flow.sample(2 * BLOCK + 7, seed=1)
+    pieces = [flow.sample_block(1, 0), flow.sample_block(1, 1), flow.sample_block(1, 2, rows=7)]
+    assert torch.equal(torch.cat([p[0] for p in pieces]), x)
+    assert torch.equal(torch.cat([p[1] for p in pieces]), log_q)
+    with pytest.raises(InputError, match="rows"):
+        flow.sample_block(1, 0, rows=BLOCK + 1)
+
+
+def test_without_a_seed_torch_decides(flow):
+    torch.manual_seed(5)
+    first, second = flow.sample(3)[0], flow.sample(3)[0]
+    torch.manual_seed(5)
+    assert torch.equal(flow.sample(3)[0], first)
+    assert not torch.equal(first, second)
+
+
+def test_with_a_seed_torch_is_left_alone(flow):
+    state = torch.random.get_rng_state()
+    flow.sample(3, seed=1)
+    flow.sample(3, generator=torch.Generator().manual_seed(0))
+    flow.rsample(3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_generator_can_be_given_instead(flow):
+    a, b = (flow.sample(BLOCK + 5, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(a[0], b[0])
+    with pytest.raises(InputError, match="must not both be given"):
+        flow.sample(3, seed=1, generator=torch.Generator())
+
+
+def test_contexts_go_row_by_row(randomise):
+    flow = randomise(coupling_flow(2, layers=2, context=1))
+    context = torch.linspace(-3, 3, BLOCK + 5)[:, None]
+    x, log_q = flow.sample(BLOCK + 5, seed=1, context=context)
+    assert torch.equal(flow.sample(50, seed=1, context=context[:50])[0], x[:50])
+    assert (flow.log_prob(x, context) - log_q).abs().max() < 1e-3
+    assert (flow.log_prob(x, -context) - log_q).abs().max() > 0.1
+    assert flow.rsample(3, context=context[:3])[0].shape == (3, 2)
+    for call in (lambda: flow.sample(3, context=context), lambda: flow.sample(3), lambda: flow.log_prob(x)):
+        with pytest.raises(InputError, match="context must have shape"):
+            call()
+
+
+def test_rsample_has_the_gradient_of_the_draws():
+    flow = Flow(Normal(1), Coupling(1, [0], [], Affine(1, max_log_scale=1e6))).double()
+    mean, log_scale = (head.bias for head in flow.bijection.conditioner.heads)
+    x, log_q = flow.rsample(1000, generator=torch.Generator().manual_seed(0))
+    z = flow.base.sample(1000, torch.Generator().manual_seed(0))
+    gradient = torch.autograd.grad((x + log_q[:, None]).mean(), [mean, log_scale])
+    assert gradient[0].item() == pytest.approx(1.0)
+    assert gradient[1].item() == pytest.approx(z.mean().item() - 1.0)
+
+
+def test_log_prob_is_minus_infinity_where_there_is_nothing(flow):
+    x, _ = flow.sample(6, seed=1)
+    damaged = x.clone()
+    damaged[1, 0], damaged[3, 1], damaged[4, 0] = torch.nan, torch.inf, -torch.inf
+    value = flow.log_prob(damaged)
+    assert (flow.log_prob(torch.full((1, 2), 3e38)) == -torch.inf).all()
+    assert (value[[1, 3, 4]] == -torch.inf).all()
+    assert torch.equal(value[[0, 2, 5]], flow.log_prob(x)[[0, 2, 5]])
+    value[[0, 2, 5]].sum().backward()
+    assert all(p.grad.isfinite().all() for p in flow.parameters())
+
+
+def test_the_density_is_the_same_for_every_representative_of_an_angle(randomise):
+    flow = randomise(SMALL["cylinder"]()).double()
+    x, log_q = flow.sample(50, seed=1)
+    assert (x[:, 0].abs() <= PI).all()
+    turned = x + torch.tensor([2 * PI, 0.0], dtype=torch.float64)
+    assert (flow.log_prob(turned) - log_q).abs().max() < 1e-8
+
+
+def test_a_float64_flow_sums_in_float64(randomise):
+    flow = randomise(molecular_flow([False] * 4 + [True], torch.zeros(4), torch.eye(4)), scale=0.1)
+    x, log_q = flow.sample(20, seed=1)
+    twin = copy.deepcopy(flow).double()
+    exact = twin.log_prob(x.double())
+    assert exact.dtype == torch.float64
+    assert 1e-9 < (log_q - exact).abs().max() < 1e-3
+    _, log_det = twin.bijection.inverse(x.double())
+    steps = torch.zeros(20, dtype=torch.float64)
+    y = x.double()
+    for layer in reversed(twin.bijection.bijections):
+        y, step = layer.inverse(y)
+        steps += step
+    assert (log_det - steps).abs().max() < 1e-13
+
+
+def test_flows_can_be_copied_and_sent(flow):
+    assert torch.equal(pickle.loads(pickle.dumps(flow)).sample(3, seed=1)[0], flow.sample(3, seed=1)[0])
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])
+def test_a_number_of_draws_is_a_positive_integer(flow, n):
+    for call in (flow.sample, flow.rsample):
+        with pytest.raises(InputError, match="positive integer"):
+            call(n)
+
+
+def test_wrong_input_is_refused_with_a_remedy(flow):
+    with pytest.raises(InputError, match="shape"):
+        flow.log_prob(torch.zeros(3, 5))
+    with pytest.raises(InputError, match="shape"):
+        flow.log_prob([0.0, 0.0])
+    with pytest.raises(InputError, match="float64"):
+        flow.log_prob(torch.zeros(3, 2, dtype=torch.float64))
+    with pytest.raises(InputError, match="must fit"):
+        Flow(Normal(3), Coupling(2, [0], [1], Affine(1)))
+
+
+@pytest.mark.slow
+def test_compiled_and_eager_agree(randomise):
+    flow = randomise(molecular_flow([False] * 3 + [True], torch.zeros(3), torch.eye(3), stiff_layers=2), scale=0.2)
+    z = flow.base.sample(64, torch.Generator().manual_seed(0))
+    parameters = list(flow.parameters())
+
+    def results(push, pull):
+        x, log_q = push(z, None)
+        gradients = torch.autograd.grad(x.sum() + log_q.sum() + pull(x.detach(), None).sum(), parameters)
+        return [x, log_q, *gradients]
+
+    eager = results(flow._push, flow._pull)
+    fast = results(torch.compile(flow._push, dynamic=False), torch.compile(flow._pull, dynamic=False))
+    assert all((a - b).abs().max() < 1e-3 * (1 + a.abs().max()) for a, b in zip(eager, fast, strict=True))

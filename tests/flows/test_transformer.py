@@ -1,0 +1,92 @@
+import math
+
+import pytest
+import torch
+
+from boltzgen.errors import InputError
+from boltzgen.flows import Additive, Affine, CircularSpline, Mixed, Rotation, Spline, TriangularAffine
+
+PI = math.pi
+EXACT = 1e-12
+FLOAT32 = 1e-5
+
+
+def parameters(transformer, n, scale=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [scale * torch.randn(size, n, generator=generator, dtype=torch.float64) for size in transformer.sizes]
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        Additive(2),
+        Affine(2),
+        TriangularAffine(2),
+        Spline(2),
+        CircularSpline(2),
+        Rotation(2),
+        Mixed(Spline(1), Rotation(1)),
+    ],
+    ids=lambda t: type(t).__name__,
+)
+def test_zero_parameters_are_the_identity(transformer):
+    z = torch.linspace(-3.0, 3.0, 14).view(2, 7)
+    x, log_det = transformer(z, *[torch.zeros(size, 7) for size in transformer.sizes])
+    assert (x - z).abs().max() < FLOAT32
+    assert log_det.abs().max() < FLOAT32
+
+
+def test_affine_is_a_translation_and_a_scaling_with_a_bound():
+    x, log_det = Affine(1, max_log_scale=2.0)(torch.ones(1, 1), torch.tensor([[3.0]]), torch.tensor([[1e4]]))
+    assert x.item() == pytest.approx(3 + math.exp(2))
+    assert log_det.item() == pytest.approx(2.0)
+
+
+def test_spline_is_linear_beyond_its_reach():
+    spline = Spline(1, reach=2.0)
+    theta = parameters(spline, 4)
+    theta[2].zero_()
+    z = torch.tensor([[-9.0, -2.0, 2.0, 7.0]], dtype=torch.float64)
+    x, log_det = spline(z, *theta)
+    assert (x - z).abs().max() < EXACT
+    assert log_det[[0, 3]].abs().max() == 0
+
+
+def test_circular_spline_covers_the_circle_once():
+    spline = CircularSpline(1, shift=torch.tensor([2.0]))
+    n = 10_000
+    theta = [t.expand(-1, n) for t in parameters(spline, 1, scale=2.0)]
+    z = torch.linspace(-PI, PI, n, dtype=torch.float64)[None]
+    x, _ = spline(z, *theta)
+    turned = (x.diff() + PI).remainder(2 * PI) - PI
+    assert turned.min() > 0
+    assert turned.sum().item() == pytest.approx(2 * PI)
+    assert x.abs().max() <= PI + EXACT
+
+
+def test_circular_spline_moves_its_seam_by_the_shift():
+    spline = CircularSpline(1, shift=torch.tensor([2.0]))
+    seam, _ = spline(torch.full((1, 1), -PI, dtype=torch.float64), *parameters(spline, 1))
+    assert seam.item() == pytest.approx(-PI + 2.0)
+
+
+def test_one_bin_is_allowed():
+    spline = CircularSpline(1, bins=1)
+    x, log_det = spline(torch.zeros(1, 3, dtype=torch.float64), *parameters(spline, 3))
+    assert x.abs().max() < EXACT
+    assert log_det.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (Spline, {"bins": 0}, "bins must be at least 1"),
+        (Spline, {"min_width": 0.2}, "min_width must lie between"),
+        (Spline, {"min_height": 0.0}, "min_height must lie between"),
+        (CircularSpline, {"min_derivative": 1.0}, "min_derivative must lie between"),
+        (CircularSpline, {"shift": torch.zeros(3)}, "shift must have shape"),
+    ],
+)
+def test_impossible_options_are_refused(kind, options, message):
+    with pytest.raises(InputError, match=message):
+        kind(1, **options)

@@ -1,0 +1,65 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from boltzgen.reweighting.ratio import _student, _unskewed, ratio_of_means
+
+
+def test_ratio_and_its_delta_error():
+    random = np.random.default_rng(0)
+    a, b = random.gamma(2.0, size=5000), random.gamma(3.0, size=5000)
+    ratio = ratio_of_means(a, b)
+    covariance = np.cov(a, b) / len(a)
+    gradient = np.array([1, -ratio.value]) / b.mean()
+    assert ratio.value == pytest.approx(a.mean() / b.mean(), rel=1e-12)
+    assert ratio.standard_error == pytest.approx(math.sqrt(gradient @ covariance @ gradient), rel=1e-3)
+
+
+def test_interval_of_many_draws_is_the_normal_one():
+    random = np.random.default_rng(0)
+    value, error, low, high = ratio_of_means(random.normal(5, 1, 200_000), np.ones(200_000))
+    assert (low, high) == pytest.approx((value - 1.96 * error, value + 1.96 * error), abs=0.01 * error)
+
+
+def test_interval_leans_towards_the_heavy_side():
+    """A lognormal mean is more often under- than overestimated."""
+    w = np.exp(1.3 * np.random.default_rng(1).normal(size=1000))
+    value, error, low, high = ratio_of_means(w, np.ones_like(w))
+    assert high - value > 2 * error > 2.2 / 1.2 * error > value - low > 0
+
+
+def test_one_draw_with_all_the_weight_has_no_error():
+    b = np.zeros(100)
+    b[7] = 1.0
+    assert ratio_of_means(3 * b, b) == (3.0, math.inf, -math.inf, math.inf)
+
+
+def test_error_is_that_of_leaving_out_one_draw_at_a_time():
+    random = np.random.default_rng(2)
+    a, b = random.normal(size=50), random.gamma(0.3, size=50)
+    left_out = np.array([np.delete(a, i).sum() / np.delete(b, i).sum() for i in range(50)])
+    value, error, _, _ = ratio_of_means(a, b)
+    assert error == pytest.approx(math.sqrt(((left_out - value) ** 2).sum()), rel=1e-9)
+
+
+def test_ratio_without_spread_is_exact():
+    b = np.random.default_rng(0).random(100)
+    assert ratio_of_means(2 * b, b) == (2.0, 0.0, 2.0, 2.0)
+
+
+def test_one_draw_has_no_error():
+    assert ratio_of_means(np.ones(1), np.ones(1)) == (1.0, math.inf, -math.inf, math.inf)
+
+
+@pytest.mark.parametrize("degrees", [2, 3, 5, 30, 1e9])
+def test_quantile_of_student(degrees):
+    assert _student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.031)
+
+
+@pytest.mark.parametrize("q", [-0.9, -0.1, 0.0, 1e-7, 0.1, 0.9])
+@pytest.mark.parametrize("y", [-4.3, -1.96, 0.5, 1.96, 4.3])
+def test_inverse_of_the_cubic(y, q):
+    t = _unskewed(y, q)
+    assert t + q * t**2 / 3 + q**2 * t**3 / 27 + q / 6 == pytest.approx(y, abs=1e-6)
