@@ -6,6 +6,7 @@ Run:  python examples/02_alanine_dipeptide.py [--quick]
 import argparse
 
 import boltzgen as bg
+from boltzgen.units import kT
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="a minute of training: shows the way, not the quality")
@@ -22,8 +23,7 @@ else:
 samples = generator.sample(10_000 if options.quick else 100_000, seed=1)
 print(bg.judge(samples))
 
-kT = 8.31446261815324e-3 * samples.temperature
-print("⟨U⟩ in kJ/mol       ", bg.expectation(samples.log_w, samples.potential * kT))
+print("⟨U⟩ in kJ/mol       ", bg.expectation(samples.log_w, samples.potential * kT(samples.temperature)))
 
 phi = samples.torsion("phi")
 print("⟨cos φ⟩             ", bg.expectation(samples.log_w, phi.cos()))

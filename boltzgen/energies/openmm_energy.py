@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import openmm
@@ -90,7 +91,8 @@ class OpenMMEnergy(Energy):
 
     def _energy(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():  # a loop over frames is nothing to compile; as a decorator: 3 s at import
-            return torch.compiler.disable(self._differentiable)(x)
+            eager: Callable[[Tensor], Tensor] = torch.compiler.disable(self._differentiable)  # type: ignore[no-untyped-call]
+            return eager(x)
         return self._differentiable(x)
 
     def _differentiable(self, x: Tensor) -> Tensor:

@@ -118,6 +118,11 @@ def replica_exchange(
     if not (step_size > 0 and bool((mass > 0).all())):
         raise InputError(f"step_size and masses must be positive; got {step_size} and {masses}: pass e.g. 1e-3 ps")
     state = resume or _initial(positions, len(ladder), walkers, step_size, seed)
+    if state.x.shape != (len(ladder), walkers, *energy.event_shape):
+        raise InputError(
+            f"resume must hold {len(ladder)} temperatures x {walkers} walkers; got {tuple(state.x.shape)}: "
+            "give the arguments of the run that it continues"
+        )
     return _Ladder(energy, mass, ladder, steps, state).run(equilibration, rounds, thin)
 
 
@@ -203,7 +208,7 @@ class _Ladder:
         n, walkers = self.shape
         exchanged = torch.zeros(n - 1, walkers, dtype=torch.bool)
         for first in (0, 1):
-            k = torch.arange(first, n - 1, 2)
+            k = torch.arange(n - 1)[first::2]
             swapped = self.accept((self.beta[k] - self.beta[k + 1]) * (self.u[k] - self.u[k + 1]))
             source = torch.arange(n)[:, None].repeat(1, walkers)
             source[k], source[k + 1] = source[k] + swapped.long(), source[k + 1] - swapped.long()

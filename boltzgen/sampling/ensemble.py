@@ -29,7 +29,8 @@ def write_ensemble(path: str | os.PathLike[str], arrays: dict[str, Array], metad
 
     The file is an uncompressed npz with two more members, the strings `metadata` (JSON) and `sha256` (of all the rest).
     """
-    members = dict(arrays, metadata=np.array(json.dumps(_FORMAT | metadata)))
+    members = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    members["metadata"] = np.array(json.dumps(_FORMAT | metadata))
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, sha256=np.array(_digest(members)), **members)
     write_atomically(path, buffer.getvalue())
@@ -74,11 +75,9 @@ def read_ensemble(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[
 def _members(file: io.BufferedReader) -> dict[str, Array]:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-        size = os.fstat(file.fileno()).st_size
-        stored = all(e.compress_type == zipfile.ZIP_STORED and e.compress_size == e.file_size for e in entries)
-        if sum(e.file_size for e in entries) > size:
+        if sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
             raise ValueError("a member claims more than the file holds")
-        return {e.filename.removesuffix(".npy"): _array(archive.read(e)) for e in entries}
+        return {entry.filename.removesuffix(".npy"): _array(archive.read(entry)) for entry in entries}
 
 
 def _array(data: bytes) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import openmm.app
 import pytest
 import torch
+
 from boltzgen.coordinates.geometry import Placement
 from boltzgen.coordinates.zmatrix import z_matrix
 from boltzgen.molecule import Molecule
@@ -39,7 +40,7 @@ class Structure:
 
 
 def grown(structure, seed=0):
-    """Plausible positions: tetrahedral centres where there are four neighbours, planar ones where three, random torsions."""
+    """Plausible positions: tetrahedral centres of four neighbours, planar ones of three, random torsions."""
     rows = z_matrix(structure.n_atoms, structure.bonds, structure.elements, structure.torsions)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(3, structure.n_atoms, generator=generator, dtype=torch.float64)

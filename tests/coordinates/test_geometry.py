@@ -5,6 +5,7 @@ import math
 import mdtraj
 import pytest
 import torch
+
 from boltzgen.coordinates.geometry import Placement, angle, azimuth, dihedral, distance, wrap
 from boltzgen.coordinates.zmatrix import z_matrix
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from boltzgen.coordinates import InternalCoordinates
 from boltzgen.coordinates.scales import _FORCE_CONSTANTS, _SOFTEST, harmonic_scales
 from boltzgen.energies.energy import Energy
@@ -70,12 +71,18 @@ def test_an_energy_that_is_infinite_at_the_minimum_is_an_error(chain):
         )
 
 
-def test_cold_alanine_dipeptide_is_harmonic(alanine):
-    """u − u_min of draws from N(m, L Lᵀ) is half a χ² of 53 degrees of freedom; with the correlations left out it is not."""
+@pytest.fixture(scope="module")
+def cold(alanine):
+    """Coordinates of alanine dipeptide and their values at the minimum."""
     coordinates = InternalCoordinates(alanine)
+    return coordinates, coordinates.inverse(torch.tensor(alanine.minimized().positions)[None])[0]
+
+
+def test_cold_alanine_dipeptide_is_harmonic(alanine, cold):
+    """u − u_min of draws from N(m, L Lᵀ) is half a χ² of 53 degrees of freedom; without the correlations it is not."""
+    coordinates, minimum = cold
     n, d = 2000, 53
     energy = alanine.energy(3.0)
-    minimum = coordinates.inverse(torch.tensor(alanine.minimized().positions)[None])[0]
     mean, factor = harmonic_scales(energy, coordinates, coordinates.circular, minimum[0])
     assert mean.shape == (d,)
     z = torch.randn(n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -94,8 +101,9 @@ def test_cold_alanine_dipeptide_is_harmonic(alanine):
     assert abs(mean_energy(uncorrelated) - d / 2) > 2 * tolerance
 
 
-def test_scales_of_a_molecule_grow_with_the_root_of_the_temperature(alanine):
-    coordinates = InternalCoordinates(alanine)
-    cold, hot = (coordinates.harmonic_scales(temperature) for temperature in (300.0, 1200.0))
-    assert ((cold[0] - hot[0]) / hot[1].diagonal()).abs().max() < 1e-2
-    torch.testing.assert_close(hot[1], 2 * cold[1], rtol=1e-3, atol=1e-6)
+def test_scales_of_a_molecule_grow_with_the_root_of_the_temperature(alanine, cold):
+    coordinates, minimum = cold
+    mean, factor = harmonic_scales(alanine.energy(300.0), coordinates, coordinates.circular, minimum[0])
+    hot_mean, hot_factor = coordinates.harmonic_scales(1200.0)
+    assert ((mean - hot_mean) / hot_factor.diagonal()).abs().max() < 1e-2
+    torch.testing.assert_close(hot_factor, 2 * factor, rtol=1e-3, atol=1e-5)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from boltzgen.coordinates.symmetry import Rotor, centre_and_reach, confirmed, find_rotors, opposite_siblings, relabel
 from boltzgen.coordinates.zmatrix import Row
 

@@ -1,10 +1,11 @@
 """The z-matrix: every atom once, against atoms placed before it, from a central root."""
 
 import pytest
-from boltzgen.coordinates import z_matrix
-from boltzgen.errors import InputError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from boltzgen.coordinates import z_matrix
+from boltzgen.errors import InputError
 
 
 @st.composite
@@ -82,6 +83,6 @@ def test_fewer_than_three_atoms_are_refused(n):
 
 
 def test_separate_molecules_are_refused_naming_an_atom():
+    labels = ["HOH1-O", "HOH1-H1", "HOH1-H2", "HOH2-O", "HOH2-H1", "HOH2-H2"]
     with pytest.raises(InputError, match=r"connected by bonds; got 3 \(HOH2-O first\)"):
-        labels = ["HOH1-O", "HOH1-H1", "HOH1-H2", "HOH2-O", "HOH2-H1", "HOH2-H2"]
         z_matrix(6, [(0, 1), (0, 2), (3, 4), (3, 5)], ["O", "H", "H"] * 2, labels=labels)

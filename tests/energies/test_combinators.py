@@ -117,9 +117,9 @@ def test_softened_leaves_what_lies_below_and_flattens_what_lies_above():
 
 
 def test_softened_has_a_continuous_slope():
-    x = torch.tensor([0.0, 2 - 1e-9, 2.0, 2 + 1e-9, 3.0, 1e30], dtype=torch.float64)[:, None].requires_grad_()
+    x = torch.tensor([0.0, 1.0, 2 - 1e-9, 2.0, 2 + 1e-9, 3.0, 1e30], dtype=torch.float64)[:, None].requires_grad_()
     (slope,) = torch.autograd.grad(Softened(Given(1), 2.0).energy(x).sum(), x)
-    torch.testing.assert_close(slope[:, 0], torch.tensor([1, 1, 1, 1, 0.5, 1e-30], dtype=torch.float64))
+    torch.testing.assert_close(slope[:, 0], torch.tensor([1, 1, 1, 1, 1, 0.5, 1e-30], dtype=torch.float64))
 
 
 def test_softened_at_another_temperature_softens_the_tempered_energy():

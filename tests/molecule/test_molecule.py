@@ -6,10 +6,10 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from boltzgen.energies.openmm_energy import OpenMMEnergy
 from openmm import app, unit
 
 from boltzgen.energies.force_field import ForceFieldEnergy
+from boltzgen.energies.openmm_energy import OpenMMEnergy
 from boltzgen.errors import CheckpointError, InputError, UnsupportedSystemError
 from boltzgen.molecule import Molecule, find
 from boltzgen.units import kT

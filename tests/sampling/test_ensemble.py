@@ -45,6 +45,12 @@ def test_arrays_and_metadata_come_back(path):
     assert not [name for name in os.listdir(path.parent) if name != path.name]
 
 
+def test_an_array_may_lie_in_memory_as_it_likes(tmp_path):
+    array = np.arange(12.0).reshape(3, 4).T[::2]
+    write_ensemble(tmp_path / "x.npz", {"x": array}, {})
+    assert np.array_equal(read_ensemble(tmp_path / "x.npz")[0]["x"], array)
+
+
 def test_numpy_reads_the_file_too(path):
     with np.load(path, allow_pickle=False) as archive:
         assert np.array_equal(archive["u"], ARRAYS["u"])

@@ -86,6 +86,8 @@ def test_methods_are_eager_again_afterwards(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::FutureWarning:torch")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_real_trial_agrees_and_is_remembered():
     flow, target = coupling_flow(2, layers=2, hidden=(16,)), DoubleWell()
     with compiled(flow, target, rows=ROWS) as how:

@@ -8,6 +8,9 @@ from torch import Tensor
 __all__ = ["Frames", "cross", "dot", "positive", "take_rows", "total_rows"]
 
 
+Vectors = tuple[Tensor, Tensor, Tensor]
+
+
 class Frames:
     """Positions of a batch, the last index running over frames, and the distances that forces share.
 
@@ -19,21 +22,19 @@ class Frames:
     """
 
     def __init__(self, x: Tensor, first: Tensor, second: Tensor) -> None:
-        self.n_atoms = x.shape[1]
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        self._X = torch.cat(x.permute(2, 1, 0).unbind(0))  # cat: torch.compile would gather from a mere view
+        rows = torch.cat(x.permute(2, 1, 0).unbind(0))  # copied by cat, since torch.compile would gather from a view
+        self._X = rows.view(3, x.shape[1], len(x)).unbind(0)
         self._pairs = first, second
         self._distances: Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._X.dtype
+        return self._X[0].dtype
 
-    def vectors(self, i: Tensor, j: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def vectors(self, i: Tensor, j: Tensor) -> Vectors:
         """Components of x_i − x_j for index lists of length m, (m, n) each."""
-        rows = torch.arange(3, device=i.device)[:, None] * self.n_atoms
-        d = take_rows(self._X, (rows + i).flatten()) - take_rows(self._X, (rows + j).flatten())
-        x, y, z = d.view(3, len(i), -1).unbind(0)
+        x, y, z = (take_rows(rows, i) - take_rows(rows, j) for rows in self._X)
         return x, y, z
 
     def distances(self) -> Tensor:
@@ -42,9 +43,6 @@ class Frames:
             d = self.vectors(*self._pairs)
             self._distances = positive(dot(d, d)).sqrt()
         return self._distances
-
-
-Vectors = tuple[Tensor, Tensor, Tensor]
 
 
 def dot(a: Vectors, b: Vectors) -> Tensor:

@@ -1,0 +1,266 @@
+"""System XML goes out and comes back bit for bit, and nothing in it can run."""
+
+import itertools
+import pickle
+import re
+from pathlib import Path
+
+import openmm
+import pytest
+from openmm import app
+
+from boltzgen.energies import openmm_xml
+from boltzgen.energies.openmm_xml import deserialize, serialize
+from boltzgen.errors import InputError, UnsupportedSystemError
+
+PDB = Path(__file__).parents[2] / "systems" / "alanine_dipeptide" / "structure.pdb"
+
+
+@pytest.fixture
+def text():
+    """Two particles and a spring."""
+    system, bond = openmm.System(), openmm.HarmonicBondForce()
+    for _ in range(2):
+        system.addParticle(12.0)
+    bond.addBond(0, 1, 0.1, 1000.0)
+    system.addForce(bond)
+    return serialize(system)
+
+
+@pytest.fixture
+def canary(tmp_path):
+    """A PythonForce as an attacker writes it, and the file that exists once it has run."""
+    path = tmp_path / "canary"
+    pickled = pickle.dumps(Touch(path)).hex()
+    force = f'<Force forceGroup="0" name="f" type="PythonForce" usesPeriodic="0" version="0" function="{pickled}"/>'
+    yield force
+    assert not path.exists(), "code in a file was run"
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def everything():
+    """One of every construction that OpenMM writes in its own way."""
+    system = openmm.System()
+    for mass in (1.0, 12.011, 0.0):
+        system.addParticle(mass)
+    system.setVirtualSite(2, openmm.TwoParticleAverageSite(0, 1, 0.3, 0.7))
+    system.addConstraint(0, 1, 0.1)
+    nonbonded = openmm.NonbondedForce()
+    for _ in range(3):
+        nonbonded.addParticle(0.1 + 0.2, 1 / 3, 1e-17)
+    nonbonded.addException(0, 1, 0.0, 0.1, 0.0)
+    nonbonded.addGlobalParameter("λ", 1.0)
+    nonbonded.setName("a\nb\t<&>\"'é")
+    gb = openmm.CustomGBForce()
+    gb.addPerParticleParameter("q")
+    gb.addComputedValue("I", "q*f(r) < 2", openmm.CustomGBForce.ParticlePairNoExclusions)
+    gb.addTabulatedFunction("f", openmm.Discrete1DFunction([1.0, 2.0]))
+    variables = openmm.CustomCVForce("a*g(a)")
+    variables.addCollectiveVariable("a", openmm.HarmonicBondForce())
+    variables.addTabulatedFunction("g", openmm.Continuous1DFunction([0.0, 1.0, 2.0], 0, 1))
+    transfer = openmm.ATMForce(0, 0, 0, 0, 0, 0, 0, 0, 1)
+    transfer.addForce(openmm.CustomBondForce("r"))
+    for _ in range(3):
+        transfer.addParticle(openmm.Vec3(0, 0, 0))
+    many = openmm.CustomManyParticleForce(3, "distance(p1,p2)")
+    for kind in range(3):
+        many.addParticle([], kind)
+    many.setTypeFilter(0, [1, 2])
+    for force in (nonbonded, gb, variables, transfer, many, openmm.CMAPTorsionForce(), openmm.AmoebaVdwForce()):
+        system.addForce(force)
+    return system
+
+
+def test_everything_comes_back_bit_for_bit():
+    written = serialize(everything())
+    assert serialize(deserialize(written)) == written
+
+
+def test_a_molecule_comes_back_bit_for_bit():
+    topology = app.PDBFile(str(PDB)).topology
+    for files in (("amber96.xml", "implicit/obc1.xml"), ("amber14-all.xml", "implicit/gbn2.xml"), ("amoeba2013.xml",)):
+        try:
+            system = app.ForceField(*files).createSystem(topology)
+        except ValueError:  # the force field has no such caps
+            continue
+        written = serialize(system)
+        assert serialize(deserialize(written)) == written
+
+
+# -------------------------------------------------------------------------------------------------- code in files
+
+
+def test_python_force_is_refused(text, canary):
+    with pytest.raises(UnsupportedSystemError, match="got PythonForce: it runs code"):
+        deserialize(text.replace("<Forces>", "<Forces>" + canary))
+
+
+@pytest.mark.parametrize("spelling", ["Python&#70;orce", "Python&#x46;orce", "&#80;ythonForce", "Python&#0070;orce"])
+def test_however_it_is_written(text, canary, spelling):
+    with pytest.raises(UnsupportedSystemError, match="got PythonForce: it runs code"):
+        deserialize(text.replace("<Forces>", "<Forces>" + canary.replace("PythonForce", spelling)))
+
+
+@pytest.mark.parametrize(
+    "spelling", ["PYTHONFORCE", " PythonForce", "PythonForce\x20", "pythonForce", "Python&amp;#70;orce"]
+)
+def test_and_what_only_looks_like_it(text, canary, spelling):
+    with pytest.raises(UnsupportedSystemError, match="every force must be an energy that OpenMM defines"):
+        deserialize(text.replace("<Forces>", "<Forces>" + canary.replace("PythonForce", spelling)))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("outer", ["CustomCVForce", "ATMForce"])
+def test_at_any_depth(text, canary, depth, outer):
+    before, after = {
+        "CustomCVForce": (
+            "<CollectiveVariables><CollectiveVariable name='v'>",
+            "</CollectiveVariable></CollectiveVariables>",
+        ),
+        "ATMForce": ("<Forces><Force>", "</Force></Forces>"),
+    }[outer]
+    for _ in range(depth):
+        canary = f'<Force type="{outer}" energy="0" version="0">{before}{canary}{after}</Force>'
+    with pytest.raises(UnsupportedSystemError, match="got PythonForce: it runs code"):
+        deserialize(text.replace("<Forces>", "<Forces>" + canary))
+
+
+@pytest.mark.parametrize("place", ["Particles", "Constraints", "Bonds", "PeriodicBoxVectors", "A", "Bond", "System"])
+def test_in_any_place(text, canary, place):
+    opened = re.search(rf"<{place}[^>]*?/?>", text)[0]
+    inside = opened.rstrip("/>") + ">" + canary + (f"</{place}>" if opened.endswith("/>") else "")
+    with pytest.raises((InputError, UnsupportedSystemError)):
+        deserialize(text.replace(opened, inside, 1))
+
+
+def test_under_any_other_name(text, canary):
+    """OpenMM takes the children of <Forces> for forces whatever they are called."""
+    for tag in ("Farce", "Function", "System", "Bond", "force"):
+        hidden = canary.replace("<Force ", f"<{tag} ")
+        with pytest.raises((InputError, UnsupportedSystemError)):
+            deserialize(text.replace("<Forces>", "<Forces>" + hidden))
+    with pytest.raises((InputError, UnsupportedSystemError)):
+        deserialize(canary.replace("<Force ", "<System "))
+
+
+CLASSES = ["System", "State", "VerletIntegrator", "Continuous1DFunction", "HarmonicBondForce", "Nonsense"]
+
+
+@pytest.mark.parametrize(("tag", "kind"), list(itertools.product(["Function", "Particle", "System", "Force"], CLASSES)))
+def test_a_class_in_the_wrong_place_is_refused(text, tag, kind):
+    """OpenMM would cast one to the other."""
+    if (tag, kind) == ("Force", "HarmonicBondForce"):
+        return
+    with pytest.raises((InputError, UnsupportedSystemError)):
+        deserialize(text.replace("<Forces>", f'<Forces><{tag} type="{kind}" version="1"/>'))
+    with pytest.raises((InputError, UnsupportedSystemError)):
+        deserialize(f'<{kind} type="{kind}" version="1"/>' if kind != "System" else f'<System type="{tag}"/>')
+
+
+def test_a_function_dressed_as_a_force_is_refused(text):
+    function = '<Function name="f" type="Continuous1DFunction" version="1"/>'
+    for wrong in (
+        f"<Forces><Functions>{function}</Functions>",
+        f"<Forces><Force><Functions>{function}</Functions></Force>",
+        f'<Forces><Force type="CustomCVForce" version="0"><CollectiveVariables><Functions name="v">{function}'
+        "</Functions></CollectiveVariables></Force>",
+        f'<Forces><Force type="CustomCVForce" version="0"><CollectiveVariables type="x"><Functions name="v">{function}'
+        "</Functions></CollectiveVariables></Force>",
+    ):
+        with pytest.raises(InputError, match="XML must be a System as OpenMM writes it"):
+            deserialize(text.replace("<Forces>", wrong))
+
+
+def test_openmm_is_given_what_was_understood(text, monkeypatch):
+    given = []
+    monkeypatch.setattr(openmm.XmlSerializer, "deserialize", given.append)
+    deserialize(text.replace("<Forces>", "<!-- type='PythonForce' --><?php x?><Forces>free text"))
+    assert "PythonForce" not in given[0]
+    assert "php" not in given[0]
+    assert "free text" not in given[0]
+    assert 'type="HarmonicBondForce"' in given[0]
+
+
+# ---------------------------------------------------------------------------------------------- malformed, too big
+
+
+@pytest.mark.parametrize(
+    "doctype",
+    [
+        "<!DOCTYPE System>",
+        '<!DOCTYPE System [<!ENTITY a "PythonForce">]>',
+        '<!DOCTYPE System SYSTEM "file:///etc/passwd">',
+        '<!DOCTYPE l [<!ENTITY a "aaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;">]>',
+    ],
+)
+def test_doctypes_are_refused(text, doctype):
+    with pytest.raises(InputError, match="must have no DOCTYPE"):
+        deserialize(text.replace("<System", doctype + "<System", 1))
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_text(text, cut):
+    with pytest.raises(InputError, match="text must be well-formed XML"):
+        deserialize(text[: int(cut * len(text))])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "garbage",
+        "<System",
+        "<a/>",
+        "<System/>",
+        "\x00",
+        "\ud800",
+        '<System type="System">&undefined;</System>',
+        "{}",
+    ],
+)
+def test_what_is_no_system(broken):
+    with pytest.raises(InputError, match=r"must be .*; got .*: "):
+        deserialize(broken)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("Particles", "Partikel"), ("mass=", "mess="), ('k="1000"', ""), ('version="1"', 'version="99"')]
+)
+def test_what_openmm_cannot_read(text, old, new):
+    with pytest.raises(InputError, match="XML must be a System as OpenMM writes it; got "):
+        deserialize(text.replace(old, new))
+
+
+def test_names_must_be_plain(text):
+    for name in ("a:b", "é", "a-b"):
+        with pytest.raises(InputError, match="names in System XML must be plain"):
+            deserialize(text.replace("<Forces>", f"<Forces {name}='1'>"))
+
+
+def test_depth_and_size_have_limits(text, monkeypatch):
+    with pytest.raises(InputError, match="nested at most 32 deep"):
+        deserialize("<System type='System'>" + "<a>" * 100_000)
+    monkeypatch.setattr(openmm_xml, "_MAX_CHARACTERS", 100)
+    with pytest.raises(InputError, match="at most 100 characters"):
+        deserialize(text)
+
+
+def test_text_must_be_text():
+    with pytest.raises(InputError, match="text must be a str of XML; got bytes"):
+        deserialize(b"<System/>")
+
+
+@pytest.mark.skipif(not hasattr(openmm, "PythonForce"), reason="this OpenMM has no PythonForce")
+def test_what_openmm_cannot_write():
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addForce(openmm.PythonForce(lambda state: (0.0, [[0, 0, 0]]), {}))
+    with pytest.raises(InputError, match="system must be one that OpenMM can write"):
+        serialize(system)

@@ -1,0 +1,209 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from boltzgen.energies.energy import Energy
+from boltzgen.errors import EnergyError, InputError
+from boltzgen.sampling import dynamics
+from boltzgen.sampling.dynamics import replica_exchange
+
+DIMENSIONS, LADDER = 4, [1.0, 2.0, 4.0]
+
+
+class Harmonic(Energy):
+    """u = ½ Σ k x² with stiffnesses 1 … 9: ⟨u⟩ = d T / 2, variance d T² / 2."""
+
+    def _energy(self, x):
+        return 0.5 * (torch.linspace(1, 9, x.shape[1], dtype=x.dtype) * x.square()).sum(-1)
+
+
+class DoubleWell(Energy):
+    """u = x⁴ − 6x² + x + ½y², whose right well holds exp(−3.38) of the left one's weight; +inf beyond a wall."""
+
+    def __init__(self, wall=math.inf):
+        super().__init__(2)
+        self.wall = wall
+
+    def _energy(self, x):
+        u = x[:, 0] ** 4 - 6 * x[:, 0] ** 2 + x[:, 0] + 0.5 * x[:, 1] ** 2
+        return torch.where(x[:, 0] < self.wall, u, math.inf)
+
+    def right(self, temperature):
+        """Probability of x > 0, by quadrature."""
+        x = np.linspace(-4, min(4, self.wall), 200_001)
+        p = np.exp(-(x**4 - 6 * x**2 + x) / temperature)
+        return p[x > 0].sum() / p.sum()
+
+
+def harmonic(**options):
+    arguments = {"walkers": 500, "rounds": 60, "steps": 3, "step_size": 0.3, "seed": 1, "equilibration": 15}
+    return replica_exchange(Harmonic(DIMENSIONS), torch.zeros(DIMENSIONS), 1.0, LADDER, **arguments | options)
+
+
+def double_well(wall=math.inf, **options):
+    arguments = {"walkers": 500, "rounds": 100, "steps": 4, "step_size": 0.2, "seed": 2, "equilibration": 100}
+    start = torch.tensor([-1.7, 0.0], dtype=torch.float64)
+    return replica_exchange(DoubleWell(wall), start, 1.0, [1.0, 1.7, 3.0, 5.0], **arguments | options)
+
+
+def over_walkers(values):
+    """Mean of (rounds, walkers) with the error between independent walkers."""
+    columns = values.double().mean(0)
+    return columns.mean().item(), columns.std().item() / math.sqrt(len(columns))
+
+
+def check_harmonic(run, assert_consistent):
+    for k, temperature in enumerate(LADDER):
+        mean = DIMENSIONS * temperature / 2
+        assert_consistent(over_walkers(run.u[:, k]), mean)
+        assert_consistent(over_walkers((run.u[:, k] - mean).square()), mean * temperature)
+
+
+def check_double_well(run, assert_consistent, wall=math.inf):
+    assert_consistent(over_walkers(run.x[..., 0] > 0), DoubleWell(wall).right(1.0))
+
+
+def test_oscillators_at_every_temperature(assert_consistent):
+    run = harmonic()
+    check_harmonic(run, assert_consistent)
+    assert run.u.shape == (60, 3, 500)
+    assert run.u.dtype == torch.float64
+
+
+def test_populations_of_a_double_well(assert_consistent):
+    run = double_well()
+    check_double_well(run, assert_consistent)
+    assert run.round_trips.sum() > 1000
+
+
+def test_step_size_and_masses_choose_the_speed_only(assert_consistent):
+    masses = torch.tensor([0.2, 1.0, 5.0, 20.0])
+    run = replica_exchange(
+        Harmonic(DIMENSIONS), torch.zeros(DIMENSIONS), masses, LADDER,
+        walkers=500, rounds=80, steps=4, step_size=0.2, seed=4, equilibration=60,
+    )  # fmt: skip
+    check_harmonic(run, assert_consistent)
+    run = harmonic(step_size=0.55, equilibration=0, rounds=120)
+    assert run.acceptance.max() < 0.85
+    check_harmonic(run, assert_consistent)
+
+
+@pytest.mark.parametrize("broken", ["trajectory", "exchange"])
+def test_a_missing_metropolis_test_is_caught(broken, monkeypatch, assert_consistent):
+    """Power: everything accepted, in the trajectories (with a large step) or in the exchanges."""
+    accept = dynamics._Ladder.accept
+
+    def accept_all(self, log_ratio):
+        trajectory = log_ratio.shape == self.shape
+        return (
+            torch.ones_like(log_ratio, dtype=torch.bool)
+            if trajectory == (broken == "trajectory")
+            else accept(self, log_ratio)
+        )
+
+    monkeypatch.setattr(dynamics._Ladder, "accept", accept_all)
+    with pytest.raises(AssertionError, match="sigmas"):
+        check_harmonic(harmonic(step_size=0.55, equilibration=0), assert_consistent)
+
+
+def test_double_well_needs_the_exchange(assert_consistent):
+    """Power: without hot replicas the right well is not found in its share."""
+    run = replica_exchange(
+        DoubleWell(), torch.tensor([-1.7, 0.0]), 1.0, [1.0],
+        walkers=500, rounds=50, steps=4, step_size=0.2, seed=2, equilibration=50,
+    )  # fmt: skip
+    assert run.swaps.shape == (0,)
+    with pytest.raises(AssertionError):
+        check_double_well(run, assert_consistent)
+
+
+def test_a_region_of_infinite_energy_is_never_entered(assert_consistent):
+    run = double_well(wall=2.0)
+    assert run.x[..., 0].max() < 2.0
+    assert torch.isfinite(run.u).all()
+    check_double_well(run, assert_consistent, wall=2.0)
+    with pytest.raises(AssertionError):
+        check_double_well(run, assert_consistent, wall=1.4)
+
+
+def test_rates_and_step_sizes():
+    run = harmonic(rounds=60, equilibration=100)
+    assert run.acceptance.tolist() == pytest.approx([0.8] * 3, abs=0.1)
+    # exchange of d = 4 dimensions at twice the temperature, by quadrature over both energies
+    random = np.random.default_rng(0)
+    cold, hot = random.gamma(2.0, size=200_000), 2 * random.gamma(2.0, size=200_000)
+    expected = np.minimum(1, np.exp(0.5 * (cold - hot))).mean()
+    assert run.swaps.tolist() == pytest.approx([expected] * 2, abs=0.02)
+    assert run.temperatures.tolist() == LADDER
+
+
+def test_the_same_seed_gives_the_same_bits_and_a_resumed_run_too():
+    whole, again = harmonic(rounds=20), harmonic(rounds=20)
+    assert torch.equal(whole.u, again.u)
+    assert not torch.equal(whole.u, harmonic(rounds=20, seed=3).u)
+    first = harmonic(rounds=10)
+    kept = first.state.x.clone()
+    second = harmonic(rounds=10, equilibration=0, resume=first.state)
+    assert torch.equal(torch.cat([first.u, second.u]), whole.u)
+    assert torch.equal(torch.cat([first.x, second.x]), whole.x)
+    assert torch.equal(second.round_trips, whole.round_trips)
+    assert torch.equal(first.state.x, kept)
+
+
+def test_global_random_numbers_are_left_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    harmonic(rounds=2)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_kept_frames_are_those_of_the_lowest_temperature():
+    run = harmonic(rounds=10, thin=3)
+    assert run.x.shape == (3, 500, DIMENSIONS)
+    for frame, u in zip(run.x, run.u[2::3, 0], strict=True):
+        assert torch.allclose(Harmonic(DIMENSIONS).energy(frame).double(), u)
+
+
+def test_atoms_have_their_own_masses_and_temperatures_scale_the_energy(assert_consistent):
+    class Springs(Energy):
+        def _energy(self, x):
+            return 0.5 * x.square().sum((-1, -2))
+
+    run = replica_exchange(
+        Springs((2, 3), temperature=300.0), torch.zeros(2, 3), torch.tensor([1.0, 16.0]), [300.0, 450.0],
+        walkers=500, rounds=40, steps=3, step_size=0.5, seed=5, equilibration=30,
+    )  # fmt: skip
+    for k, ratio in enumerate((1.0, 1.5)):
+        assert_consistent(over_walkers(run.u[:, k]), 3 * ratio)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, "rounds must be a positive"),
+        ({"walkers": 0}, "walkers must be"),
+        ({"thin": 0}, "thin must be"),
+        ({"step_size": -1.0}, "step_size and masses"),
+    ],
+)
+def test_mistakes_are_explained(options, message):
+    with pytest.raises(InputError, match=message):
+        harmonic(**options)
+
+
+def test_more_mistakes_are_explained():
+    arguments = {"walkers": 1, "rounds": 1, "steps": 1, "step_size": 0.1, "seed": 0}
+    energy, start = Harmonic(DIMENSIONS), torch.zeros(DIMENSIONS)
+    with pytest.raises(InputError, match=r"shape \(4,\); got \(1, 4\)"):
+        replica_exchange(energy, start[None], 1.0, LADDER, **arguments)
+    with pytest.raises(InputError, match="ascending"):
+        replica_exchange(energy, start, 1.0, [2.0, 1.0], **arguments)
+    with pytest.raises(InputError, match="positive number of kelvin"):
+        replica_exchange(energy, start, 1.0, [-1.0, 1.0], **arguments)
+    with pytest.raises(InputError, match=r"3 temperatures x 2 walkers"):
+        replica_exchange(energy, start, 1.0, LADDER, **arguments | {"walkers": 2}, resume=harmonic(rounds=1).state)
+    with pytest.raises(EnergyError, match="finite where the replicas start"):
+        replica_exchange(DoubleWell(wall=-2.0), torch.zeros(2), 1.0, LADDER, **arguments)
