@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,12 @@ def demo(options: argparse.Namespace) -> None:
     samples = generator.sample(options.n, seed=options.seed + 1, progress=True)
     drawn = {"energy": history.energy + len(samples), "gradient": history.gradient}
     results = reporting.write_report(
-        samples, out / "report.html", system=molecule.name, evaluations=drawn, seconds=time.monotonic() - begin
+        samples,
+        out / "report.html",
+        system=molecule.name,
+        evaluations=drawn,
+        seconds=time.monotonic() - begin,
+        history=history,
     )
     reporting.ramachandran(samples).savefig(out / "ramachandran.png", dpi=150)
     reporting.weight_histogram(samples).savefig(out / "weights.png", dpi=150)
@@ -148,11 +154,14 @@ def _show(options: argparse.Namespace, results: dict[str, Any], *, reference: di
     print(f"\n{results['system'] or 'samples'}: {results['n']} draws, effective {results['ess']:.0f} ", end="")
     print(f"({100 * results['ess_fraction']:.1f} %), Pareto k {results['pareto_k']}, verdict {results['verdict']}")
     for name, entry in results["estimates"].items():
-        line = f"  {name:<32} {entry['value']:>12.4f} ± {entry['standard_error']:.4f} {entry['unit']}"
-        if name in reference:
-            known = reference[name]
-            line += f"   (reference {known['value']:.4g} ± {known['standard_error']:.2g})"
-        print(line)
+        known = f"   (reference {_number(reference[name])})" if name in reference else ""
+        print(f"  {name:<32} {_number(entry)} {entry['unit']}{known}")
+
+
+def _number(entry: Mapping[str, Any]) -> str:
+    """value ± error; what is not finite is None in the results."""
+    value, error = entry["value"], entry["standard_error"]
+    return "not known" if value is None else f"{value:.4f} ± {'not known' if error is None else f'{error:.4f}'}"
 
 
 def _say(line: str) -> None:

@@ -49,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    demo = command(
-        "demo", commands.demo, "train on alanine dipeptide and report", "boltzgen demo --out demo"
-    )
+    demo = command("demo", commands.demo, "train on alanine dipeptide and report", "boltzgen demo --out demo")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for the run, the pictures and results.json")
     demo.add_argument("--minutes", type=_positive, default=10.0, help="time to train")
     demo.add_argument("--seed", type=_seed, default=0, help="of the network, the noise and the draws")
@@ -59,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("systems", commands.systems, "list the systems that come with boltzgen", "boltzgen systems")
 
-    train = command(
-        "train", commands.train, "train a generator", "boltzgen train double_well --out run"
-    )
+    train = command("train", commands.train, "train a generator", "boltzgen train double_well --out run")
     train.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
     train.add_argument("--out", required=True, metavar="DIR", help="run folder; given again, training goes on")
     train.add_argument("--minutes", type=_positive, default=10.0, help="time to train")
@@ -72,15 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=_seed, default=0, help="of the network and the noise")
     train.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
 
-    sample = command(
-        "sample", commands.sample, "draw from a trained generator", "boltzgen sample run -n 100000"
-    )
+    sample = command("sample", commands.sample, "draw from a trained generator", "boltzgen sample run -n 100000")
     sample.add_argument("generator", help="run folder of `boltzgen train`, or a saved generator of a molecule")
     sample.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws")
     sample.add_argument("--seed", type=_seed, default=0, help="of the draws")
-    sample.add_argument(
-        "--out", default=None, metavar="FILE", help="samples.npz in the run folder if not given"
-    )
+    sample.add_argument("--out", default=None, metavar="FILE", help="samples.npz in the run folder if not given")
 
     estimate = command(
         "estimate",
@@ -90,9 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("samples", help="weighted ensemble written by `boltzgen sample`")
     estimate.add_argument("--torsion", nargs="+", default=[], metavar="NAME", help="ΔF from below to above 0 for these")
-    estimate.add_argument(
-        "--out", default=None, metavar="DIR", help="folder for a report and results.json"
-    )
+    estimate.add_argument("--out", default=None, metavar="DIR", help="folder for a report and results.json")
     return parser
 
 

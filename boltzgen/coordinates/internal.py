@@ -91,7 +91,7 @@ class InternalCoordinates(Bijection):
         rows = z_matrix(n, molecule.bonds, molecule.elements, molecule.torsions, names)
         super().__init__(3 * n - 6, (n, 3))
         self.n_atoms, self.zmatrix = n, rows
-        self._molecule = molecule
+        self.molecule = molecule
         self._placement = Placement(rows)
         self._constant("_atoms", [row[:4] for row in rows])
         number = {row.atom: i for i, row in enumerate(rows)}
@@ -184,7 +184,11 @@ class InternalCoordinates(Bijection):
 
         Returns:
             (n, N, 3); its energy is that of x.
+
+        Raises:
+            InputError: if x has another shape.
         """
+        _require_shape("x", x, self.out_shape)
         return self._into_chart(x.permute(2, 1, 0)).permute(2, 1, 0)
 
     def torsion(self, y: Tensor, atoms: str | Sequence[int]) -> Tensor:
@@ -197,8 +201,9 @@ class InternalCoordinates(Bijection):
             (n,).
 
         Raises:
-            InputError: if there is no such torsion.
+            InputError: if there is no such torsion, or y has another shape.
         """
+        _require_shape("y", y, self.in_shape)
         quadruple = self._quadruple(atoms)
         for key in (quadruple, quadruple[::-1]):
             if key in self._columns:
@@ -206,7 +211,7 @@ class InternalCoordinates(Bijection):
         return dihedral(self._forward(y, None)[0], quadruple)
 
     def _quadruple(self, atoms: str | Sequence[int]) -> tuple[int, ...]:
-        torsions = self._molecule.torsions
+        torsions = self.molecule.torsions
         if isinstance(atoms, str):
             if atoms not in torsions:
                 known = ", ".join(torsions) or "none has a name"
@@ -230,9 +235,15 @@ class InternalCoordinates(Bijection):
         Returns:
             mean (d,) and factor (d, d), float64, of the d coordinates that are not `circular`.
         """
-        molecule = self._molecule.minimized()
+        molecule = self.molecule.minimized()
         x = torch.tensor(molecule.positions, dtype=torch.float64)[None]
         return harmonic_scales(molecule.energy(temperature), self, self.circular, self.inverse(x)[0][0])
+
+
+def _require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
+    if tuple(value.shape[1:]) != tuple(shape):
+        expected = "(n, " + ", ".join(map(str, shape)) + ")"
+        raise InputError(f"{name} must have shape {expected}; got {tuple(value.shape)}: pass one configuration per row")
 
 
 def _refuse_degenerate(rows: Sequence[Row], r: Sequence[float], theta: Sequence[float], names: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -132,10 +131,8 @@ def _walk(
     late = [not heavy[k] and len(neighbours[k]) == 1 for k in range(n)]
     ring = _ring_bonds(neighbours, parent, order)
     wanted = {quadruple for q in named for quadruple in (q, q[::-1])}
-    uses = Counter(pair for a, b, c, d in named for pair in ((a, b), (b, a), (b, c), (c, b), (c, d), (d, c)))
 
-    rank = {k: (late[k], -uses[root, k], not heavy[k], -height[k], k) for k in children[root]}
-    first, second, *others = sorted(children[root], key=rank.__getitem__)
+    first, second, *others = sorted(children[root], key=lambda k: (late[k], not heavy[k], -height[k], k))
     rows = [Row(root), Row(first, root), Row(second, root, first)]
     rows += [Row(k, root, first, second, "sibling") for k in others]
     parent[root] = first  # as the tree goes on, the first neighbour is what lies behind the root
@@ -144,8 +141,8 @@ def _walk(
         g = parent[p]
         behind = second if p == first else parent[g]
         turn: Literal["ring", "circular"] = "ring" if (p, g) in ring else "circular"
-        rank = {k: (late[k], (k, p, g, behind) not in wanted, not heavy[k], -height[k], k) for k in children[p]}
-        family = sorted(children[p], key=rank.__getitem__)
+        unnamed = {k: (k, p, g, behind) not in wanted for k in children[p]}
+        family = sorted(children[p], key=lambda k: (late[k], unnamed[k], not heavy[k], -height[k], k))
         rows += [Row(k, p, g, behind, turn) for k in family[:1]]
         rows += [Row(k, p, g, family[0], "sibling") for k in family[1:]]
         queue += family

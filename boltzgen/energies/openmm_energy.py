@@ -23,9 +23,7 @@ __all__ = ["OpenMMEnergy"]
 
 _REFERENCE_ATOMS = 64  # up to here the double loop of Reference beats the CPU platform's threads and single precision
 _COMPILED_BY_CPU = (openmm.CustomNonbondedForce, openmm.CustomGBForce, openmm.CustomManyParticleForce)
-
-
-_INHERITED: list[Frames | Pool | None] = []  # from before a fork; ending them would wait for threads left behind
+_INHERITED: list[Frames | Pool | None] = []  # kept from before a fork: ending one waits for threads left behind
 
 
 class OpenMMEnergy(Energy):
@@ -85,6 +83,7 @@ class OpenMMEnergy(Energy):
     def close(self) -> None:
         """End of the worker processes and of the Context; the next evaluation starts new ones."""
         with self._lock:
+            self._leave_inherited()
             if isinstance(self._backend, Pool):
                 self._backend.close()
             self._backend = None
@@ -115,12 +114,16 @@ class OpenMMEnergy(Energy):
         return u, torch.where(finite, g, torch.zeros_like(g))
 
     def _ready(self) -> Frames | Pool:
-        if self._owner != os.getpid():
-            _INHERITED.append(self._backend)
-            self._backend, self._owner = None, os.getpid()
+        self._leave_inherited()
         if self._backend is None:
             self._backend = Pool(self.workers, **self._settings) if self.workers else self._open()
         return self._backend
+
+    def _leave_inherited(self) -> None:
+        """After a fork the Context's threads and the pipes to the workers are the parent's."""
+        if self._owner != os.getpid():
+            _INHERITED.append(self._backend)
+            self._backend, self._owner = None, os.getpid()
 
     def _open(self) -> Frames:
         try:

@@ -13,7 +13,6 @@ __all__ = ["check_force_type", "check_supported", "translation_invariant"]
 
 _ENERGIES = frozenset(
     {
-        "ATMForce",
         "AmoebaGeneralizedKirkwoodForce",
         "AmoebaMultipoleForce",
         "AmoebaTorsionTorsionForce",
@@ -100,6 +99,8 @@ def check_force_type(name: str) -> None:
         remedy = "it changes the ensemble and is no energy: remove it, the temperature is an argument of the energy"
     elif name == "DrudeForce":
         remedy = "Drude particles follow their atoms and cannot be sampled: use a non-polarisable or AMOEBA force field"
+    elif name == "ATMForce":
+        remedy = "OpenMM does not show what forces it holds: add those to the System itself"
     elif name in ("CustomVolumeForce", "ConstantPotentialForce"):
         remedy = "it needs a periodic box: rebuild the system without one"
     else:
@@ -124,8 +125,6 @@ def _forces(system: openmm.System) -> Iterator[openmm.Force]:
         yield force
         if isinstance(force, openmm.CustomCVForce):
             stack += [force.getCollectiveVariable(i) for i in range(force.getNumCollectiveVariables())]
-        elif isinstance(force, openmm.ATMForce):
-            stack += [force.getForce(i) for i in range(force.getNumForces())]
 
 
 def _names_coordinate(force: openmm.Force) -> bool:

@@ -16,13 +16,11 @@ __all__ = ["deserialize", "serialize"]
 
 _MAX_CHARACTERS = 64 * 1024**2
 _MAX_DEPTH = 32
-_BUILT = "Force type"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _FUNCTION = re.compile(r"(Continuous|Discrete)[123]DFunction")
 _PLAIN_TYPE = re.compile(r"[a-z0-9]*")  # OpenMM's classes, which alone are looked up and built, begin with a capital
 _CHILD = {  # what OpenMM takes the children of these to be, whatever they call themselves
     "Forces": "Force",
-    "Force": "Force",  # the wrapper, without a type of its own, in which an ATMForce keeps each of its forces
     "CollectiveVariables": "CollectiveVariable",
     "CollectiveVariable": "Force",
     "Functions": "Function",
@@ -79,7 +77,7 @@ class _Rewriter:
 
     def __init__(self) -> None:
         self.parts: list[str] = []
-        self.path: list[str] = []  # the open elements, a force that states its type as _BUILT
+        self.path: list[str] = []  # the open elements
 
     def rewrite(self, text: str) -> str:
         parser = expat.ParserCreate("utf-8")
@@ -103,35 +101,34 @@ class _Rewriter:
         for name in (tag, *attributes):
             if not _NAME.fullmatch(name):
                 raise InputError(f"names in System XML must be plain; got {name!r}: write it again with OpenMM")
-        self.path.append(self.place(tag, attributes.get("type"), self.path[-1] if self.path else ""))
+        self.check(tag, attributes.get("type"), self.path[-1] if self.path else "")
+        self.path.append(tag)
         self.parts.append(f"<{tag}" + "".join(f" {k}={quoteattr(v)}" for k, v in attributes.items()) + ">")
 
     def end(self, tag: str) -> None:
         self.path.pop()
         self.parts.append(f"</{tag}>")
 
-    def place(self, tag: str, kind: str | None, parent: str) -> str:
-        """The element's entry in `path`; OpenMM casts by position, so a known class in the wrong place is refused."""
-        expected = _CHILD.get(parent, tag)
+    def check(self, tag: str, kind: str | None, parent: str) -> None:
+        """OpenMM casts by position, so a class that it knows is refused in any place but its own."""
         if not parent:
-            fits = tag == "System" and kind == "System"
+            fits = tag == kind == "System"
         elif tag == "Force":
-            fits = parent in ("Forces", "CollectiveVariable", "Force")
+            fits = parent in ("Forces", "CollectiveVariable") and kind is not None
         elif tag == "Function":
             fits = parent == "Functions" and _FUNCTION.fullmatch(kind or "") is not None
         elif tag == "Functions":
-            fits = parent == _BUILT and kind is None
+            fits = parent == "Force" and kind is None
         else:
             fits = _PLAIN_TYPE.fullmatch(kind or "") is not None
-        if tag != expected or not fits:
+        if not fits or tag != _CHILD.get(parent, tag):
+            element = f"<{tag}>" if kind is None else f"<{tag} type={kind!r}>"
+            where = f"inside <{parent}>" if parent else "as its root"
             raise InputError(
-                f"XML must be a System as OpenMM writes it; got <{tag}" + (f" type={kind!r}" if kind else "")
-                + (f"> inside <{parent}>" if parent else "> as its root") + ": write it again with OpenMM"
-            )  # fmt: skip
+                f"XML must be a System as OpenMM writes it; got {element} {where}: write it again with OpenMM"
+            )
         if tag == "Force" and kind is not None:
             check_force_type(kind)
-            return _BUILT
-        return tag
 
 
 def _line(error: Exception) -> str:

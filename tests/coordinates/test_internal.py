@@ -25,7 +25,7 @@ NAMES = ["butane", "benzene", "ALA", "ILE", "THR", "PRO", "TRP", "VAL"]
 
 
 def draws(coordinates, n, *, seed=0, siblings=True):
-    """Configurations all over the chart; `siblings=False` lets siblings round the full circle, mirror images included."""
+    """Configurations all over the chart; `siblings=False` lets siblings round the circle, mirror images included."""
     g = torch.Generator().manual_seed(seed)
     atoms = coordinates.n_atoms
     u = torch.rand(n, 3 * atoms - 6, generator=g, dtype=torch.float64)
@@ -131,7 +131,7 @@ def harmonic():
 
 
 def harmonic_log_partition(temperature):
-    """Closed form: integrals over one r and one θ to the power of their numbers, 2π for a torsion, π for a sibling's."""
+    """Closed form: the integrals over one r and one θ, as often as there are, 2π for a torsion, π for a sibling's."""
     r, theta = torch.linspace(1e-6, 0.6, 200_001).double(), torch.linspace(0, math.pi, 200_001).double()
     bond = torch.trapezoid(r**2 * (-BOND[1] / 2 * (r - BOND[0]) ** 2 / kT(temperature)).exp(), r)
     angle = torch.trapezoid(theta.sin() * (-ANGLE[1] / 2 * (theta - ANGLE[0]) ** 2 / kT(temperature)).exp(), theta)
@@ -219,17 +219,18 @@ def test_rows_do_not_see_each_other(ala):
 # ---------------------------------------------------------------------- symmetry
 
 
-@pytest.mark.parametrize(("name", "centre"), [("ALA", "CA"), ("ILE", "CA"), ("ILE", "CB"), ("THR", "CB")])
-def test_chirality_never_flips(structures, name, centre):
+@pytest.mark.parametrize(("name", "centres"), [("ALA", ["CA"]), ("ILE", ["CA", "CB"]), ("THR", ["CA", "CB"])])
+def test_chirality_never_flips(structures, name, centres):
     s = structures[name]
     coordinates = InternalCoordinates(s)
-    middle = s.atom_labels.index(f"{name}2-{centre}")
-    children = [row.atom for row in coordinates.zmatrix if row.bond == middle]
-    behind = next(row.angle for row in coordinates.zmatrix if row.bond == middle and row.angle >= 0)
-    triples = [(middle, behind, *pair) for pair in itertools.combinations([k for k in children if k != behind], 2)]
-    assert len(triples) == 3
-    for chunk in range(4):
-        x, log_det = coordinates(draws(coordinates, 25_000, seed=chunk).float())
+    triples = []
+    for middle in (s.atom_labels.index(f"{name}2-{centre}") for centre in centres):
+        behind, first = next(row[2:4] for row in coordinates.zmatrix if row.kind == "sibling" and row.bond == middle)
+        siblings = [row.atom for row in coordinates.zmatrix if row.torsion == first and row.bond == middle]
+        triples += [(middle, behind, *pair) for pair in itertools.combinations([first, *siblings], 2)]
+    assert len(triples) == 3 * len(centres)
+    for seed in range(10):
+        x, log_det = coordinates(draws(coordinates, 10_000, seed=seed).float())
         assert torch.isfinite(log_det).all()
         for atoms in triples:
             own = handedness(torch.tensor(s.positions)[None], atoms)
@@ -440,3 +441,11 @@ def test_three_atoms_have_three_coordinates(butane):
 def test_shapes_are_checked(ala, shape):
     with pytest.raises(InputError, match="must have shape"):
         ala(torch.zeros(shape))
+    with pytest.raises(InputError, match="y must have shape"):
+        ala.torsion(torch.zeros(shape), "phi")
+
+
+def test_shapes_of_frames_are_checked(ala):
+    for call in (ala.inverse, ala.into_chart):
+        with pytest.raises(InputError, match=r"x must have shape \(n, 22, 3\); got \(5, 21, 3\)"):
+            call(torch.zeros(5, 21, 3))

@@ -9,18 +9,26 @@ from boltzgen.errors import InputError
 from boltzgen.flows import BLOCK, Affine, Coupling, Flow, Normal, coupling_flow, molecular_flow
 
 PI = math.pi
-NORMALISED = 1e-4
+NORMALISED = 1e-3
 
 SMALL = {
     "affine": lambda: coupling_flow(1, transform="affine", layers=2),
     "spline": lambda: coupling_flow(1, layers=2),
     "circle": lambda: coupling_flow(1, layers=2, circular=[True]),
-    "affine plane": lambda: coupling_flow(2, transform="affine", layers=2),
+    "affine plane": lambda: coupling_flow(2, transform="affine", layers=2, hidden=(8,)),
     "spline plane": lambda: coupling_flow(2, layers=2, hidden=(8,)),
-    "torus": lambda: coupling_flow(2, layers=2, circular=[True, True]),
-    "cylinder": lambda: coupling_flow(2, layers=3, circular=[True, False]),
-    "cylinder, turned": lambda: coupling_flow(2, layers=2, transform="additive", circular=[False, True]),
-    "molecule": lambda: molecular_flow([False, True], torch.ones(1), torch.tensor([[0.5]])),
+    "torus": lambda: coupling_flow(2, layers=2, circular=[True, True], hidden=(8,)),
+    "cylinder": lambda: coupling_flow(2, layers=3, circular=[True, False], hidden=(8,)),
+    "cylinder, turned": lambda: coupling_flow(2, layers=2, transform="additive", circular=[False, True], hidden=(8,)),
+    "molecule": lambda: molecular_flow(
+        [False, True],
+        torch.ones(1),
+        torch.tensor([[0.5]]),
+        torsion_bins=8,
+        torsion_hidden=(8,),
+        stiff_layers=1,
+        stiff_hidden=(8,),
+    ),
 }
 
 
@@ -32,9 +40,9 @@ def integral(flow, log_prob):
     """∫ q(x) dx by the trapezoidal rule."""
     one = len(circular(flow)) == 1
     axes = [
-        torch.linspace(-PI, PI, 4001 if one else 301, dtype=torch.float64)[:-1]
+        torch.linspace(-PI, PI, 4001 if one else 401, dtype=torch.float64)[:-1]
         if angle
-        else torch.linspace(-20.0, 20.0, 20_001 if one else 501, dtype=torch.float64)
+        else torch.linspace(-20.0, 20.0, 20_001 if one else 1001, dtype=torch.float64)
         for angle in circular(flow)
     ]
     x = torch.cartesian_prod(*axes).view(-1, len(axes))

@@ -48,6 +48,12 @@ def double_well(wall=math.inf, **options):
     return replica_exchange(DoubleWell(wall), start, 1.0, [1.0, 1.7, 3.0, 5.0], **arguments | options)
 
 
+def large_steps():
+    """Oscillators in steps so long that many trajectories are refused."""
+    options = {"step_size": 0.55, "equilibration": 0}
+    return harmonic(rounds=100, resume=harmonic(rounds=30, **options).state, **options)
+
+
 def over_walkers(values):
     """Mean of (rounds, walkers) with the error between independent walkers."""
     columns = values.double().mean(0)
@@ -85,7 +91,7 @@ def test_step_size_and_masses_choose_the_speed_only(assert_consistent):
         walkers=500, rounds=80, steps=4, step_size=0.2, seed=4, equilibration=60,
     )  # fmt: skip
     check_harmonic(run, assert_consistent)
-    run = harmonic(step_size=0.55, equilibration=0, rounds=120)
+    run = large_steps()
     assert run.acceptance.max() < 0.85
     check_harmonic(run, assert_consistent)
 
@@ -105,7 +111,7 @@ def test_a_missing_metropolis_test_is_caught(broken, monkeypatch, assert_consist
 
     monkeypatch.setattr(dynamics._Ladder, "accept", accept_all)
     with pytest.raises(AssertionError, match="sigmas"):
-        check_harmonic(harmonic(step_size=0.55, equilibration=0), assert_consistent)
+        check_harmonic(large_steps(), assert_consistent)
 
 
 def test_double_well_needs_the_exchange(assert_consistent):
