@@ -57,7 +57,7 @@ class InternalCoordinates(Bijection):
         reference: (3N − 6,) float64, y of the molecule's own positions.
         rotors: the folded ones.
         log_symmetry: Σ log fold: configurations come in so many copies, of which the chart holds one.
-        n_atoms: N.
+        molecule, n_atoms: as given, and N.
 
     Raises:
         InputError: if the molecule has fewer than three atoms, is not connected, or has angles near 0° or 180°.

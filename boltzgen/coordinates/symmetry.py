@@ -53,7 +53,7 @@ def _plane(azimuth: float) -> float:
 def opposite_siblings(rows: Sequence[Row], azimuths: Sequence[float]) -> list[tuple[int, int]]:
     """Numbers (from the fourth row on) of two siblings on either side of their first, more than π apart across it.
 
-    So they must stay: with all three azimuths within π of each other no triple of neighbours can change its handedness,
+    So they must stay: with no gap as wide as π between the three, none of the handednesses at their centre can change,
     and the chart is the same whichever of them is called the first.
 
     Arguments:

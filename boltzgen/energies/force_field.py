@@ -2,65 +2,97 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
+
 import openmm
 import torch
 from torch import Tensor, nn
 
-from ..errors import UnsupportedSystemError
-from ..units import kT, positive_temperature
+from ..units import kT
 from .energy import Energy
-from .forces import COMPILERS, IGNORED, Force, Frames
+from .forces import Frames, all_pairs, compile_force, named_forces
+from .openmm_system import check_supported
+from .parity import require_parity
 
 __all__ = ["ForceFieldEnergy"]
 
 
 class ForceFieldEnergy(Energy):
-    """u(x) = U(x)/kT of an `openmm.System`, x of shape (n, n_atoms, 3) in nm."""
+    """Reduced energy u(x) = U(x)/kT of an OpenMM System, as batched torch.
 
-    compiled_methods = ("_energy",)
+    It reads the System once and keeps nothing of it. Parameters are held in float64; u has the precision of x: float32
+    for learning (about 1e-6 relative), float64 for accounting (1e-8 and better). Gradients of every order are exact.
+    For speed, evaluate hundreds of frames at once and compile: `torch.compile(energy, dynamic=False)`.
+
+    The memory in use is about 100 bytes per frame and pair of atoms (in float32, with gradient).
+
+    Arguments:
+        system: an `openmm.System` without constraints, periodic boundaries and cutoffs, of harmonic bonds and angles,
+            periodic torsions, nonbonded interactions and OBC generalized Born (`GBSAOBCForce`, or `CustomGBForce` as
+            `implicit/obc1.xml` and `implicit/obc2.xml` write it).
+        temperature: in K.
+        check: whether to compare energies and gradients with OpenMM's Reference platform, force by force, on a few
+            distorted and clashing configurations.
+        positions: a configuration for this comparison to start from, (n_atoms, 3), in nm; without one the atoms are
+            strewn at random.
+        seed: of the distortions.
+
+    Raises:
+        InputError: if the temperature is not positive.
+        UnsupportedSystemError: if the System cannot be sampled as it stands, or has a force that is not compiled.
+        EnergyError: if a force disagrees with OpenMM, naming it and the atoms.
+
+    Example:
+        >>> import openmm
+        >>> system, bond = openmm.System(), openmm.HarmonicBondForce()
+        >>> for _ in range(2):
+        ...     _ = system.addParticle(12.0)
+        >>> _ = bond.addBond(0, 1, 0.15, 1000.0)
+        >>> _ = system.addForce(bond)
+        >>> energy = ForceFieldEnergy(system, 300.0)
+        >>> x = torch.tensor([[[0.0, 0.0, 0.0], [0.25, 0.0, 0.0]]])
+        >>> energy.energy(x)
+        tensor([2.0045])
+        >>> energy.per_force(x)
+        {'HarmonicBondForce': tensor([5.0000])}
+    """
+
+    _i: Tensor
+    _j: Tensor
 
     def __init__(
-        self,
-        system: openmm.System,
-        temperature: float,
-        *,
-        check: bool = True,
-        positions: object = None,
-        seed: int = 0,
+        self, system: openmm.System, temperature: float, *, check: bool = True, positions: Any = None, seed: int = 0
     ) -> None:
-        temperature = positive_temperature(temperature)
+        check_supported(system)
         super().__init__((system.getNumParticles(), 3), temperature)
-        self._kT = kT(temperature)
-        i, j = np.triu_indices(system.getNumParticles(), 1)
-        self.register_buffer("_i", torch.from_numpy(i), persistent=False)
-        self.register_buffer("_j", torch.from_numpy(j), persistent=False)
-        self.names: list[str] = []
-        self.forces = nn.ModuleList()
-        for force in system.getForces():
-            if type(force) in IGNORED:
-                continue
-            if type(force) not in COMPILERS:
-                raise UnsupportedSystemError(
-                    f"every force must be one that is compiled to torch; got {force.getName()} "
-                    f'({type(force).__name__}): use backend="openmm"'
-                )
-            name, count = force.getName(), 1
-            while name in self.names:
-                count += 1
-                name = f"{force.getName()} {count}"
-            self.names.append(name)
-            self.forces.append(COMPILERS[type(force)](force))
-
-    def _energy(self, x: Tensor) -> Tensor:
-        frames = Frames(x, self._i, self._j)
-        u = x.new_zeros(len(x))
-        for force in self.forces:
-            u = u + force(frames)
-        return u / self._kT
+        forces = named_forces(system)
+        self._names = list(forces)
+        self._forces = nn.ModuleList(compile_force(force) for force in forces.values())
+        for name, atoms in zip(("_i", "_j"), all_pairs(system.getNumParticles()), strict=True):
+            self.register_buffer(name, torch.from_numpy(atoms), persistent=False)
+        self._beta = 1 / kT(temperature)
+        if check:
+            require_parity(self, system, positions, seed=seed)
 
     def per_force(self, x: Tensor) -> dict[str, Tensor]:
-        """Potential energy of each force by name, (n,) each, in kJ/mol."""
+        """Potential energy of each force by name, (n,) each, in kJ/mol; +inf where it cannot be evaluated.
+
+        A force bears the name it has in the System, with a number if there are several.
+
+        Raises:
+            InputError: if x does not have shape (n, n_atoms, 3).
+        """
         self._check(x)
+        return {name: self._settle(U, len(x)) for name, U in self._potentials(x).items()}
+
+    def describe(self) -> str:
+        """Which force is evaluated where, one per line."""
+        forces = zip(self._names, self._forces, strict=True)
+        return "\n".join(f"{name}: torch, {type(force).__name__}" for name, force in forces)
+
+    def _energy(self, x: Tensor) -> Tensor:
+        return self._beta * sum(self._potentials(x).values(), start=x.new_zeros(len(x)))
+
+    def _potentials(self, x: Tensor) -> dict[str, Tensor]:
         frames = Frames(x, self._i, self._j)
-        return {name: force(frames) for name, force in zip(self.names, self.forces, strict=True)}
+        return {name: force(frames) for name, force in zip(self._names, self._forces, strict=True)}

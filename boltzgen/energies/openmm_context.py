@@ -9,10 +9,12 @@ import os
 import pickle
 import signal
 import sys
-from typing import Any
+from typing import IO, Any
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends its workers
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else is printed, while importing or later, must not get between the answers
 
 import numpy as np
 import openmm
@@ -52,7 +54,7 @@ class Frames:
         for i in np.flatnonzero(np.isfinite(x).all((1, 2))):
             try:
                 self._context.setPositions(x[i])
-                state = self._context.getState(energy=True, forces=forces)
+                state = self._context.getState(getEnergy=True, getForces=forces)
             except openmm.OpenMMException:
                 continue
             value = state.getPotentialEnergy()._value
@@ -65,10 +67,8 @@ class Frames:
         return energy, force
 
 
-def _serve() -> None:
-    """Answers on standard output what standard input asks, until that is closed; an answer is a result or a text."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else is printed must not get between the answers
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Answers what is asked until there is nothing more to read; an answer is a result, or a text that says why not."""
     frames: Frames | None = None
     while True:
         try:
@@ -88,4 +88,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(sys.stdin.buffer, answers)

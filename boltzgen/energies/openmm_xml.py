@@ -114,11 +114,9 @@ class _Rewriter:
         if not parent:
             fits = tag == kind == "System"
         elif tag == "Force":
-            fits = parent in ("Forces", "CollectiveVariable") and kind is not None
+            fits = kind is not None
         elif tag == "Function":
-            fits = parent == "Functions" and _FUNCTION.fullmatch(kind or "") is not None
-        elif tag == "Functions":
-            fits = parent == "Force" and kind is None
+            fits = _FUNCTION.fullmatch(kind or "") is not None
         else:
             fits = _PLAIN_TYPE.fullmatch(kind or "") is not None
         if not fits or tag != _CHILD.get(parent, tag):

@@ -37,8 +37,9 @@ class Coupling(Bijection):
     Example:
         >>> from boltzgen.flows.transformer import Affine
         >>> layer = Coupling(2, [0], [1], Affine(1))
-        >>> layer.forward(torch.ones(1, 2))
-        (tensor([[1., 1.]], grad_fn=<IndexSelectBackward0>), tensor([0.], grad_fn=<SumBackward1>))
+        >>> x, log_det = layer.forward(torch.ones(3, 2))
+        >>> log_det.tolist()
+        [0.0, 0.0, 0.0]
 
     References:
         Dinh, Krueger, Bengio (2015), NICE, section 3.2.

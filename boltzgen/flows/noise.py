@@ -35,5 +35,6 @@ def keyed_generator(*key: int) -> torch.Generator:
         if isinstance(part, bool) or not isinstance(part, (int, np.integer)) or part < 0:
             raise InputError(f"a seed must be a non-negative integer; got {part!r}: pass e.g. seed=1")
         parts.append(int(part))
+    # the length goes first, because SeedSequence takes (1,) and (1, 0) for the same
     seed = np.random.SeedSequence([len(parts), *parts]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(seed >> np.uint64(1)))

@@ -247,8 +247,9 @@ def _bounded(value: Tensor, bound: float) -> Tensor:
 
 
 def _wrapped(angle: Tensor) -> Tensor:
-    """The angle's representative in [−π, π)."""
-    return angle - 2 * math.pi * torch.floor((angle + math.pi) / (2 * math.pi))
+    """The angle's representative in [−π, π); unchanged, bit for bit, if it lies there."""
+    turned = angle - 2 * math.pi * torch.floor((angle + math.pi) / (2 * math.pi))
+    return turned.clamp(-math.pi, math.pi)  # rounding can carry it past the ends
 
 
 def _floors(bins: int, min_width: float, min_height: float, min_derivative: float) -> dict[str, float]:

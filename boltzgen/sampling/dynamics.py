@@ -87,7 +87,7 @@ def replica_exchange(
         temperatures: T_1 … T_K, strictly ascending, in the unit of `energy.temperature`.
         walkers: W, independent copies of the whole ladder.
         rounds: number of rounds recorded.
-        steps: velocity-Verlet steps per trajectory.
+        steps: velocity-Verlet steps per trajectory; soft motions such as torsions only diffuse if it is short.
         step_size: first guess of the time step.
         seed: of all random numbers; ignored when resuming.
         equilibration: rounds before the first recorded one.

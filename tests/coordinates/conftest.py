@@ -80,6 +80,33 @@ def capped(residue):
     return Structure(bonds, elements, torsions=torsions, atom_labels=labels)
 
 
+def _draws(coordinates, n, *, seed=0, siblings=True):
+    """Configurations all over the chart; `siblings=False` lets siblings round the circle, mirror images included."""
+    g = torch.Generator().manual_seed(seed)
+    atoms = coordinates.n_atoms
+    u = torch.rand(n, 3 * atoms - 6, generator=g, dtype=torch.float64)
+    y = torch.empty_like(u)
+    y[:, : atoms - 1] = 0.09 + 0.07 * u[:, : atoms - 1]
+    y[:, atoms - 1 : 2 * atoms - 3] = 0.3 + 2.5 * u[:, atoms - 1 : 2 * atoms - 3]
+    reach = coordinates._reach[:, 0].clamp_max(math.pi) if siblings else math.pi
+    torsions = y[:, 2 * atoms - 3 :] = coordinates._centre[:, 0] + 0.9999 * reach * (2 * u[:, 2 * atoms - 3 :] - 1)
+    if siblings:
+        ahead, behind = coordinates._opposite
+        room = (torsions[:, ahead] - 2e-4).clamp_min(0)
+        y[:, 2 * atoms - 3 + behind] = 1e-4 - math.pi + room * u[:, 2 * atoms - 3 + behind]
+    return y
+
+
+def _near(coordinates, n, noise=0.05, seed=0):
+    """Configurations like the reference, every circular coordinate anywhere."""
+    g = torch.Generator().manual_seed(seed)
+    y = coordinates.reference + noise * torch.randn(n, 3 * coordinates.n_atoms - 6, generator=g, dtype=torch.float64)
+    y[:, : coordinates.n_atoms - 1] = coordinates.reference[: coordinates.n_atoms - 1]
+    turn = math.pi * (2 * torch.rand(n, int(coordinates.circular.sum()), generator=g, dtype=torch.float64) - 1)
+    y[:, coordinates.circular] = turn
+    return y
+
+
 BUTANE = [(0, 1), (1, 2), (2, 3)] + [
     (c, h) for c, hs in [(0, (4, 5, 6)), (1, (7, 8)), (2, (9, 10)), (3, (11, 12, 13))] for h in hs
 ]
@@ -112,3 +139,13 @@ def benzene():
 @pytest.fixture(scope="session")
 def structures(butane, benzene):
     return {"butane": butane, "benzene": benzene} | {x: capped(x) for x in ("ALA", "ILE", "THR", "PRO", "TRP", "VAL")}
+
+
+@pytest.fixture(scope="session")
+def draws():
+    return _draws
+
+
+@pytest.fixture(scope="session")
+def near():
+    return _near

@@ -76,7 +76,7 @@ def test_the_reason_for_refusing_constraints(pdb, forcefield):  # trap 3
             y = x.copy()
             y[hydrogen] = x[carbon] + stretch * (x[hydrogen] - x[carbon])
             context.setPositions(y)
-            energies.append(context.getState(energy=True).getPotentialEnergy()._value)
+            energies.append(context.getState(getEnergy=True).getPotentialEnergy()._value)
         return energies[1] - energies[0]
 
     assert cost(None) > 300

@@ -37,6 +37,21 @@ def canary(tmp_path):
     assert not path.exists(), "code in a file was run"
 
 
+@pytest.fixture
+def refuse(monkeypatch):
+    """Check that a text is refused before OpenMM sees any of it."""
+
+    def check(text, match="; got .*: "):
+        given = []
+        with monkeypatch.context() as patch:
+            patch.setattr(openmm.XmlSerializer, "deserialize", given.append)
+            with pytest.raises((InputError, UnsupportedSystemError), match=match):
+                deserialize(text)
+        assert not given
+
+    return check
+
+
 class Touch:
     def __init__(self, path):
         self.path = path
@@ -95,71 +110,74 @@ def test_openmm_itself_runs_it(text, canary, tmp_path):
     (tmp_path / "canary").unlink()
 
 
-def test_python_force_is_refused(text, canary):
-    with pytest.raises(UnsupportedSystemError, match="got PythonForce: it runs code"):
-        deserialize(text.replace("<Forces>", "<Forces>" + canary))
+def test_python_force_is_refused(refuse, text, canary):
+    refuse(text.replace("<Forces>", "<Forces>" + canary), "got PythonForce: it runs code")
 
 
 @pytest.mark.parametrize("spelling", ["Python&#70;orce", "Python&#x46;orce", "&#80;ythonForce", "Python&#0070;orce"])
-def test_however_it_is_written(text, canary, spelling):
-    with pytest.raises(UnsupportedSystemError, match="got PythonForce: it runs code"):
-        deserialize(text.replace("<Forces>", "<Forces>" + canary.replace("PythonForce", spelling)))
+def test_however_it_is_written(refuse, text, canary, spelling):
+    refuse(
+        text.replace("<Forces>", "<Forces>" + canary.replace("PythonForce", spelling)), "got PythonForce: it runs code"
+    )
 
 
 @pytest.mark.parametrize(
     "spelling", ["PYTHONFORCE", " PythonForce", "PythonForce\x20", "pythonForce", "Python&amp;#70;orce"]
 )
-def test_and_what_only_looks_like_it(text, canary, spelling):
-    with pytest.raises(UnsupportedSystemError, match="every force must be an energy that OpenMM defines"):
-        deserialize(text.replace("<Forces>", "<Forces>" + canary.replace("PythonForce", spelling)))
+def test_and_what_only_looks_like_it(refuse, text, canary, spelling):
+    refuse(
+        text.replace("<Forces>", "<Forces>" + canary.replace("PythonForce", spelling)),
+        "every force must be an energy that OpenMM defines",
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_at_any_depth(text, canary, depth):
+def test_at_any_depth(refuse, text, canary, depth):
     for _ in range(depth):
         canary = (
             '<Force type="CustomCVForce" energy="0" version="0"><CollectiveVariables><CollectiveVariable name="v">'
             f"{canary}</CollectiveVariable></CollectiveVariables></Force>"
         )
-    with pytest.raises(UnsupportedSystemError, match="got PythonForce: it runs code"):
-        deserialize(text.replace("<Forces>", "<Forces>" + canary))
+    refuse(text.replace("<Forces>", "<Forces>" + canary), "got PythonForce: it runs code")
 
 
 @pytest.mark.parametrize("place", ["Particles", "Constraints", "Bonds", "PeriodicBoxVectors", "A", "Bond", "System"])
-def test_in_any_place(text, canary, place):
+def test_in_any_place(refuse, text, canary, place):
     opened = re.search(rf"<{place}[^>]*?/?>", text)[0]
     inside = opened.rstrip("/>") + ">" + canary + (f"</{place}>" if opened.endswith("/>") else "")
-    with pytest.raises((InputError, UnsupportedSystemError)):
-        deserialize(text.replace(opened, inside, 1))
+    refuse(text.replace(opened, inside, 1))
 
 
-def test_under_any_other_name(text, canary):
+def test_under_any_other_name(refuse, text, canary):
     """OpenMM takes the children of <Forces> for forces whatever they are called."""
     for tag in ("Farce", "Function", "System", "Bond", "force"):
-        hidden = canary.replace("<Force ", f"<{tag} ")
-        with pytest.raises((InputError, UnsupportedSystemError)):
-            deserialize(text.replace("<Forces>", "<Forces>" + hidden))
-    with pytest.raises((InputError, UnsupportedSystemError)):
-        deserialize(canary.replace("<Force ", "<System "))
+        hidden = canary.replace("<Force ", f"<{tag} ").replace("</Force>", f"</{tag}>")
+        refuse(text.replace("<Forces>", "<Forces>" + hidden))
+        refuse(text.replace("<Bonds>", "<Bonds>" + hidden))
+        refuse(hidden)
 
 
 CLASSES = ["System", "State", "VerletIntegrator", "Continuous1DFunction", "HarmonicBondForce", "Nonsense"]
 
 
 @pytest.mark.parametrize(("tag", "kind"), list(itertools.product(["Function", "Particle", "System", "Force"], CLASSES)))
-def test_a_class_in_the_wrong_place_is_refused(text, tag, kind):
+def test_a_class_in_the_wrong_place_is_refused(refuse, text, tag, kind):
     """OpenMM would cast one to the other."""
-    if (tag, kind) == ("Force", "HarmonicBondForce"):
-        return
-    with pytest.raises((InputError, UnsupportedSystemError)):
-        deserialize(text.replace("<Forces>", f'<Forces><{tag} type="{kind}" version="1"/>'))
-    with pytest.raises((InputError, UnsupportedSystemError)):
-        deserialize(f'<{kind} type="{kind}" version="1"/>' if kind != "System" else f'<System type="{tag}"/>')
+    if (tag, kind) != ("Force", "HarmonicBondForce"):
+        refuse(text.replace("<Forces>", f'<Forces><{tag} type="{kind}" version="1"/>'))
+    if (tag, kind) != ("System", "System"):
+        refuse(f'<{tag} type="{kind}" version="1"/>')
 
 
-def test_a_function_dressed_as_a_force_is_refused(text):
+def test_a_function_dressed_as_a_force_or_a_force_as_a_function_is_refused(refuse, text):
     function = '<Function name="f" type="Continuous1DFunction" version="1"/>'
+    force = '<Force name="f" type="HarmonicBondForce" version="1"/>'
+    other = function.replace("Continuous1DFunction", "HarmonicBondForce")
     for wrong in (
+        f'<Forces><Force type="CustomCVForce" version="0"><Functions>{force}</Functions></Force>',
+        f'<Forces><Force type="CustomCVForce" version="0"><CollectiveVariables><CollectiveVariable>{function}'
+        "</CollectiveVariable></CollectiveVariables></Force>",
+        f'<Forces><Force type="CustomCVForce" version="0"><Functions>{other}</Functions></Force>',
         f"<Forces><Functions>{function}</Functions>",
         f"<Forces><Force><Functions>{function}</Functions></Force>",
         f'<Forces><Force type="ATMForce"><Forces><Force>{function}</Force></Forces></Force>',
@@ -168,8 +186,7 @@ def test_a_function_dressed_as_a_force_is_refused(text):
         f'<Forces><Force type="CustomCVForce" version="0"><CollectiveVariables type="x"><Functions name="v">{function}'
         "</Functions></CollectiveVariables></Force>",
     ):
-        with pytest.raises((InputError, UnsupportedSystemError)):
-            deserialize(text.replace("<Forces>", wrong))
+        refuse(text.replace("<Forces>", wrong))
 
 
 def test_openmm_is_given_what_was_understood(text, monkeypatch):

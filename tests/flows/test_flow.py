@@ -219,6 +219,7 @@ def test_wrong_input_is_refused_with_a_remedy(flow):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch warns of itself while it compiles
 def test_compiled_and_eager_agree(randomise):
     flow = randomise(molecular_flow([False] * 3 + [True], torch.zeros(3), torch.eye(3), stiff_layers=2), scale=0.2)
     z = flow.base.sample(64, torch.Generator().manual_seed(0))

@@ -1,7 +1,7 @@
-"""OpenMM's forces as batched, differentiable torch, one file each."""
+"""OpenMM's forces in torch, batched and differentiable, one idea a file."""
 
 from .force import Force
-from .geometry import Frames
-from .registry import COMPILERS, IGNORED
+from .geometry import Frames, all_pairs
+from .registry import COMPILERS, compile_force, named_forces
 
-__all__ = ["COMPILERS", "IGNORED", "Force", "Frames"]
+__all__ = ["COMPILERS", "Force", "Frames", "all_pairs", "compile_force", "named_forces"]

@@ -1,34 +1,33 @@
-"""Harmonic angles, ½ k (θ − θ₀)²."""
+"""Harmonic angles."""
 
 from __future__ import annotations
 
+import numpy as np
 import openmm
 import torch
 from torch import Tensor
 
-from .force import Force
+from .force import Force, numbers
 from .geometry import Frames, cross, dot, positive
 
 __all__ = ["HarmonicAngles"]
 
 
 class HarmonicAngles(Force):
-    """U = Σ ½ k (θ − θ₀)² over angles i–j–k, θ = atan2(|a × b|, a·b) ∈ [0, π]."""
+    """U = Σ ½ k (θ − θ₀)², θ = atan2(|a × b|, a·b) between a = x_i − x_j and b = x_k − x_j.
+
+    Unlike the arc cosine, atan2 keeps its digits near 0 and π; at exactly 0 and π the gradient is 0.
+    """
 
     def __init__(self, force: openmm.HarmonicAngleForce) -> None:
         super().__init__()
-        angles = [force.getAngleParameters(a) for a in range(force.getNumAngles())]
-        self.constants(
-            i=[a[0] for a in angles],
-            j=[a[1] for a in angles],
-            k=[a[2] for a in angles],
-            angle=[[a[3]._value] for a in angles],
-            stiffness=[[a[4]._value] for a in angles],
-        )
+        angles = np.array([numbers(force.getAngleParameters(a)) for a in range(force.getNumAngles())]).reshape(-1, 5)
+        self.constants(atoms=angles[:, :3].T.astype(np.int64), angle=angles[:, 3:4], stiffness=angles[:, 4:5])
 
     def forward(self, frames: Frames) -> Tensor:
         angle, stiffness = self.read(frames.dtype, "angle", "stiffness")
-        a, b = frames.vectors(self.i, self.j), frames.vectors(self.k, self.j)
+        i, j, k = self.atoms
+        a, b = frames.vectors(i, j), frames.vectors(k, j)
         c = cross(a, b)
         theta = torch.atan2(positive(dot(c, c)).sqrt(), dot(a, b))
-        return (0.5 * stiffness * (theta - angle).square()).sum(0)
+        return 0.5 * (stiffness * (theta - angle).square()).sum(0)

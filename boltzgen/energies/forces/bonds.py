@@ -1,30 +1,26 @@
-"""Harmonic bonds, ½ k (r − r₀)²."""
+"""Harmonic bonds."""
 
 from __future__ import annotations
 
+import numpy as np
 import openmm
 from torch import Tensor
 
-from .force import Force
+from .force import Force, numbers
 from .geometry import Frames, dot, positive
 
 __all__ = ["HarmonicBonds"]
 
 
 class HarmonicBonds(Force):
-    """U = Σ ½ k (r − r₀)² over bonds."""
+    """U = Σ ½ k (r − r₀)²."""
 
     def __init__(self, force: openmm.HarmonicBondForce) -> None:
         super().__init__()
-        bonds = [force.getBondParameters(b) for b in range(force.getNumBonds())]
-        self.constants(
-            i=[b[0] for b in bonds],
-            j=[b[1] for b in bonds],
-            length=[[b[2]._value] for b in bonds],
-            stiffness=[[b[3]._value] for b in bonds],
-        )
+        bonds = np.array([numbers(force.getBondParameters(b)) for b in range(force.getNumBonds())]).reshape(-1, 4)
+        self.constants(atoms=bonds[:, :2].T.astype(np.int64), length=bonds[:, 2:3], stiffness=bonds[:, 3:4])
 
     def forward(self, frames: Frames) -> Tensor:
         length, stiffness = self.read(frames.dtype, "length", "stiffness")
-        d = frames.vectors(self.i, self.j)
-        return (0.5 * stiffness * (positive(dot(d, d)).sqrt() - length).square()).sum(0)
+        d = frames.vectors(*self.atoms)
+        return 0.5 * (stiffness * (positive(dot(d, d)).sqrt() - length).square()).sum(0)

@@ -6,116 +6,125 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .force import Force
-from .geometry import Frames, take_rows, total_rows
+from .geometry import Frames, all_pairs, take_rows, total_rows
 from .gradient import evaluate
 
 __all__ = ["GeneralizedBorn"]
 
 
 class GeneralizedBorn(Force):
-    """U = −½ τ Σ_ij q_i q_j / f_ij + Σ_i s_i / B_i⁶ with f² = r² + B_i B_j exp(−r²/(4 B_i B_j)).
+    """U = −τ [Σ_{i<j} q_i q_j / f_ij + ½ Σ_i q_i² / B_i] + Σ_i s_i / B_i⁶, f² = r² + B_i B_j exp(−r²/(4 B_i B_j)).
 
-    The Born radii are 1/B = 1/ρ̃ − tanh(α ψ − β ψ² + γ ψ³)/ρ, ψ = ρ̃ I, and I sums the overlap of atom i's
-    surroundings with every other atom's scaled sphere (Hawkins, Cramer and Truhlar).
+    The Born radii are 1/B = 1/ρ̃ − tanh(α ψ − β ψ² + γ ψ³)/ρ with ψ = ρ̃ Σ_j h_ij, where h is the integral of r⁻⁴/(4π)
+    over the part of neighbour j's scaled sphere outside atom i:
+
+        h = ½ [1/L − 1/R + ¼ (r − s²/r) (1/R² − 1/L²) + ½ log(L/R)/r],  L = max(ρ̃, |r − s|),  R = r + s,
+
+    and 0 if R < ρ̃, the sphere lying within the atom.
 
     Arguments:
-        charge, offset_radius, scaled_radius, radius: q in e, ρ̃, the screening radius and ρ in nm, (n_atoms,).
-        surface: s in kJ nm⁶/mol, (n_atoms,).
-        polar: τ, (1/ε_solute − 1/ε_solvent)/(4π ε₀) in kJ nm/(mol e²).
+        charge: q in e, (n_atoms,).
+        offset_radius, scaled_radius, radius: ρ̃, the neighbour's s, and ρ, in nm, (n_atoms,).
+        surface: s_i of the surface term in kJ nm⁶/mol, (n_atoms,).
+        polar: τ = (1/ε_solute − 1/ε_solvent)/(4π ε₀) in kJ nm/(mol e²).
         rescaling: (α, β, γ).
-        engulfing: whether an atom inside another's scaled sphere is screened by all of it, as `GBSAOBCForce`
-            does and OpenMM's expression for `CustomGBForce` does not.
+        engulfing: whether h of an atom that lies within its neighbour's sphere includes 1/ρ̃ − 1/L, as it should:
+            `GBSAOBCForce` has that term, OpenMM's expressions for `CustomGBForce` do not.
 
     References:
-        Onufriev, Bashford, Case (2004), Proteins 55, 383, eqs. 5–7.
+        Hawkins, Cramer, Truhlar (1996), J. Phys. Chem. 100, 19824; Onufriev, Bashford, Case (2004), Proteins 55, 383.
     """
 
     def __init__(
         self,
-        charge: ArrayLike,
-        offset_radius: ArrayLike,
-        scaled_radius: ArrayLike,
-        radius: ArrayLike,
-        surface: ArrayLike,
+        charge: NDArray[np.float64],
+        offset_radius: NDArray[np.float64],
+        scaled_radius: NDArray[np.float64],
+        radius: NDArray[np.float64],
+        surface: NDArray[np.float64],
         *,
         polar: float,
         rescaling: tuple[float, float, float],
         engulfing: bool,
     ) -> None:
         super().__init__()
-        q, rho, s = (np.asarray(v, dtype=np.float64) for v in (charge, offset_radius, scaled_radius))
-        i, j = np.triu_indices(len(q), 1)
-        atom, neighbour = np.concatenate([i, j]), np.concatenate([j, i])
+        i, j = all_pairs(len(charge))
+        atom, neighbour = np.stack([i, j]), np.stack([j, i])  # each pair twice: j in the surroundings of i, i of j
         self.constants(
-            atom=atom,
-            atom_radius=rho[atom].reshape(2, -1, 1),
-            neighbour_radius=s[neighbour].reshape(2, -1, 1),
-            pair_charge=-polar * (q[i] * q[j])[:, None],
-            self_charge=-0.5 * polar * (q * q)[:, None],
-            offset_radius=rho[:, None],
-            radius=np.asarray(radius, dtype=np.float64)[:, None],
-            surface=np.asarray(surface, dtype=np.float64)[:, None],
+            atoms=atom,
+            atom_radius=offset_radius[atom][..., None],
+            neighbour_radius=scaled_radius[neighbour][..., None],
+            pair_charge=-polar * (charge[i] * charge[j])[:, None],
+            self_charge=-0.5 * polar * (charge * charge)[:, None],
+            offset_radius=offset_radius[:, None],
+            radius=radius[:, None],
+            surface=surface[:, None],
         )
-        self.rescaling = rescaling
-        self.engulfing = engulfing
+        self._n_atoms = len(charge)
+        self._rescaling = rescaling
+        self._engulfing = engulfing
 
     def forward(self, frames: Frames) -> Tensor:
         return evaluate(self._evaluate, frames.distances())
 
     def _evaluate(self, r: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
-        pair_charge, self_charge, rho, radius, surface = self.read(
-            r.dtype, "pair_charge", "self_charge", "offset_radius", "radius", "surface"
-        )
-        alpha, beta, gamma = self.rescaling
+        pair_charge, self_charge, surface = self.read(r.dtype, "pair_charge", "self_charge", "surface")
+        rho, radius = self.read(r.dtype, "offset_radius", "radius")
+        alpha, beta, gamma = self._rescaling
         overlap, overlap_slope = self._overlap(r)
-        psi = rho * total_rows(overlap.flatten(0, 1), self.atom, len(rho))
+        psi = 0.25 * rho * self._by_atom(overlap)
         tanh = torch.tanh(psi * (alpha - psi * (beta - psi * gamma)))
         inverse_B = 1 / rho - tanh / radius
-        inverse_bb = take_rows(inverse_B, self.atom).view(2, len(r), -1).prod(0)
-        t = 0.25 * r * r * inverse_bb
-        screening = torch.exp(-t)
-        e = screening / inverse_bb
-        inverse_f2 = 1 / (r * r + e)
-        pair = pair_charge * inverse_f2.sqrt()
         inverse_B5 = inverse_B**5
+        inverse_BB = self._by_pair(inverse_B).prod(0)
+        t = 0.25 * r * r * inverse_BB
+        decay = torch.exp(-t)
+        bump = decay / inverse_BB
+        inverse_f2 = 1 / (r * r + bump)
+        pair = pair_charge * inverse_f2.sqrt()
         u = pair.sum(0) + (inverse_B * (self_charge + surface * inverse_B5)).sum(0)
 
         def gradient() -> Tensor:
-            p = 0.5 * pair * inverse_f2
-            born = p * e * (1 + t)  # ∂u/∂ log(1/B) of either atom
-            by_B = total_rows(born.repeat(2, 1), self.atom, len(rho)) / inverse_B
-            by_B = by_B + self_charge + 6 * surface * inverse_B5
-            by_overlap = by_B * (tanh * tanh - 1) * (alpha - psi * (2 * beta - psi * (3 * gamma))) * (rho / radius)
-            chain = (take_rows(by_overlap, self.atom).view(overlap.shape) * overlap_slope()).sum(0)
-            return chain - 2 * p * (1 - 0.25 * screening) * r
+            p = pair * inverse_f2
+            by_log = 0.5 * p * bump * (1 + t)  # ∂u/∂ log(1/B), the same for both atoms
+            by_inverse_B = self._by_atom(by_log.expand(2, -1, -1)) / inverse_B + self_charge + 6 * surface * inverse_B5
+            by_argument = by_inverse_B * (tanh * tanh - 1) / radius
+            by_overlap = by_argument * (alpha - psi * (2 * beta - psi * 3 * gamma)) * 0.25 * rho
+            through_radii = (self._by_pair(by_overlap) * overlap_slope()).sum(0)
+            return through_radii - p * r * (1 - 0.25 * decay)
 
         return u, gradient
 
     def _overlap(self, r: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
-        """The share of each pair in I, (2, n_pairs, n): of i by j, then of j by i; and its derivative by r.
-
-        h = ½ [1/L − 1/U + ¼ (r − s²/r) (1/U² − 1/L²) + ½ log(L/U)/r], U = r + s, L = max(ρ̃, |r − s|).
-        """
+        """4h of each pair, of i by j and of j by i, (2, n_pairs, n), and its derivative by r."""
         rho, s = self.read(r.dtype, "atom_radius", "neighbour_radius")
         inverse = 1 / r
         upper, lower = r + s, torch.maximum(rho, (r - s).abs())
         q = 1 / (upper * lower)
-        difference, total = (upper - lower) * q, (upper + lower) * q
-        s2 = s * s
-        logarithm = torch.log(lower * lower * q) * inverse
-        h = 0.5 * (difference * (1 - 0.25 * (r - s2 * inverse) * total)) + 0.25 * logarithm
+        difference, total = (upper - lower) * q, (upper + lower) * q  # 1/L − 1/R and 1/L + 1/R
+        half = 0.5 * s * s
+        log = torch.log(lower * lower * q) * inverse
+        h = difference * (2 - (0.5 * r - half * inverse) * total) + log
         outside, engulfed = upper < rho, s - r > rho
-        if self.engulfing:
-            h = h + torch.where(engulfed, 1 / rho - upper * q, 0.0)
+        if self._engulfing:
+            h = h + torch.where(engulfed, 4 / rho - 4 * upper * q, 0.0)
 
-        def slope() -> Tensor:  # h does not change with U, nor with L unless engulfed
-            dh = -0.25 * (0.5 * (1 + s2 * inverse * inverse) * difference * total + logarithm * inverse)
-            if not self.engulfing:
-                dh = dh + torch.where(engulfed, (upper * q).square(), 0.0)
+        def slope() -> Tensor:  # neither R nor L contributes: ∂h/∂R = 0, and so is ∂h/∂L unless L = ρ̃ or L = s − r
+            dh = -(difference * total * (0.5 + half * inverse * inverse) + log * inverse)
+            if not self._engulfing:
+                dh = dh + torch.where(engulfed, 4 * (upper * q).square(), 0.0)
             return torch.where(outside, 0.0, dh)
 
         return torch.where(outside, 0.0, h), slope
+
+    def _by_atom(self, values: Tensor) -> Tensor:
+        """Sum over each atom's neighbours, (2, n_pairs, n) → (n_atoms, n)."""
+        return total_rows(values.flatten(0, 1), self.atoms.flatten(), self._n_atoms)
+
+    def _by_pair(self, values: Tensor) -> Tensor:
+        """The values of both atoms of each pair, (n_atoms, n) → (2, n_pairs, n)."""
+        return take_rows(values, self.atoms.flatten()).view(*self.atoms.shape, values.shape[1])

@@ -31,6 +31,7 @@ _FORMS = {  # what OpenMM writes, without white space and definitions of constan
         _PAIRS,
     ),
 }
+_CONSTANTS = {"soluteDielectric", "solventDielectric", "offset", "kappa"}  # what OpenMM defines by a number
 _NUMBER = r"\d+\.?\d*(?:[eE][-+]?\d+)?"
 
 
@@ -104,16 +105,17 @@ def _expressions(force: openmm.CustomGBForce) -> dict[str, _Expression]:
 def _recognise(
     force: openmm.CustomGBForce, text: str, kind: int, constants: dict[str, float]
 ) -> tuple[str, _Expression]:
-    body, *definitions = "".join(text.split()).split(";")
-    numeric = [d for d in definitions if re.fullmatch(rf"\w+={_NUMBER}", d)]
-    constants = constants | {name: float(value) for name, value in (d.split("=") for d in numeric)}
-    bare = ";".join([body, *(d for d in definitions if d not in numeric and d)])
+    parts = []
+    for part in "".join(text.split()).split(";"):
+        name, _, value = part.partition("=")
+        if name in _CONSTANTS and re.fullmatch(_NUMBER, value):
+            constants = constants | {name: float(value)}
+        else:
+            parts.append(part)
     for role, (form, form_kind) in _FORMS.items():
-        match = re.fullmatch(re.escape(form).replace(r"\#", f"({_NUMBER})"), bare)
-        if match and kind == form_kind:
-            needed = {"offset", "soluteDielectric", "solventDielectric"} & set(re.findall(r"\w+", form))
-            if needed <= constants.keys():
-                return role, _Expression([float(number) for number in match.groups()], constants)
+        match = re.fullmatch(re.escape(form).replace(r"\#", f"({_NUMBER})"), ";".join(parts))
+        if match and kind == form_kind and _CONSTANTS & set(re.findall(r"\w+", form)) <= constants.keys():
+            return role, _Expression([float(number) for number in match.groups()], constants)
     raise _unknown(force, repr(text))
 
 

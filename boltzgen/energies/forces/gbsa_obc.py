@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 
 from .born import GeneralizedBorn
+from .force import numbers
 from .nonbonded import COULOMB, require_no_cutoff
 
 __all__ = ["obc_born"]
@@ -19,15 +20,15 @@ _PROBE = 0.14
 def obc_born(force: openmm.GBSAOBCForce) -> GeneralizedBorn:
     """The force as a `GeneralizedBorn`."""
     require_no_cutoff(force)
-    particles = [force.getParticleParameters(i) for i in range(force.getNumParticles())]
-    charge, radius, scale = np.array([[q._value, r._value, s] for q, r, s in particles]).reshape(-1, 3).T
-    tension = 4 * math.pi * force.getSurfaceAreaEnergy()._value
+    particles = np.array([numbers(force.getParticleParameters(i)) for i in range(force.getNumParticles())])
+    charge, radius, scale = particles.reshape(-1, 3).T
+    (tension,) = numbers([force.getSurfaceAreaEnergy()])
     return GeneralizedBorn(
         charge,
         offset_radius=radius - _OFFSET,
         scaled_radius=scale * (radius - _OFFSET),
         radius=radius,
-        surface=tension * (radius + _PROBE) ** 2 * radius**6,
+        surface=4 * math.pi * tension * (radius + _PROBE) ** 2 * radius**6,
         polar=COULOMB * (1 / force.getSoluteDielectric() - 1 / force.getSolventDielectric()),
         rescaling=(1.0, 0.8, 4.85),
         engulfing=True,

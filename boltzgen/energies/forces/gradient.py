@@ -1,4 +1,4 @@
-"""Functions that bring their own gradient, and stay differentiable as often as one likes."""
+"""Functions that bring their own gradient and stay differentiable as often as one likes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 __all__ = ["Evaluation", "evaluate"]
 
 Evaluation = Callable[[Tensor], tuple[Tensor, Callable[[], Tensor]]]
-"""r of shape (m, n) ↦ u of shape (n,), and a function giving ∂u/∂r, both made of differentiable operations."""
+"""r of shape (m, n) ↦ u of shape (n,), and a function that gives ∂u/∂r: both made of differentiable operations."""
 
 
 def evaluate(evaluation: Evaluation, r: Tensor) -> Tensor:
-    """u(r), its gradient computed along with it instead of by autograd: half the operations.
+    """u(r), whose gradient is computed along with it instead of by autograd.
 
-    Higher derivatives are autograd's, of the gradient as written.
+    Higher derivatives are autograd's derivatives of the gradient.
     """
     if torch.is_grad_enabled() and r.requires_grad:
         u: Tensor = _WithGradient.apply(r, evaluation)[0]  # type: ignore[no-untyped-call]
@@ -38,10 +38,16 @@ class _WithGradient(torch.autograd.Function):
         r, ctx.evaluation = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(r, output[1])
+        ctx.save_for_forward(r)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_u: Tensor, _: Any) -> tuple[Tensor, None]:
         r, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted
+        if torch.is_grad_enabled():  # a second derivative may be wanted
             gradient = ctx.evaluation(r)[1]()
-        return grad * gradient, None
+        return grad_u * gradient, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: Any) -> tuple[Tensor, None]:
+        (r,) = ctx.saved_tensors
+        return (ctx.evaluation(r)[1]() * tangent).sum(0), None

@@ -1,4 +1,4 @@
-"""Lennard-Jones and Coulomb interactions of all pairs, without cutoff, exceptions included."""
+"""Lennard-Jones and Coulomb interactions of all pairs, without cutoff."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import openmm
 from torch import Tensor
 
 from ...errors import UnsupportedSystemError
-from .force import Force
-from .geometry import Frames
+from .force import Force, numbers
+from .geometry import Frames, all_pairs
 from .gradient import evaluate
 
 __all__ = ["COULOMB", "NonbondedPairs", "require_no_cutoff"]
@@ -21,7 +21,10 @@ COULOMB = 138.93545764438198
 
 
 class NonbondedPairs(Force):
-    """U = Σ_{i<j} 4 ε [(σ/r)¹² − (σ/r)⁶] + q_i q_j/(4π ε₀ r), an exception replacing its pair's ε, σ and q_i q_j."""
+    """U = Σ_{i<j} 4 ε [(σ/r)¹² − (σ/r)⁶] + q_i q_j/(4π ε₀ r).
+
+    σ and ε follow the Lorentz-Berthelot rules; an exception has its own σ, ε and q_i q_j.
+    """
 
     def __init__(self, force: openmm.NonbondedForce) -> None:
         super().__init__()
@@ -30,18 +33,22 @@ class NonbondedPairs(Force):
             raise UnsupportedSystemError(
                 f'{force.getName()} must have no parameter offsets; got some: use backend="openmm"'
             )
-        n = force.getNumParticles()
-        q, sigma, epsilon = np.array(
-            [[v._value for v in force.getParticleParameters(i)] for i in range(n)]
-        ).reshape(n, 3).T  # fmt: skip
-        charge, size, depth = np.outer(q, q), np.add.outer(sigma, sigma) / 2, np.sqrt(np.outer(epsilon, epsilon))
+        n_atoms = force.getNumParticles()
+        particles = np.array([numbers(force.getParticleParameters(i)) for i in range(n_atoms)])
+        charge, sigma, epsilon = particles.reshape(-1, 3).T
+        parameters = np.stack(
+            [
+                np.multiply.outer(charge, charge),
+                0.5 * np.add.outer(sigma, sigma),
+                np.sqrt(np.multiply.outer(epsilon, epsilon)),
+            ]
+        )
         for e in range(force.getNumExceptions()):
-            i, j, *parameters = force.getExceptionParameters(e)
-            for table, value in zip((charge, size, depth), parameters, strict=True):
-                table[i, j] = table[j, i] = value._value
-        i, j = np.triu_indices(n, 1)
-        charge, size, depth = charge[i, j, None], size[i, j, None], depth[i, j, None]
-        self.constants(charge=COULOMB * charge, size=np.where(depth > 0, size, 0.0) ** 6, depth=4 * depth)
+            i, j, *own = numbers(force.getExceptionParameters(e))
+            parameters[:, i, j] = parameters[:, j, i] = own
+        charge, sigma, epsilon = parameters[:, *all_pairs(n_atoms), None]
+        size = np.where(epsilon > 0, sigma, 0.0) ** 6  # no 0·∞ where there is no Lennard-Jones term
+        self.constants(charge=COULOMB * charge, size=size, depth=4 * epsilon)
 
     def forward(self, frames: Frames) -> Tensor:
         return evaluate(self._evaluate, frames.distances())
@@ -50,15 +57,19 @@ class NonbondedPairs(Force):
         charge, size, depth = self.read(r.dtype, "charge", "size", "depth")
         inverse = 1 / r
         s = size * (inverse * inverse) ** 3
-        coulomb = charge * inverse
-        u = (depth * s * (s - 1) + coulomb).sum(0)
-        return u, lambda: -inverse * (depth * s * (12 * s - 6) + coulomb)
+        attraction, coulomb = depth * s, charge * inverse
+        u = (attraction * (s - 1) + coulomb).sum(0)
+        return u, lambda: -inverse * (attraction * (12 * s - 6) + coulomb)
 
 
 def require_no_cutoff(force: Any) -> None:
-    """Refuse a force that neglects distant pairs."""
+    """Refusal of a force that neglects distant pairs.
+
+    Raises:
+        UnsupportedSystemError: naming the force.
+    """
     if force.getNonbondedMethod() != type(force).NoCutoff:
         raise UnsupportedSystemError(
-            f"{force.getName()} must use NoCutoff; got a cutoff: create the System with nonbondedMethod=NoCutoff "
-            'or use backend="openmm"'
+            f"{force.getName()} must use NoCutoff; got a cutoff: create the System with nonbondedMethod=NoCutoff, or "
+            'use backend="openmm"'
         )

@@ -1,4 +1,4 @@
-"""Which OpenMM force is compiled by what."""
+"""Which force of OpenMM is compiled by what."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import openmm
 
+from ...errors import UnsupportedSystemError
 from .angles import HarmonicAngles
 from .bonds import HarmonicBonds
 from .custom_born import custom_born
@@ -15,9 +16,9 @@ from .gbsa_obc import obc_born
 from .nonbonded import NonbondedPairs
 from .torsions import PeriodicTorsions
 
-__all__ = ["COMPILERS", "IGNORED"]
+__all__ = ["COMPILERS", "compile_force", "named_forces"]
 
-COMPILERS: dict[type, Callable[[Any], Force]] = {
+COMPILERS: dict[type[openmm.Force], Callable[[Any], Force]] = {
     openmm.HarmonicBondForce: HarmonicBonds,
     openmm.HarmonicAngleForce: HarmonicAngles,
     openmm.PeriodicTorsionForce: PeriodicTorsions,
@@ -25,7 +26,32 @@ COMPILERS: dict[type, Callable[[Any], Force]] = {
     openmm.GBSAOBCForce: obc_born,
     openmm.CustomGBForce: custom_born,
 }
-"""What turns an OpenMM force of each kind into torch."""
+"""The class or function that turns a force of each kind into torch."""
 
-IGNORED: frozenset[type] = frozenset({openmm.CMMotionRemover})
-"""What a System may hold that is no energy."""
+
+def compile_force(force: openmm.Force) -> Force:
+    """The force in torch.
+
+    Raises:
+        UnsupportedSystemError: if forces of its kind, or what it contains, are not known.
+    """
+    if type(force) not in COMPILERS:
+        known = ", ".join(sorted(kind.__name__ for kind in COMPILERS))
+        raise UnsupportedSystemError(
+            f"{force.getName()} must be one of {known} to run in torch; got {type(force).__name__}: "
+            'use backend="openmm"'
+        )
+    return COMPILERS[type(force)](force)
+
+
+def named_forces(system: openmm.System) -> dict[str, openmm.Force]:
+    """The forces that are energies, by names made unique by a number."""
+    named: dict[str, openmm.Force] = {}
+    for force in system.getForces():
+        if not isinstance(force, openmm.CMMotionRemover):
+            name, count = force.getName(), 1
+            while name in named:
+                count += 1
+                name = f"{force.getName()} {count}"
+            named[name] = force
+    return named

@@ -1,64 +1,71 @@
-"""Periodic torsions, grouped by quadruple into one Fourier series of the dihedral."""
+"""Periodic torsions, all terms of one quadruple as one Fourier series of its dihedral."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import openmm
+import torch
 from torch import Tensor
 
-from .force import Force
+from .force import Force, numbers
 from .geometry import Frames, cross, dot, positive
 
 __all__ = ["PeriodicTorsions"]
 
+_ROUNDED = 1e-10  # what is left of sin φ₀ when a force field writes π with a dozen digits
+
 
 class PeriodicTorsions(Force):
-    """U = Σ k (1 + cos(m φ − φ₀)), all terms of one quadruple summed as Σ_m a_m cos mφ + b_m sin mφ.
+    """U = Σ k (1 + cos(m φ − φ₀)) = Σ_quadruples Σ_m a_m cos mφ + b_m sin mφ.
 
-    The series is evaluated in cos φ and sin φ by Clenshaw's recurrence: one dihedral per quadruple and no
-    inverse trigonometric function.
+    The series is summed from cos φ and sin φ by Clenshaw's recurrence: no angle is computed, and no sine unless some
+    φ₀ is other than 0 and π. Where three atoms are in line there is no dihedral, and cos φ = sin φ = 0.
     """
 
     def __init__(self, force: openmm.PeriodicTorsionForce) -> None:
         super().__init__()
-        terms = [force.getTorsionParameters(t) for t in range(force.getNumTorsions())]
-        order = max((t[4] for t in terms), default=0)
-        quadruples: dict[tuple[int, ...], int] = {}
-        series = np.zeros((2, order + 1, len(terms), 1))
+        terms = [numbers(force.getTorsionParameters(t)) for t in range(force.getNumTorsions())]
+        columns: dict[tuple[int, ...], int] = {}
+        for *atoms, _, _, _ in terms:
+            columns.setdefault(_ordered(atoms), len(columns))
+        cosines = np.zeros((1 + max((m for *_, m, _, _ in terms), default=0), len(columns), 1))
+        sines = np.zeros_like(cosines)
         for *atoms, m, phase, k in terms:
-            key = tuple(atoms if atoms[1] < atoms[2] else atoms[::-1])
-            q = quadruples.setdefault(key, len(quadruples))
-            cosine, sine = math.cos(phase._value), math.sin(phase._value)
-            series[0, 0, q] += k._value
-            series[0, m, q] += k._value * cosine
-            series[1, m, q] += k._value * (sine if abs(sine) > 1e-10 else 0.0)  # a phase of π is not exactly π
-        atoms = np.array(list(quadruples), dtype=np.int64).reshape(-1, 4)
-        self.constants(
-            i=atoms[:, 0], j=atoms[:, 1], k=atoms[:, 2], l=atoms[:, 3],
-            cosines=series[0, :, : len(atoms)], sines=series[1, :, : len(atoms)],
-        )  # fmt: skip
-        self._odd = bool(series[1].any())
+            column = columns[_ordered(atoms)]
+            cosines[0, column] += k
+            cosines[m, column] += k * math.cos(phase)
+            sines[m, column] += k * math.sin(phase) if abs(math.sin(phase)) > _ROUNDED else 0.0
+        quadruples = np.array(list(columns), dtype=np.int64).reshape(-1, 4)
+        self.constants(atoms=quadruples.T, cosines=cosines, sines=sines)
+        self._odd = bool(sines.any())
 
     def forward(self, frames: Frames) -> Tensor:
-        a, b, c = frames.vectors(self.j, self.i), frames.vectors(self.k, self.j), frames.vectors(self.l, self.k)
-        ab, bc = cross(a, b), cross(b, c)
-        inverse = positive(dot(ab, ab)).rsqrt() * positive(dot(bc, bc)).rsqrt()
-        cosine = dot(ab, bc) * inverse
         cosines, sines = self.read(frames.dtype, "cosines", "sines")
+        a, b, c = (frames.vectors(second, first) for first, second in pairwise(self.atoms))
+        ab, bc = cross(a, b), cross(b, c)
+        norms = dot(ab, ab), dot(bc, bc)
+        scale = positive(norms[0]).rsqrt() * positive(norms[1]).rsqrt()
+        scale = torch.where((norms[0] > 0) & (norms[1] > 0), scale, 0.0)
+        cosine = dot(ab, bc) * scale
         first, second = _clenshaw(cosines, cosine)
         u = cosines[0] + cosine * first - second
         if self._odd:
-            sine = dot(a, bc) * dot(b, b).sqrt() * inverse
+            sine = dot(a, bc) * positive(dot(b, b)).sqrt() * scale
             u = u + sine * _clenshaw(sines, cosine)[0]
         return u.sum(0)
 
 
+def _ordered(atoms: list[int]) -> tuple[int, ...]:
+    """A quadruple read from the end that makes its middle atoms ascend: the dihedral is the same from either end."""
+    return tuple(atoms if atoms[1] < atoms[2] else atoms[::-1])
+
+
 def _clenshaw(coefficients: Tensor, cosine: Tensor) -> tuple[Tensor, Tensor]:
-    """b₁ and b₂ of b_m = c_m + 2 cos φ b_{m+1} − b_{m+2}."""
-    double = 2 * cosine
-    first = second = cosine.new_zeros(())
+    """y₁, y₂ of y_m = c_m + 2 cos φ y_{m+1} − y_{m+2}; Σ c_m cos mφ = c₀ + y₁ cos φ − y₂, Σ c_m sin mφ = y₁ sin φ."""
+    first = second = torch.zeros_like(cosine)
     for c in reversed(coefficients[1:].unbind(0)):
-        first, second = c + double * first - second, first
+        first, second = c + 2 * cosine * first - second, first
     return first, second
