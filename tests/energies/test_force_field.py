@@ -1,0 +1,430 @@
+"""The compiled energy: the numbers of OpenMM, at every order of differentiation, in every corner."""
+
+import copy
+import math
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import app, unit
+
+from boltzgen.energies.force_field import ForceFieldEnergy
+from boltzgen.energies.parity import TOLERANCE, deviations, require_parity
+from boltzgen.errors import EnergyError, InputError, UnsupportedSystemError
+from boltzgen.units import kT
+
+PDB = app.PDBFile(str(Path(__file__).parents[2] / "systems" / "alanine_dipeptide" / "structure.pdb"))
+POSITIONS = torch.tensor(np.array(PDB.positions.value_in_unit(unit.nanometer)))
+FORCE_FIELDS = {
+    "vacuum": ("amber96.xml",),
+    "obc1": ("amber96.xml", "implicit/obc1.xml"),
+    "obc2": ("amber96.xml", "implicit/obc2.xml"),
+    "gbsa": ("amber99sbildn.xml", "amber99_obc.xml"),
+    "amber14": ("amber14-all.xml",),
+}
+FLOAT32 = 2e-5  # relative, energies to the scale of their batch, forces to that of their frame
+FINITE_DIFFERENCE = 1e-6  # relative; step 1e-5 nm
+INDEPENDENT = 1e-12
+
+
+def system(name, **settings):
+    return app.ForceField(*FORCE_FIELDS[name]).createSystem(PDB.topology, constraints=None, **settings)
+
+
+def compiled(name, temperature=300.0, **settings):
+    return ForceFieldEnergy(system(name), temperature, check=False, **settings)
+
+
+def distorted(n, distortion, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return POSITIONS + distortion * torch.randn(n, *POSITIONS.shape, dtype=torch.float64, generator=generator)
+
+
+def simulated(n, temperature):
+    """Frames of molecular dynamics in vacuum, 20 fs apart."""
+    integrator = openmm.LangevinMiddleIntegrator(temperature, 10.0, 0.001)
+    integrator.setRandomNumberSeed(1)
+    context = openmm.Context(system("vacuum"), integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(POSITIONS.numpy())
+    context.setVelocitiesToTemperature(temperature, 1)
+    frames = []
+    for _ in range(n):
+        integrator.step(20)
+        frames.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
+    return torch.tensor(np.array(frames))
+
+
+@pytest.fixture(scope="module")
+def configurations():
+    return {"perturbed": distorted(100, 0.01), "hot": simulated(100, 1000.0), "clashing": distorted(30, 0.15)}
+
+
+@pytest.fixture(scope="module")
+def obc1():
+    return compiled("obc1")
+
+
+def gradient(energy, x):
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(energy.energy(x).sum(), x)[0]
+
+
+def pair(*forces):
+    """Two carbons with these forces."""
+    pair = openmm.System()
+    for _ in range(2):
+        pair.addParticle(12.0)
+    for force in forces:
+        pair.addForce(force)
+    return pair
+
+
+def bond(length=0.15, stiffness=1000.0):
+    force = openmm.HarmonicBondForce()
+    force.addBond(0, 1, length, stiffness)
+    return force
+
+
+# -- parity with OpenMM
+
+
+@pytest.mark.parametrize("name", FORCE_FIELDS)
+def test_every_force_agrees_with_openmm(name, configurations):
+    reference, energy = system(name), compiled(name)
+    for x in configurations.values():
+        for force, deviation in deviations(energy, reference, x).items():
+            assert deviation.energy < TOLERANCE, force
+            assert deviation.gradient < TOLERANCE, force
+
+
+@pytest.mark.parametrize("name", FORCE_FIELDS)
+def test_single_precision_agrees_with_double(name, configurations):
+    energy = compiled(name)
+    for x in (configurations["perturbed"], configurations["hot"]):
+        single, double = energy.per_force(x.float()), energy.per_force(x.float().double())
+        for force, U in double.items():
+            assert single[force].dtype == torch.float32
+            assert (single[force] - U).abs().max() < FLOAT32 * U.square().mean().sqrt(), force
+        difference = (gradient(energy, x.float()) - gradient(energy, x.float().double())).abs().amax((1, 2))
+        assert (difference / gradient(energy, x).abs().amax((1, 2))).max() < FLOAT32
+
+
+def test_parameters_of_every_kind_agree_with_openmm():
+    """Twelve atoms with random parameters: phases other than 0 and π, charged exceptions, spheres within spheres."""
+    rng = np.random.default_rng(3)
+    n = 12
+    mixed = openmm.System()
+    bonds, angles, torsions = openmm.HarmonicBondForce(), openmm.HarmonicAngleForce(), openmm.PeriodicTorsionForce()
+    nonbonded, born = openmm.NonbondedForce(), openmm.GBSAOBCForce()
+    for _ in range(n):
+        mixed.addParticle(12.0)
+        nonbonded.addParticle(rng.normal(), rng.uniform(0.1, 0.4), rng.choice([0.0, 1.0]))
+        born.addParticle(rng.normal(), rng.uniform(0.05, 0.3), rng.uniform(0.5, 2.0))
+    for _ in range(20):
+        i, j, k, end = (int(a) for a in rng.permutation(n)[:4])
+        bonds.addBond(i, j, rng.uniform(0.1, 0.2), rng.uniform(0, 1e5))
+        angles.addAngle(i, j, k, rng.uniform(0, math.pi), rng.uniform(0, 500))
+        for _ in range(3):
+            order, phase, height = int(rng.integers(1, 7)), rng.uniform(-4, 4), rng.normal()
+            torsions.addTorsion(*((i, j, k, end) if rng.random() < 0.5 else (end, k, j, i)), order, phase, height)
+        nonbonded.addException(i, j, rng.normal(), rng.uniform(0.1, 0.4), rng.uniform(0, 2), replace=True)
+    born.setSurfaceAreaEnergy(1.0)
+    born.setSoluteDielectric(2.0)
+    for force in (bonds, angles, torsions, nonbonded, born):
+        mixed.addForce(force)
+    x = 0.5 * torch.rand(30, n, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = deviations(ForceFieldEnergy(mixed, 300.0), mixed, x)
+    assert len(found) == 5
+    for force, deviation in found.items():
+        assert max(deviation[:2]) < TOLERANCE, force
+
+
+PLANTED = [
+    ("HarmonicBondForce", "length"),
+    ("HarmonicBondForce", "stiffness"),
+    ("HarmonicAngleForce", "angle"),
+    ("PeriodicTorsionForce", "cosines"),
+    ("NonbondedForce", "charge"),
+    ("NonbondedForce", "size"),
+    ("CustomGBForce", "neighbour_radius"),
+    ("CustomGBForce", "surface"),
+]
+
+
+@pytest.mark.parametrize(("force", "parameter"), PLANTED)
+def test_one_wrong_parameter_is_found_and_its_force_named(force, parameter):
+    energy = compiled("obc1")
+    module = energy._forces[energy._names.index(force)]
+    values = getattr(module, parameter + "_float64").view(-1)
+    values[int(values.abs().argmax())] *= 1 + 1e-5
+    with pytest.raises(
+        EnergyError, match=rf"^{force} in torch must agree with OpenMM Reference .* worst at atoms \d+, "
+    ):
+        require_parity(energy, system("obc1"), POSITIONS)
+
+
+def test_the_comparison_is_made_when_the_energy_is_built(monkeypatch):
+    monkeypatch.setattr("boltzgen.energies.forces.nonbonded.COULOMB", 138.9)
+    with pytest.raises(EnergyError, match=r"^NonbondedForce"):
+        ForceFieldEnergy(system("vacuum"), 300.0)
+    ForceFieldEnergy(system("vacuum"), 300.0, check=False)
+
+
+# -- the contract of an Energy
+
+
+def test_energy_is_the_sum_of_the_forces_over_the_thermal_energy(obc1):
+    x = distorted(4, 0.02)
+    U = obc1.per_force(x)
+    assert set(U) == {
+        "HarmonicBondForce", "HarmonicAngleForce", "PeriodicTorsionForce", "NonbondedForce", "CustomGBForce",
+    }  # fmt: skip
+    torch.testing.assert_close(obc1.energy(x), sum(U.values()) / kT(300.0))
+    torch.testing.assert_close(obc1.at(600.0).energy(x), obc1.energy(x) / 2)
+
+
+def test_the_minimum_has_the_published_energy(obc1):
+    assert sum(obc1.per_force(POSITIONS[None]).values()).item() == pytest.approx(-173.0415, abs=1e-4)
+
+
+def test_forces_with_one_name_are_told_apart():
+    U = ForceFieldEnergy(pair(bond(0.1), bond(0.2)), 300.0).per_force(torch.eye(3)[None, :2])
+    assert list(U) == ["HarmonicBondForce", "HarmonicBondForce 2"]
+    assert U["HarmonicBondForce"] != U["HarmonicBondForce 2"]
+
+
+def test_description_says_where_each_force_is_evaluated(obc1):
+    assert "CustomGBForce: torch, GeneralizedBorn" in obc1.describe().splitlines()
+
+
+def test_gradient_is_the_slope_along_a_line(obc1):
+    x, step = distorted(5, 0.02), 1e-5
+    direction = distorted(5, 1.0, seed=1) - POSITIONS
+    slope = (obc1.energy(x + step * direction) - obc1.energy(x - step * direction)) / (2 * step)
+    torch.testing.assert_close((gradient(obc1, x) * direction).sum((1, 2)), slope, rtol=FINITE_DIFFERENCE, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_bad_position_spoils_its_own_row_only(obc1, bad, dtype):
+    clean = distorted(7, 0.02).to(dtype)
+    spoilt = clean.clone()
+    spoilt[3, 5, 1] = bad
+    kept = [0, 1, 2, 4, 5, 6]
+    u, g = obc1.energy(spoilt), gradient(obc1, spoilt)
+    assert u[3] == torch.inf
+    assert (g[3] == 0).all()
+    assert torch.equal(u[kept], obc1.energy(clean)[kept])
+    assert torch.equal(g[kept], gradient(obc1, clean)[kept])
+    for U in obc1.per_force(spoilt).values():
+        assert not U.isnan().any()
+
+
+@pytest.mark.parametrize("atoms", [(0, 1), (4, 16)], ids=["bonded", "not bonded"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_coincident_atoms_have_infinite_energy(obc1, atoms, dtype):
+    x = distorted(3, 0.02).to(dtype)
+    x[1, atoms[0]] = x[1, atoms[1]]
+    u, g = obc1.energy(x), gradient(obc1, x)
+    assert u.isinf().tolist() == [False, True, False]
+    assert (g[1] == 0).all()
+    assert g.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("exponent", range(1, 9))
+@pytest.mark.parametrize("atoms", [(0, 1), (4, 16)], ids=["bonded", "not bonded"])
+def test_close_atoms_have_a_large_or_infinite_energy(obc1, atoms, exponent, dtype):
+    x = distorted(1, 0.02).to(dtype)
+    x[0, atoms[0]] = x[0, atoms[1]] + torch.tensor([10.0**-exponent, 0.0, 0.0], dtype=dtype)
+    u, g = obc1.energy(x), gradient(obc1, x)
+    assert not u.isnan().any()
+    assert u > -1e3
+    assert g.isfinite().all()
+
+
+def test_far_from_the_origin_nothing_changes(obc1):
+    x = distorted(3, 0.02)
+    shift = torch.tensor([1e6, -1e6, 1e6], dtype=torch.float64)  # rounds positions to 1e-10 nm
+    torch.testing.assert_close(obc1.energy(x + shift), obc1.energy(x), rtol=0, atol=1e-4)
+
+
+def test_each_row_is_evaluated_on_its_own(obc1):
+    x = distorted(9, 0.03)
+    alone = torch.cat([obc1.energy(row[None]) for row in x])
+    torch.testing.assert_close(obc1.energy(x), alone, rtol=INDEPENDENT, atol=INDEPENDENT)
+    assert obc1.energy(x[:0]).shape == (0,)
+
+
+def test_shapes_and_temperatures_are_checked(obc1):
+    with pytest.raises(InputError, match=r"\(n, 22, 3\)"):
+        obc1.per_force(torch.zeros(2, 66))
+    with pytest.raises(InputError, match="temperature"):
+        ForceFieldEnergy(pair(bond()), math.nan)
+    with pytest.raises(InputError, match=r"positions must have shape \(2, 3\)"):
+        ForceFieldEnergy(pair(bond()), 300.0, positions=POSITIONS)
+
+
+def test_the_system_is_read_once():
+    force = bond()
+    changing = pair(force)
+    energy = ForceFieldEnergy(changing, 300.0)
+    x = torch.eye(3)[None, :2]
+    before = energy.energy(x)
+    changing.getForce(0).setBondParameters(0, 0, 1, 0.3, 1.0)
+    assert torch.equal(energy.energy(x), before)
+
+
+def test_systems_without_pairs_or_forces():
+    lonely = openmm.System()
+    lonely.addParticle(12.0)
+    for force in (openmm.NonbondedForce(), openmm.GBSAOBCForce()):
+        force.addParticle(1.0, 0.2, 0.5)
+        lonely.addForce(force)
+    U = ForceFieldEnergy(lonely, 300.0).per_force(torch.zeros(2, 1, 3))
+    assert U["NonbondedForce"].tolist() == [0.0, 0.0]
+    assert (U["GBSAOBCForce"] < 0).all()
+    assert ForceFieldEnergy(pair(), 300.0).energy(torch.zeros(2, 2, 3)).tolist() == [0.0, 0.0]
+
+
+# -- singular geometries
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_straight_lines_have_finite_energies_and_gradients(dtype):
+    line = openmm.System()
+    for _ in range(4):
+        line.addParticle(12.0)
+    angles, torsions = openmm.HarmonicAngleForce(), openmm.PeriodicTorsionForce()
+    angles.addAngle(0, 1, 2, 2.0, 100.0)
+    torsions.addTorsion(0, 1, 2, 3, 3, 0.5, 2.0)
+    line.addForce(angles)
+    line.addForce(torsions)
+    energy = ForceFieldEnergy(line, 300.0)
+    straight = torch.arange(4, dtype=dtype)[:, None] * torch.tensor([0.0, 0.0, 0.1], dtype=dtype)
+    folded = straight.clone()
+    folded[2] = folded[0]
+    together = torch.zeros(4, 3, dtype=dtype)
+    x = torch.stack([straight, folded, together])
+    U = energy.per_force(x)
+    assert all(value.isfinite().all() for value in U.values())
+    assert U["HarmonicAngleForce"][0].item() == pytest.approx(50.0 * (math.pi - 2.0) ** 2)
+    assert U["HarmonicAngleForce"][1].item() == pytest.approx(50.0 * 2.0**2)
+    assert gradient(energy, x).abs().max() < INDEPENDENT
+
+
+def test_a_bond_of_length_zero_pulls_nowhere():
+    energy = ForceFieldEnergy(pair(bond()), 300.0)
+    x = torch.zeros(1, 2, 3)
+    assert energy.energy(x).item() == pytest.approx(0.5 * 1000.0 * 0.15**2 / kT(300.0))
+    assert (gradient(energy, x) == 0).all()
+
+
+# -- higher derivatives
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, where it differentiates forwards
+@pytest.mark.parametrize("name", ["obc1", "gbsa"])
+@pytest.mark.parametrize("distortion", [0.01, 0.1])
+def test_second_derivatives_are_differences_of_gradients(name, distortion):
+    energy = compiled(name)
+    x, step = distorted(1, distortion)[0], 1e-6
+    hessian = torch.func.hessian(lambda y: energy.energy(y[None])[0])(x)
+    twice = torch.autograd.functional.hessian(lambda y: energy.energy(y[None])[0], x)
+    torch.testing.assert_close(hessian, twice, rtol=1e-9, atol=1e-9 * twice.abs().max().item())
+    unit_steps = step * torch.eye(66, dtype=torch.float64).view(66, 22, 3)
+    differences = (gradient(energy, x + unit_steps) - gradient(energy, x - unit_steps)) / (2 * step)
+    torch.testing.assert_close(
+        hessian.view(66, 66), differences.view(66, 66), rtol=FINITE_DIFFERENCE, atol=1e-7 * hessian.abs().max().item()
+    )
+
+
+def test_a_gradient_can_be_trained_on(obc1):
+    """Double backward through create_graph, as force matching needs it."""
+    x = distorted(2, 0.02).requires_grad_()
+    (force,) = torch.autograd.grad(obc1.energy(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(force.square().sum(), x)
+    rows = [torch.autograd.functional.hessian(lambda y: obc1.energy(y[None])[0], row) for row in x.detach()]
+    expected = [2 * torch.einsum("aibj,bj->ai", h, f) for h, f in zip(rows, force.detach(), strict=True)]
+    torch.testing.assert_close(second, torch.stack(expected), rtol=1e-9, atol=1e-3)
+
+
+# -- as a module
+
+
+def test_precision_survives_moves_copies_and_pickles(obc1):
+    x = distorted(3, 0.02)
+    expected = obc1.energy(x)
+    for energy in (copy.deepcopy(obc1), pickle.loads(pickle.dumps(obc1))):
+        assert torch.equal(energy.energy(x), expected)
+    moved = copy.deepcopy(obc1).float().double().to("cpu", torch.float32)
+    assert torch.equal(moved.energy(x), expected)
+    assert moved.energy(x.float()).dtype == torch.float32
+    assert not obc1.state_dict()
+    assert copy.deepcopy(obc1).to("meta").energy(x.to("meta")).device.type == "meta"
+
+
+def test_another_process_gets_the_same_numbers(obc1, tmp_path):
+    x = distorted(3, 0.02)
+    (tmp_path / "energy.pickle").write_bytes(pickle.dumps((obc1, x)))
+    code = (
+        "import pickle, sys; energy, x = pickle.load(open(sys.argv[1], 'rb')); "
+        "print(*[u.hex() for u in energy.energy(x).tolist()])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "energy.pickle")]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert [float.fromhex(u) for u in output.split()] == obc1.energy(x).tolist()
+
+
+@pytest.mark.slow
+def test_compiled_code_agrees_with_eager(obc1):
+    x = torch.cat([distorted(32, 0.02), distorted(32, 0.05)]).float()
+    faster = torch.compile(obc1._energy, dynamic=False)
+    leaf = x.clone().requires_grad_()
+    u = faster(leaf)
+    (g,) = torch.autograd.grad(u.sum(), leaf)
+    torch.testing.assert_close(u.detach(), obc1.energy(x), rtol=1e-5, atol=1e-3)
+    expected = gradient(obc1, x)
+    assert ((g - expected).abs().amax((1, 2)) / expected.abs().amax((1, 2))).max() < FLOAT32
+
+
+# -- what is refused
+
+
+def test_forces_that_are_not_compiled_are_refused_by_name():
+    unknown = openmm.CustomBondForce("k*(r-0.1)^4")
+    unknown.setName("quartic")
+    with pytest.raises(UnsupportedSystemError, match=r'^quartic must be .* got CustomBondForce: use backend="openmm"$'):
+        ForceFieldEnergy(pair(unknown), 300.0)
+
+
+def test_cutoffs_and_offsets_are_refused():
+    for force in (openmm.NonbondedForce(), openmm.GBSAOBCForce(), openmm.CustomGBForce()):
+        force.setNonbondedMethod(type(force).CutoffNonPeriodic)
+        with pytest.raises(UnsupportedSystemError, match=f"^{force.getName()} must use NoCutoff"):
+            ForceFieldEnergy(pair(force), 300.0)
+    scaled = openmm.NonbondedForce()
+    for _ in range(2):
+        scaled.addParticle(1.0, 0.2, 0.5)
+    scaled.addGlobalParameter("scale", 1.0)
+    scaled.addParticleParameterOffset("scale", 0, 1.0, 0.0, 0.0)
+    with pytest.raises(UnsupportedSystemError, match="NonbondedForce must have no parameter offsets"):
+        ForceFieldEnergy(pair(scaled), 300.0)
+
+
+def test_systems_that_cannot_be_sampled_are_refused():
+    with pytest.raises(UnsupportedSystemError, match="constraints"):
+        ForceFieldEnergy(
+            app.ForceField("amber96.xml").createSystem(PDB.topology, constraints=app.HBonds), 300.0, check=False
+        )
+
+
+def test_the_remover_of_centre_of_mass_motion_is_no_energy():
+    assert list(ForceFieldEnergy(pair(bond(), openmm.CMMotionRemover()), 300.0).per_force(torch.eye(3)[None, :2])) == [
+        "HarmonicBondForce"
+    ]
