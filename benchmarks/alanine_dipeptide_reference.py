@@ -42,7 +42,9 @@ CENTRE, NEIGHBOURS = 8, (6, 14, 10)  # C-alpha; N, C, C-beta
 PHI = np.array(
     [3.8, 1.5, 0, 0.3, 1, 1.8, 1.4, 0.6, 0.8, 2.3, 5.5, 8, 9, 8, 6.5, 5.3, 5.2, 6, 8.5, 10, 10.5, 10, 8, 5.5]
 )
-WAVES = np.fft.rfft(PHI)[:7] / len(PHI) * np.where(np.arange(7) > 0, 2, 1)
+WAVES = [
+    (k, w * c.real, -w * c.imag) for k, c in enumerate(np.fft.rfft(PHI)[:7].tolist()) for w in [(2 - (k == 0)) / 24]
+]
 
 
 class Biased(Energy):
@@ -65,8 +67,8 @@ class Biased(Energy):
 def bias(torsions: Tensor) -> Tensor:
     """Bias in kT at 300 K of phi, psi, omega_1, omega_2 (..., 4)."""
     t, omega = torsions[..., 0] + math.pi, torsions[..., 2:]
-    along_phi = sum(c.real * torch.cos(k * t) - c.imag * torch.sin(k * t) for k, c in enumerate(WAVES.tolist()))
-    along_omega = 25 * omega.sin().square() + 5 * (1 + omega.cos()) / 2
+    along_phi = sum(a * torch.cos(k * t) + b * torch.sin(k * t) for k, a, b in WAVES)
+    along_omega = 16 * omega.sin() ** 4 + 4 * (1 + omega.cos()) / 2
     return -0.9 * along_phi - along_omega.sum(-1)
 
 
@@ -141,22 +143,22 @@ def main() -> None:
     begin = time.monotonic()
     molecule = Molecule.load("alanine_dipeptide")
     force_field = molecule.energy(TEMPERATURE)
-    if not options.no_compile:
-        force_field._energy = torch.compile(force_field._energy, dynamic=False)
     start = torch.tensor(molecule.positions, dtype=torch.float32)
     energy = Biased(force_field, start, [molecule.torsions[name] for name in TORSIONS])
+    if not options.no_compile:
+        energy._energy = torch.compile(energy._energy, dynamic=False)
     ladder = np.geomspace(TEMPERATURE, options.hottest, options.temperatures).tolist()
     settings = {
         "masses": 12.0 / kT(TEMPERATURE),
         "temperatures": ladder,
         "walkers": options.walkers,
         "steps": options.steps,
-        "step_size": 0.0025,
+        "step_size": 0.0028,
         "seed": options.seed,
         "thin": options.thin,
     }
 
-    chunk = 50 * options.thin  # rounds between looks at the clock
+    chunk = 20 * options.thin  # rounds between looks at the clock
     equilibration = replica_exchange(energy, start, rounds=chunk, equilibration=chunk, **settings)
     state, adapted = equilibration.state, time.monotonic() - begin
     u, torsions, frames, acceptance, swaps, rounds, saved = [], [], [], [], [], 0, begin

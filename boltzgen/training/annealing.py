@@ -47,7 +47,7 @@ CLIPPED_SHARE = 1e-4
 """of a buffer's weights, the largest, cut to the least of them: in the loss only."""
 SOFTEN = 20.0
 """kT above the batch's median from which the hot loss is logarithmic."""
-_COMPILATION_PAYS_AFTER = (180.0, 6000)
+_COMPILATION_PAYS_AFTER = (3600.0, 30_000)  # seconds, steps: compiling takes minutes, and so does its trial
 _CHECKPOINT_SECONDS = 60.0
 
 

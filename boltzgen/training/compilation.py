@@ -89,7 +89,7 @@ def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Co
     if not pays:
         return "the run is too short for compilation to pay"
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "c++", "clang++") if name):
-        return "no C++ compiler was found (install g++ to train about twice as fast)"
+        return "no C++ compiler was found (install g++ to use torch.compile)"
     try:
         job = pickle.dumps((flow, target, rows, torch.get_num_threads()))
     except Exception as error:

@@ -328,7 +328,7 @@ def test_a_bond_of_length_zero_pulls_nowhere():
 # -- higher derivatives
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch's own, where it differentiates forwards
+@pytest.mark.filterwarnings("default")  # torch warns of itself
 @pytest.mark.parametrize("name", ["obc1", "gbsa"])
 @pytest.mark.parametrize("distortion", [0.01, 0.1])
 def test_second_derivatives_are_differences_of_gradients(name, distortion):
@@ -340,7 +340,10 @@ def test_second_derivatives_are_differences_of_gradients(name, distortion):
     unit_steps = step * torch.eye(66, dtype=torch.float64).view(66, 22, 3)
     differences = (gradient(energy, x + unit_steps) - gradient(energy, x - unit_steps)) / (2 * step)
     torch.testing.assert_close(
-        hessian.view(66, 66), differences.view(66, 66), rtol=FINITE_DIFFERENCE, atol=1e-7 * hessian.abs().max().item()
+        hessian.reshape(66, 66),
+        differences.reshape(66, 66),
+        rtol=FINITE_DIFFERENCE,
+        atol=1e-7 * hessian.abs().max().item(),
     )
 
 
@@ -381,7 +384,19 @@ def test_another_process_gets_the_same_numbers(obc1, tmp_path):
     assert [float.fromhex(u) for u in output.split()] == obc1.energy(x).tolist()
 
 
+@pytest.mark.filterwarnings("default")  # torch warns of itself
+def test_torch_compile_sees_one_graph(obc1):
+    traced = torch.compile(obc1._energy, dynamic=False, fullgraph=True, backend="aot_eager")
+    x = distorted(3, 0.02)
+    leaf = x.clone().requires_grad_()
+    u = traced(leaf)
+    torch.testing.assert_close(u.detach(), obc1.energy(x), rtol=INDEPENDENT, atol=INDEPENDENT)
+    (g,) = torch.autograd.grad(u.sum(), leaf)
+    torch.testing.assert_close(g, gradient(obc1, x), rtol=INDEPENDENT, atol=1e-9)
+
+
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch warns of itself
 def test_compiled_code_agrees_with_eager(obc1):
     x = torch.cat([distorted(32, 0.02), distorted(32, 0.05)]).float()
     faster = torch.compile(obc1._energy, dynamic=False)

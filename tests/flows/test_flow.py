@@ -221,7 +221,7 @@ def test_wrong_input_is_refused_with_a_remedy(flow):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # torch warns of itself while it compiles
 def test_compiled_and_eager_agree(randomise):
-    flow = randomise(molecular_flow([False] * 3 + [True], torch.zeros(3), torch.eye(3), stiff_layers=2), scale=0.2)
+    flow = randomise(molecular_flow([False, False, True], torch.zeros(2), torch.eye(2), stiff_layers=1), scale=0.2)
     z = flow.base.sample(64, torch.Generator().manual_seed(0))
     parameters = list(flow.parameters())
 
@@ -232,4 +232,4 @@ def test_compiled_and_eager_agree(randomise):
 
     eager = results(flow._push, flow._pull)
     fast = results(torch.compile(flow._push, dynamic=False), torch.compile(flow._pull, dynamic=False))
-    assert all((a - b).abs().max() < 1e-3 * (1 + a.abs().max()) for a, b in zip(eager, fast, strict=True))
+    assert all((a - b).norm() < 1e-3 * (1 + a.norm()) for a, b in zip(eager, fast, strict=True))

@@ -20,7 +20,8 @@ def evaluate(evaluation: Evaluation, r: Tensor) -> Tensor:
     Higher derivatives are autograd's derivatives of the gradient.
     """
     if torch.is_grad_enabled() and r.requires_grad:
-        u: Tensor = _WithGradient.apply(r, evaluation)[0]  # type: ignore[no-untyped-call]
+        function = _WithGradient if torch.compiler.is_compiling() else _WithTangent  # torch.compile traces no jvp
+        u: Tensor = function.apply(r, evaluation)[0]  # type: ignore[no-untyped-call]
         return u
     return evaluation(r)[0]
 
@@ -38,7 +39,6 @@ class _WithGradient(torch.autograd.Function):
         r, ctx.evaluation = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(r, output[1])
-        ctx.save_for_forward(r)
 
     @staticmethod
     def backward(ctx: Any, grad_u: Tensor, _: Any) -> tuple[Tensor, None]:
@@ -46,6 +46,15 @@ class _WithGradient(torch.autograd.Function):
         if torch.is_grad_enabled():  # a second derivative may be wanted
             gradient = ctx.evaluation(r)[1]()
         return grad_u * gradient, None
+
+
+class _WithTangent(_WithGradient):
+    """The same, to be differentiated forwards as well."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Evaluation], output: tuple[Tensor, Tensor]) -> None:
+        _WithGradient.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(inputs[0])
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: Any) -> tuple[Tensor, None]:
