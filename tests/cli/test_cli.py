@@ -93,6 +93,7 @@ def test_python_m_boltzgen_and_help():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
 def test_the_demo_writes_what_it_says(capsys, tmp_path):
     code, out, _ = run(capsys, "demo", "--minutes", 0.5, "-n", 5000, "--out", tmp_path, "--json", "--seed", 3)
     assert code == 0

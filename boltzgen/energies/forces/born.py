@@ -93,7 +93,7 @@ class GeneralizedBorn(Force):
             by_log = 0.5 * p * bump * (1 + t)  # ∂u/∂ log(1/B), the same for both atoms
             by_inverse_B = self._by_atom(by_log.expand(2, -1, -1)) / inverse_B + self_charge + 6 * surface * inverse_B5
             by_argument = by_inverse_B * (tanh * tanh - 1) / radius
-            by_overlap = by_argument * (alpha - psi * (2 * beta - psi * 2 * gamma)) * 0.25 * rho
+            by_overlap = by_argument * (alpha - psi * (2 * beta - psi * 3 * gamma)) * 0.25 * rho
             through_radii = (self._by_pair(by_overlap) * overlap_slope()).sum(0)
             return through_radii - p * r * (1 - 0.25 * decay)
 
