@@ -40,6 +40,8 @@ SMALLEST_STEP = 0.97
 """least cooling of a round, as a factor, however bad the flow."""
 IMPROVEMENT = 1.1
 """factor by which a flow short of that must get better in a round to stay at its temperature."""
+OVERRUN = 1.5
+"""times the budget after which the rest of the way to the cold temperature is taken in one step."""
 PASSES = 2.0
 """times a fit sees its buffer."""
 BUFFER_LIMIT = 2**18
@@ -280,6 +282,8 @@ class _Annealing:
         def fraction(temperature: float) -> float:
             return _fraction(_clip(log_w + (1.0 - self.temperature / temperature) * potential), rows)
 
+        if self.budget.fraction >= OVERRUN:
+            return self.cold
         before = [r.ess for r in self.history.rounds[-1:] if r.next_temperature == r.temperature == self.temperature]
         improving = ess > IMPROVEMENT * before[0] if before else True
         if self.temperature <= self.cold or (fraction(self.temperature) < STEP_ESS and improving):
