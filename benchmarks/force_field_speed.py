@@ -1,0 +1,124 @@
+"""Energy and gradient of alanine dipeptide: the force field in torch against a loop over frames in OpenMM.
+
+    OMP_NUM_THREADS=1 python benchmarks/force_field_speed.py
+
+One thread throughout. The methods take turns, so that what else the machine does falls on all of them alike; each row
+gives the median and the minimum over the turns. Writes benchmarks/results/force_field_speed.json and prints a table.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openmm
+import torch
+from openmm import app
+from torch import Tensor
+
+from boltzgen.energies import ForceFieldEnergy
+from boltzgen.molecule import Molecule
+
+FORMS = {
+    "amber96 + OBC1, CustomGBForce": ("amber96.xml", "implicit/obc1.xml"),
+    "amber96 + OBC2, GBSAOBCForce": ("amber96.xml", "amber96_obc.xml"),
+    "amber96, vacuum": ("amber96.xml",),
+}
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--batch", type=int, default=1024, help="frames per call in torch")
+parser.add_argument("--loop", type=int, default=128, help="frames per turn in OpenMM")
+parser.add_argument("--turns", type=int, default=30)
+parser.add_argument("--quick", action="store_true", help="one form, not compiled, three turns")
+parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "force_field_speed.json")
+
+
+def in_torch(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
+    def call() -> object:
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad(function(leaf).sum(), leaf)
+
+    return call
+
+
+def in_openmm(system: openmm.System, name: str, x: np.ndarray) -> Callable[[], object]:
+    engine = openmm.Platform.getPlatformByName(name)
+    properties = {"Threads": "1"} if name == "CPU" else {}
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), engine, properties)
+
+    def call() -> object:
+        for frame in x:
+            context.setPositions(frame)
+            state = context.getState(energy=True, forces=True)
+            found = state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+        return found
+
+    return call
+
+
+def measure(methods: dict[str, tuple[Callable[[], object], int]], turns: int) -> dict[str, dict[str, float]]:
+    """Microseconds per frame."""
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for turn in range(turns + 2):
+        for name, (call, frames) in methods.items():
+            start = time.perf_counter()
+            call()
+            if turn > 1:
+                seconds[name].append((time.perf_counter() - start) / frames * 1e6)
+    return {name: {"median": statistics.median(v), "minimum": min(v)} for name, v in seconds.items()}
+
+
+def main() -> None:
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    molecule = Molecule.load("alanine_dipeptide")
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.005 * torch.randn(options.batch, molecule.n_atoms, 3, generator=generator)
+    x = torch.as_tensor(molecule.positions, dtype=torch.float32) + noise
+    platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
+    rows = []
+    for form, files in list(FORMS.items())[: 1 if options.quick else None]:
+        system = app.ForceField(*files).createSystem(molecule.topology, constraints=None, rigidWater=False)
+        energy = ForceFieldEnergy(system, 300.0, positions=molecule.positions)
+        methods = {"torch, eager": (in_torch(energy._energy, x), len(x))}
+        if not options.quick:
+            torch.compiler.reset()
+            compiled = torch.compile(energy._energy, dynamic=False)
+            methods["torch, compiled"] = (in_torch(compiled, x), len(x))
+        loop = x[: options.loop].double().numpy()
+        for name in platforms:
+            methods[f"OpenMM {name}"] = (in_openmm(system, name, loop), len(loop))
+        found = measure(methods, 3 if options.quick else options.turns)
+        fastest = min((name for name in found if name.startswith("OpenMM")), key=lambda name: found[name]["median"])
+        print(f"\n{form}, µs per energy and gradient")
+        for name, times in found.items():
+            ratio = found[fastest]["median"] / times["median"]
+            print(f"  {name:18} median {times['median']:8.2f}   minimum {times['minimum']:8.2f}   {ratio:6.1f} x")
+            rows.append({"form": form, "method": name, **times, "times_the_fastest_openmm": ratio})
+    result = {
+        "batch": len(x),
+        "dtype": "float32",
+        "threads": 1,
+        "rows": rows,
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
+        "versions": {"torch": torch.__version__, "openmm": openmm.__version__, "python": platform.python_version()},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
