@@ -151,3 +151,17 @@ def test_missing_and_doubled_expressions_are_refused():
         ForceFieldEnergy(alone(doubled), 300.0, check=False)
     with pytest.raises(UnsupportedSystemError, match="CustomGBForce must be OBC"):
         ForceFieldEnergy(alone(openmm.CustomGBForce()), 300.0, check=False)
+    both = rewritten()
+    both.addComputedValue("B", *born(customgbforces.GBSAOBC1Force).getComputedValueParameters(1)[1:])
+    with pytest.raises(UnsupportedSystemError, match="CustomGBForce must be OBC"):
+        ForceFieldEnergy(alone(both), 300.0, check=False)
+
+
+def test_pairs_that_respect_exclusions_are_refused():
+    excluding = rewritten()
+    last = excluding.getNumEnergyTerms() - 1
+    text, kind = excluding.getEnergyTermParameters(last)
+    assert kind == openmm.CustomGBForce.ParticlePairNoExclusions
+    excluding.setEnergyTermParameters(last, text, openmm.CustomGBForce.ParticlePair)
+    with pytest.raises(UnsupportedSystemError, match="CustomGBForce must be OBC"):
+        ForceFieldEnergy(alone(excluding), 300.0, check=False)

@@ -46,11 +46,10 @@ def custom_born(force: openmm.CustomGBForce) -> GeneralizedBorn:
     require_no_cutoff(force)
     read = _expressions(force)
     columns = [force.getPerParticleParameterName(p) for p in range(force.getNumPerParticleParameters())]
-    radius = read.get("OBC 1") or read.get("OBC 2")
-    if radius is None or not {"overlap", "self", "pair"} <= read.keys() or not {"charge", "or", "sr"} <= set(columns):
-        raise _unknown(force, f"only {', '.join(read)}")
-    if len(read) != 4 + ("surface" in read) or read["self"].polar() != read["pair"].polar():
-        raise _unknown(force, "expressions that contradict each other")
+    complete = {"overlap", "self", "pair"} <= read.keys() and {"charge", "or", "sr"} <= set(columns)
+    if not complete or ("OBC 1" in read) == ("OBC 2" in read) or read["self"].polar() != read["pair"].polar():
+        raise _unknown(force, f"an inconsistent set of them ({', '.join(read) or 'none'})")
+    radius = read["OBC 1"] if "OBC 1" in read else read["OBC 2"]
     table = np.array([force.getParticleParameters(i) for i in range(force.getNumParticles())]).reshape(-1, len(columns))
     charge, offset_radius, scaled_radius = (table[:, columns.index(name)] for name in ("charge", "or", "sr"))
     surface = np.zeros_like(charge)
