@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/force_field_speed.py
 
-One thread throughout. The methods take turns, so that what else the machine does falls on all of them alike; each row
-gives the median and the minimum over the turns. Writes benchmarks/results/force_field_speed.json and prints a table.
+One thread, and one core: OpenMM's CPU platform hands each frame to a thread of its own, which takes several times as
+long when that thread wakes on another core. The methods take turns, so that what else the machine does falls on all of
+them alike; ratios are of medians. Writes benchmarks/results/force_field_speed.json and prints a table.
 """
 
 import argparse
@@ -63,23 +64,25 @@ def in_openmm(system: openmm.System, name: str, x: np.ndarray) -> Callable[[], o
 
 def measure(methods: dict[str, tuple[Callable[[], object], int]], turns: int) -> dict[str, dict[str, float]]:
     """Microseconds per frame."""
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(turns + 2):
         for name, (call, frames) in methods.items():
             start = time.perf_counter()
             call()
             if turn > 1:
-                seconds[name].append((time.perf_counter() - start) / frames * 1e6)
-    return {name: {"median": statistics.median(v), "minimum": min(v)} for name, v in seconds.items()}
+                times[name].append((time.perf_counter() - start) / frames * 1e6)
+    return {name: {"median": statistics.median(t), "minimum": min(t)} for name, t in times.items()}
 
 
 def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     molecule = Molecule.load("alanine_dipeptide")
     generator = torch.Generator().manual_seed(0)
     noise = 0.005 * torch.randn(options.batch, molecule.n_atoms, 3, generator=generator)
-    x = torch.as_tensor(molecule.positions, dtype=torch.float32) + noise
+    x = torch.tensor(molecule.positions, dtype=torch.float32) + noise
     platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
     rows = []
     for form, files in list(FORMS.items())[: 1 if options.quick else None]:
