@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -28,7 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from boltzgen.coordinates import dihedral
 from boltzgen.energies.energy import Energy
+from boltzgen.files import write_atomically
 from boltzgen.molecule import Molecule
 from boltzgen.sampling.dynamics import replica_exchange
 from boltzgen.units import kT
@@ -55,7 +56,7 @@ class Biased(Energy):
         self.inner, self.torsions, self.sign = energy, torsions, self.volume(reference[None]).sign()
 
     def _energy(self, x: Tensor) -> Tensor:
-        u = self.inner._energy(x) + bias(torch.stack([dihedral(x, atoms) for atoms in self.torsions], -1))
+        u = self.inner._energy(x) + bias(torsions_of(x, self.torsions))
         return torch.where(self.volume(x) * self.sign > 0, u, torch.inf)
 
     @staticmethod
@@ -72,12 +73,10 @@ def bias(torsions: Tensor) -> Tensor:
     return -0.9 * along_phi - along_omega.sum(-1)
 
 
-def dihedral(x: Tensor, atoms: tuple[int, int, int, int]) -> Tensor:
-    """Torsion in (-pi, pi], IUPAC sign, of x (..., n_atoms, 3)."""
-    i, j, k, m = (x[..., a, :] for a in atoms)
-    b1, b2, b3 = j - i, k - j, m - k
-    n1, n2 = torch.linalg.cross(b1, b2), torch.linalg.cross(b2, b3)
-    return torch.atan2((b1 * n2).sum(-1) * b2.norm(dim=-1), (n1 * n2).sum(-1))
+def torsions_of(x: Tensor, torsions: list[tuple[int, int, int, int]]) -> Tensor:
+    """phi, psi, omega_1, omega_2 of x (..., n_atoms, 3), (..., 4)."""
+    flat = x.flatten(end_dim=-3)
+    return torch.stack([dihedral(flat, atoms) for atoms in torsions], -1).view(*x.shape[:-2], len(torsions))
 
 
 def jackknife(statistic, columns: np.ndarray) -> dict:
@@ -112,16 +111,6 @@ def estimates(u: np.ndarray, torsions: np.ndarray) -> dict:
         "frames": phi.size,
         "weighted_share_of_frames": float(w.sum() ** 2 / (w * w).sum() / w.size),
     }
-
-
-def write(path: Path, record: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        file.write(json.dumps(record, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def main() -> None:
@@ -172,7 +161,7 @@ def main() -> None:
             continue
         rounds += chunk
         u.append(run.u.numpy() * kT(TEMPERATURE))
-        torsions.append(torch.stack([dihedral(run.x, molecule.torsions[name]) for name in TORSIONS], -1).numpy())
+        torsions.append(torsions_of(run.x, energy.torsions).numpy())
         frames.append(run.x[:: max(1, 10 // options.thin)].numpy())
         acceptance.append(run.acceptance)
         swaps.append(run.swaps)
@@ -201,7 +190,7 @@ def main() -> None:
                 "seconds": saved - begin,
                 "seconds_adapting": adapted,
             }
-            write(options.out, record)
+            write_atomically(options.out, (json.dumps(record, indent=1) + "\n").encode())
             if options.frames:
                 np.savez(options.frames, x=np.concatenate(frames), u=all_u[:, 0], torsions=all_torsions)
             shown = {k: record[k] for k in ("mean_potential_energy", "delta_f_phi", "cis_fraction", "phi_transitions")}

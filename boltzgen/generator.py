@@ -131,7 +131,7 @@ class BoltzmannGenerator:
     def fingerprint(self) -> str:
         """What a checkpoint must agree on: the target, its temperature, and the flow's architecture."""
         shapes = [(name, tuple(value.shape)) for name, value in self.flow.state_dict().items()]
-        what = self.molecule.fingerprint if self.molecule else repr(self.target)
+        what = self.molecule.fingerprint if self.molecule else self.target.fingerprint
         return hashlib.sha256(repr((what, self.temperature, self.seed, shapes)).encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["Progress", "Show", "show"]
+__all__ = ["Progress", "Show", "show", "silent"]
 
-Show = Callable[[float, str], None]
-"""Called as show(fraction done, message), as often as the work likes."""
+
+class Show(Protocol):
+    """What work calls with the fraction done and a message, as often as it likes."""
+
+    def __call__(self, fraction: float, message: str = "") -> None: ...
+
+
+def silent(fraction: float, message: str = "") -> None:
+    """Shows nothing."""
 
 
 class Progress:
@@ -60,20 +68,14 @@ class Progress:
         self.close()
 
 
-class _Silent(Progress):
-    def __init__(self) -> None:
-        pass
-
-    def __call__(self, fraction: float, message: str = "") -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def show(title: str, *, visible: bool) -> Progress:
-    """A `Progress`, or one that shows nothing."""
-    return Progress(title) if visible else _Silent()
+@contextmanager
+def show(title: str, *, visible: bool) -> Iterator[Show]:
+    """A `Progress` for the time of a block, or `silent`."""
+    if not visible:
+        yield silent
+        return
+    with Progress(title) as progress:
+        yield progress
 
 
 def _clock(seconds: float) -> str:

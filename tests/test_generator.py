@@ -50,6 +50,8 @@ def test_a_toy_needs_its_energy_to_be_loaded(tmp_path):
     assert torch.equal(loaded.sample(100, seed=1).x, generator.sample(100, seed=1).x)
     with pytest.raises(bg.CheckpointError, match="pass the energy"):
         bg.BoltzmannGenerator.load(tmp_path / "g.pt")
+    with pytest.raises(bg.CheckpointError):
+        bg.BoltzmannGenerator.load(tmp_path / "g.pt", target=bg.toys.DoubleWell("snf"))
 
 
 def test_a_molecule_at_another_temperature_knows_it(molecule):

@@ -67,11 +67,12 @@ def train(options: argparse.Namespace) -> None:
     from ..generator import BoltzmannGenerator
 
     out = Path(options.out)
-    target = _target(options.system, options.forcefield)
+    target, toy = _target(options.system, options.forcefield)
     generator = BoltzmannGenerator(target, temperature=options.temperature, seed=options.seed)
     out.mkdir(parents=True, exist_ok=True)
-    system = options.system if not Path(options.system).exists() else str(Path(options.system).resolve())
-    write_atomically(out / "run.json", json.dumps({"system": system, "temperature": generator.temperature}).encode())
+    # a saved generator brings its molecule along, but not a toy
+    run = {"system": options.system, "temperature": options.temperature, "toy": toy}
+    write_atomically(out / "run.json", json.dumps(run, indent=2).encode())
     history = generator.train(run_dir=out, minutes=options.minutes, compile="never" if options.no_compile else "auto")
     _say(_trained(history))
     if options.json:
@@ -97,46 +98,47 @@ def estimate(options: argparse.Namespace) -> None:
     from ..sampling import Samples
 
     samples = Samples.load(options.samples)
-    estimates = {}
+    estimates = reporting.default_estimates(samples)
     for name in options.torsion:
         angle = samples.torsion(name)
         difference = reweighting.free_energy_difference(samples.log_w, angle < 0, angle > 0)
         estimates[f"free_energy_difference_{name}"] = (difference, "kT")
     if options.out:
-        results = reporting.write_report(samples, Path(options.out) / "report.html", estimates=estimates or None)
+        results = reporting.write_report(samples, Path(options.out) / "report.html", estimates=estimates)
         _say(f"written: {options.out}/report.html, results.json")
     else:
-        results = reporting.results(samples, estimates=estimates or None)
+        results = reporting.results(samples, estimates=estimates)
     _show(options, results, reference={})
 
 
-def _target(system: str, forcefield: list[str] | None) -> Molecule | Energy:
-    """The molecule or toy energy meant by a name, a folder or a PDB file."""
+def _target(system: str, forcefield: list[str] | None) -> tuple[Molecule | Energy, dict[str, Any] | None]:
+    """The molecule or toy energy meant by a name, a folder or a PDB file, and what makes the toy."""
     from ..molecule import Molecule
     from ..molecule.systems import find
 
     if system.lower().endswith((".pdb", ".ent")):
-        return Molecule.from_pdb(system) if forcefield is None else Molecule.from_pdb(system, forcefield=forcefield)
+        kwargs = {} if forcefield is None else {"forcefield": forcefield}
+        return Molecule.from_pdb(system, **kwargs), None
     found = find(system)
-    return found.molecule() if found.toy is None else found.energy()
+    if found.toy is None:
+        return found.molecule(), None
+    return found.energy(), {"name": found.toy, "parameters": dict(found.parameters)}
 
 
 def _generator(path: Path) -> tuple[BoltzmannGenerator, Path]:
     """The generator of a run folder or file, and the folder it lies in."""
+    from ..energies import toys
     from ..generator import BoltzmannGenerator
-    from ..molecule.systems import find
 
     folder = path if path.is_dir() else path.parent
-    run = folder / "run.json"
-    if run.exists():
-        system = find(json.loads(run.read_text())["system"]) if not _is_pdb(run) else None
-        if system is not None and system.toy is not None:
-            return BoltzmannGenerator.load(path, target=system.energy()), folder
-    return BoltzmannGenerator.load(path), folder
-
-
-def _is_pdb(run: Path) -> bool:
-    return str(json.loads(run.read_text())["system"]).lower().endswith((".pdb", ".ent"))
+    file = folder / "run.json"
+    run = json.loads(file.read_text()) if file.exists() else {"toy": None}
+    if run["toy"] is None:
+        return BoltzmannGenerator.load(path), folder
+    target = toys.load(run["toy"]["name"], **run["toy"]["parameters"])
+    if run["temperature"] is not None:
+        target = target.at(run["temperature"])
+    return BoltzmannGenerator.load(path, target=target), folder
 
 
 def _trained(history: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from ..errors import EnergyError, InputError
 from ..units import positive_temperature
 
 __all__ = ["Energy", "Evaluations", "Tempered"]
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_PLAIN = (bool, int, float, complex, str, tuple, list, type(None))
 
 
 @dataclass
@@ -122,6 +126,22 @@ class Energy(nn.Module, ABC):
     def at(self, temperature: float) -> Energy:
         """The same potential at another temperature: u·T₀/T."""
         return Tempered(self, temperature)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this energy from another: a hash of its class, its plain attributes and its tensors.
+
+        A function kept as an attribute does not enter: energies that differ in nothing else look the same.
+        """
+        digest = hashlib.sha256()
+        for name, module in self.named_modules():
+            mine = {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE}
+            plain = sorted((key, value) for key, value in mine.items() if isinstance(value, _PLAIN))
+            digest.update(repr((name, type(module).__qualname__, plain)).encode())
+        for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
+            digest.update(repr((name, tensor.shape, tensor.dtype)).encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def _check(self, x: Any) -> None:
         expected = "(n, " + ", ".join(map(str, self.event_shape)) + ")"

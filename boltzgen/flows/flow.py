@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -87,14 +88,21 @@ class Flow(nn.Module):
         return torch.cat(x), torch.cat(log_q)
 
     @torch.no_grad()
-    def sample_block(
-        self, seed: int, index: int, *, rows: int = BLOCK, context: Tensor | None = None
+    def sample_blocks(
+        self, seed: int, blocks: Sequence[int], *, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The first `rows` of block `index` of `sample(…, seed=seed)`, which starts at draw index · BLOCK."""
-        if not 0 < rows <= BLOCK:
-            raise InputError(f"rows must lie between 1 and {BLOCK}; got {rows}: draw several blocks")
-        self.bijection._check_context(context, rows)
-        return self._block(keyed_generator(seed, index), rows, context)
+        """Whole blocks of 1024 draws of `sample(…, seed=seed)`, block b from draw 1024 b on, in one pass.
+
+        So several workers can share one long sample. More than one block at a time may change the last bits.
+
+        Arguments:
+            seed: a non-negative integer.
+            blocks: the numbers of the blocks.
+            context: (1024 · len(blocks), c), for a conditional flow.
+        """
+        self.bijection._check_context(context, BLOCK * len(blocks))
+        z = [self.base.sample(BLOCK, keyed_generator(seed, block)) for block in blocks]
+        return self._push(torch.cat(z), context)
 
     def rsample(
         self, n: int, *, generator: torch.Generator | None = None, context: Tensor | None = None

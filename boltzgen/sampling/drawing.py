@@ -11,7 +11,7 @@ from ..energies.combinators import Pullback
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
-from ..flows.noise import BLOCK, keyed_generator
+from ..flows.noise import BLOCK
 from ..progress import show
 from .samples import Samples, fresh_seed
 
@@ -64,8 +64,7 @@ def draw(
     with torch.no_grad(), show("drawing", visible=progress) as bar:
         for start in range(0, n, rows):
             blocks = range(start // BLOCK, math.ceil(min(start + rows, n) / BLOCK))
-            z = torch.cat([flow.base.sample(BLOCK, keyed_generator(seed, block)) for block in blocks])
-            x, log_q = flow._push(z, None)
+            x, log_q = flow.sample_blocks(seed, blocks)
             wanted = min(n - start, len(x))
             parts.append(_weighed(target, x, log_q, wanted, dtype, molecule is not None))
             bar((start + wanted) / n, f"{start + wanted} of {n}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..coordinates import dihedral
 from ..errors import CheckpointError, InputError
 from ..flows.noise import keyed_generator
 from .ensemble import read_ensemble, write_ensemble
@@ -115,7 +116,7 @@ class Samples:
         return self.cartesian
 
     def torsion(self, atoms: str | Sequence[int]) -> Tensor:
-        """Dihedral angle of four atoms (n,), float64, in radians within [−π, π], cis = 0 (IUPAC sign).
+        """Dihedral angle of four atoms (n,), float64, in radians within [−π, π), cis = 0 (IUPAC sign).
 
         Arguments:
             atoms: a name in `torsions`, or four atom indices.
@@ -135,10 +136,7 @@ class Samples:
                 f"a torsion must name four different atoms between 0 and {positions.shape[1] - 1}; got {quadruple}: "
                 "give their indices in the topology"
             )
-        p, q, r, s = positions[:, quadruple].double().unbind(1)
-        normal, other = torch.linalg.cross(q - p, r - q), torch.linalg.cross(r - q, s - r)
-        along = (q - p).mul(other).sum(-1) * (r - q).norm(dim=-1)
-        return torch.atan2(along, normal.mul(other).sum(-1))
+        return dihedral(positions.double(), quadruple)
 
     def __getitem__(self, rows: slice | Tensor | np.ndarray[Any, Any] | Sequence[int]) -> Samples:
         """The chosen rows, by slice, boolean mask or indices.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import EnergyError, InputError
 from ..flows.noise import BLOCK, keyed_generator
-from ..progress import show
+from ..progress import Show, show, silent
 from ..units import positive_temperature
 from .budget import Budget
 from .checkpoint import checkpoint_exists, load_checkpoint, save_checkpoint
@@ -142,6 +142,7 @@ class _Annealing:
         checkpoint: str | os.PathLike[str] | None,
         fingerprint: str,
     ) -> None:
+        fingerprint = f"{fingerprint} anneal {hot!r} {cold!r} {learning_rate!r} {seed}"
         self.flow, self.target, self.hot, self.cold = flow, target, hot, cold
         self.learning_rate, self.seed = learning_rate, seed
         self.checkpoint, self.fingerprint = checkpoint, fingerprint
@@ -151,7 +152,7 @@ class _Annealing:
         self.hot_done = False
         self.seconds_per_step = 0.0
         self.cold_start: float | None = None
-        self.show = show("", visible=False)
+        self.show: Show = silent
 
     def resume(self, steps: int | None, minutes: float | None) -> None:
         """Takes up the checkpoint if there is one, and opens the budget."""
@@ -261,7 +262,7 @@ class _Annealing:
         seed = keyed_generator(self.seed, 2, index).initial_seed()
         with self.learner.averaged():
             for block in range(rows // BLOCK):
-                x, log_q = self.flow.sample_block(seed, block)
+                x, log_q = self.flow.sample_blocks(seed, [block])
                 u, _, potential = target.evaluate(x)
                 parts.append((x, (-u - log_q).double(), potential.double()))
         x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))

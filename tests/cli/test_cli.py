@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from boltzgen import BoltzmannGenerator, Molecule
 from boltzgen.cli.main import main
 
 KEYS = {
@@ -55,6 +56,33 @@ def test_train_sample_estimate_of_a_toy(capsys, tmp_path):
     assert json.loads((folder / "report" / "results.json").read_text())["n"] == 3000
     code, _, _ = run(capsys, "sample", folder, "-n", 1000, "--seed", 1, "--out", tmp_path / "again.npz")
     assert code == 0
+
+
+@pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+def test_a_toy_keeps_its_parameters_and_its_temperature(capsys, tmp_path):
+    system = tmp_path / "steep"
+    system.mkdir()
+    (system / "system.toml").write_text('title = "steep"\ntoy = "mueller_brown"\n[parameters]\nk = 0.15\n')
+    code, _, _ = run(
+        capsys, "train", system, "--temperature", 2.0, "--out", tmp_path / "run", "--minutes", 0.02, "--no-compile"
+    )
+    assert code == 0
+    (system / "system.toml").unlink()
+    code, out, err = run(capsys, "sample", tmp_path / "run", "-n", 200, "--json")
+    assert code == 0, err
+    assert json.loads(out)["temperature"] == 2.0
+
+
+@pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+def test_a_torsion_is_estimated_beside_the_rest(capsys, tmp_path):
+    generator = BoltzmannGenerator(Molecule.load("alanine_dipeptide"))
+    generator.save(tmp_path / "generator.pt")
+    code, _, _ = run(capsys, "sample", tmp_path / "generator.pt", "-n", 500, "--seed", 1)
+    assert code == 0
+    code, out, _ = run(capsys, "estimate", tmp_path / "samples.npz", "--torsion", "psi", "--json")
+    assert code == 0
+    names = set(json.loads(out)["estimates"])
+    assert {"mean_potential_energy", "log_partition", "free_energy_difference_psi"} <= names
 
 
 @pytest.mark.parametrize(

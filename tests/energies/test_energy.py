@@ -331,3 +331,21 @@ def test_a_configuration_is_its_own_evaluation():
     assert configuration is x
     assert torch.equal(u, potential)
     assert isinstance(Pair().at(2.0), Tempered)
+
+
+def test_the_fingerprint_tells_energies_apart():
+    energies_ = [
+        toys.DoubleWell(),
+        toys.DoubleWell("snf"),
+        toys.DoubleWell().at(2.0),
+        toys.MuellerBrown(k=0.1),
+        toys.MuellerBrown(k=0.15),
+        Softened(toys.DoubleWell(), 10.0),
+        gaussian(),
+        round_gaussian(),
+    ]
+    assert len({energy.fingerprint for energy in energies_}) == len(energies_)
+    assert toys.MuellerBrown(k=0.15).fingerprint == energies_[4].fingerprint
+    evaluated = toys.DoubleWell()
+    evaluated.energy(torch.zeros(3, 2))
+    assert evaluated.fingerprint == energies_[0].fingerprint, "counting is not being another energy"

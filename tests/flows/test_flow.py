@@ -107,11 +107,11 @@ def test_a_shorter_sample_is_the_beginning_of_a_longer_one(flow):
 
 def test_blocks_are_the_pieces_of_a_sample(flow):
     x, log_q = flow.sample(2 * BLOCK + 7, seed=1)
-    pieces = [flow.sample_block(1, 0), flow.sample_block(1, 1), flow.sample_block(1, 2, rows=7)]
-    assert torch.equal(torch.cat([p[0] for p in pieces]), x)
-    assert torch.equal(torch.cat([p[1] for p in pieces]), log_q)
-    with pytest.raises(InputError, match="rows"):
-        flow.sample_block(1, 0, rows=BLOCK + 1)
+    pieces = [flow.sample_blocks(1, [block]) for block in (0, 1, 2)]
+    assert torch.equal(torch.cat([p[0] for p in pieces])[: len(x)], x)
+    assert torch.equal(torch.cat([p[1] for p in pieces])[: len(x)], log_q)
+    together, _ = flow.sample_blocks(1, [1, 2])
+    assert torch.allclose(together[: BLOCK + 7], x[BLOCK:], atol=1e-5)
 
 
 def test_without_a_seed_torch_decides(flow):

@@ -23,6 +23,7 @@ def weights(flow):
 def test_both_wells_are_found_and_weighted_right():
     target, flow = DoubleWell(), flow_of()
     history = anneal(flow, target, steps=1500, progress=False)
+    hot_steps = math.ceil(annealing.HOT_SHARE * 1500)
     x, log_q = flow.sample(20_000, seed=1)
     log_w = (-target.energy(x) - log_q).double()
     w = torch.softmax(log_w, 0)
@@ -35,9 +36,10 @@ def test_both_wells_are_found_and_weighted_right():
     temperatures = [r.temperature for r in history.rounds]
     assert temperatures == sorted(temperatures, reverse=True)
     assert history.rounds[-1].ess > 0.7
-    assert history.gradient == 512 * sum(1 for _ in range(history.gradient // 512))
+    assert history.gradient == annealing.HOT_BATCH * hot_steps
     assert history.energy == sum(r.rows for r in history.rounds)
-    assert len(history.losses) == 1500 or len(history.losses) >= 1500
+    fits = annealing.BATCH * (len(history.losses) - hot_steps)
+    assert history.training_samples == history.gradient + fits
 
 
 def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypatch):
