@@ -8,26 +8,31 @@ unclipped, and beside it with the largest 1e-4 of the weights clipped (the proto
 
 import argparse
 import json
-import os
 import platform
 from pathlib import Path
 
 import torch
 
 import boltzgen as bg
+from boltzgen.generator import HOTTER
 from boltzgen.reporting import default_estimates
 from boltzgen.reweighting import clipped_effective_sample_size
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--minutes", type=float, default=10.0, help="of training, compilation included")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+parser.add_argument("--flow", type=json.loads, default={}, help="arguments of molecular_flow as JSON, for ablations")
 parser.add_argument("-n", type=int, default=200_000, help="draws of the evaluation")
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "alanine_dipeptide.json")
 options = parser.parse_args()
 
 rows = []
 for seed in options.seeds:
-    generator = bg.BoltzmannGenerator(bg.Molecule.load("alanine_dipeptide"), seed=seed)
+    molecule = bg.Molecule.load("alanine_dipeptide")
+    coordinates = bg.InternalCoordinates(molecule)
+    scales = coordinates.harmonic_scales(HOTTER * molecule.default_temperature)
+    flow = bg.molecular_flow(coordinates.circular, *scales, seed=seed, **options.flow)
+    generator = bg.BoltzmannGenerator(molecule, flow=flow, seed=seed)
     history = generator.train(minutes=options.minutes)
     samples = generator.sample(options.n, seed=1000 + seed)
     found = {
@@ -45,7 +50,7 @@ for seed in options.seeds:
             "gradient_steps": len(history.losses),
             "seconds": history.seconds,
             "how": history.compiled,
-            "rounds": [[r.temperature, r.ess] for r in history.rounds],
+            "rounds": [[round(r.temperature), round(r.ess, 3)] for r in history.rounds[::10]],
             "estimates": found,
         }
     )
@@ -62,9 +67,10 @@ for seed in options.seeds:
     result = {
         "definition": "A",
         "minutes": options.minutes,
+        "flow": options.flow,
         "draws": options.n,
         "parameters": sum(p.numel() for p in generator.flow.parameters()),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "seeds": rows,
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -117,8 +117,8 @@ def _target(system: str, forcefield: list[str] | None) -> tuple[Molecule | Energ
     from ..molecule.systems import find
 
     if system.lower().endswith((".pdb", ".ent")):
-        kwargs = {} if forcefield is None else {"forcefield": forcefield}
-        return Molecule.from_pdb(system, **kwargs), None
+        molecule = Molecule.from_pdb(system) if forcefield is None else Molecule.from_pdb(system, forcefield)
+        return molecule, None
     found = find(system)
     if found.toy is None:
         return found.molecule(), None

@@ -105,19 +105,19 @@ def molecular_flow(
     torsion_bins: int = 24,
     torsion_hidden: Sequence[int] = (64, 64),
     torsion_floor: float = 1e-4,
-    stiff_layers: int = 6,
+    stiff_layers: int = 4,
     stiff_bins: int = 8,
-    stiff_hidden: Sequence[int] = (160, 160),
+    stiff_hidden: Sequence[int] = (96, 96),
     stiff_floor: float = 1e-3,
-    triangular: bool = True,
+    triangular: bool = False,
     context: int = 0,
     seed: int = 0,
 ) -> Flow:
     """A flow for the internal coordinates of a molecule: torsions first, then everything stiff given the torsions.
 
     z → torsions, one after the other, by circular splines → stiff dimensions by spline couplings, a conditional
-    full-covariance affine map, and the fixed map x = mean + factor z. It starts as uniform torsions times the normal
-    law of that mean and covariance: the harmonic approximation.
+    full-covariance affine map if wanted, and the fixed map x = mean + factor z. It starts as uniform torsions times the
+    normal law of that mean and covariance: the harmonic approximation.
 
     Arguments:
         circular: which of the d dimensions are torsions, (d,); the others are stiff.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,23 +31,16 @@ __all__ = ["anneal"]
 
 HOT_BATCH = 512
 BATCH = 1024
-HOT_SHARE = 0.2
+HOT_SHARE = 0.1
 """of the budget, for reverse KL at the hot temperature."""
-ROUND_SHARE = 0.045
-"""of the budget, for one buffer and its fit."""
-STEP_ESS = 0.45
-"""effective sample fraction of a buffer at the next temperature."""
-SMALLEST_STEP = 0.97
-"""least cooling of a round, as a factor, however bad the flow."""
-IMPROVEMENT = 1.1
-"""factor by which a flow short of that must get better in a round to stay at its temperature."""
-OVERRUN = 1.5
-"""times the budget after which the rest of the way to the cold temperature is taken in one step."""
-PASSES = 2.0
+LADDER_SHARE = 0.5
+"""of the budget, at most, for the rounds between hot and cold."""
+BUFFER = 4 * BLOCK
+"""draws in the buffer of a round."""
+PASSES = 2
 """times a fit sees its buffer."""
-BUFFER_LIMIT = 2**18
-CLIPPED_SHARE = 1e-4
-"""of a buffer's weights, the largest, cut to the least of them: in the loss only."""
+STEP_ESS = 0.45
+"""least effective sample fraction of a buffer at the temperature it is fitted to."""
 SOFTEN = 20.0
 """kT above the batch's median from which the hot loss is logarithmic."""
 _COMPILATION_PAYS_AFTER = (3600.0, 30_000)  # seconds, steps: compiling takes minutes, and so does its trial
@@ -61,7 +55,7 @@ def anneal(
     cold: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 5e-3,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     fingerprint: str = "",
@@ -71,13 +65,15 @@ def anneal(
     """Trains a flow on an energy alone, from hot to cold; the flow is changed in place.
 
     1. Reverse KL at `hot`, where the barriers are low and the flow finds every well.
-    2. Rounds: draw a buffer from the flow, weight it to the next lower temperature, fit the flow to it by weighted
-       forward KL. The next temperature is the lowest at which the buffer keeps an effective sample fraction of 0.45.
-       No gradient of the energy is needed, and a well once found keeps its weight.
+    2. Short rounds: draw a buffer from the flow, weight it to the next temperature, fit the flow to it by weighted
+       forward KL. The next temperature is the lowest at which the buffer keeps an effective sample fraction of 0.45;
+       a flow short of that where it is stays there. Yet no flow stays above the geometric path that reaches `cold` at
+       0.6 of the budget. No gradient of the energy is needed, and a well once found keeps its weight.
     3. At `cold` the rounds go on while the learning rate falls, until the budget is spent.
 
-    Buffers are drawn from the running average of the weights, which the flow ends with. In a fit the largest 1e-4 of
-    the weights are cut; like the softening of the hot loss this never touches an estimate.
+    Weights w whose effective sample fraction is lower count as w^β, with the highest β ≤ 1 that lifts it to 0.45: a
+    trust region, since q^(1−β) p^β is as far as the draws of q can tell. Buffers are drawn from the running average of
+    the parameters, which the flow ends with. Like the softening of the hot loss, this never touches an estimate.
 
     Arguments:
         flow: the flow; for molecules one made by `molecular_flow` with scales of the hot temperature.
@@ -86,9 +82,9 @@ def anneal(
         cold: temperature to reach, K; the target's own if None.
         steps: budget in gradient steps: the result is then a function of the arguments alone; or
         minutes: budget in wall-clock minutes, compilation included.
-        learning_rate: of the hot stage; the rounds use half of it.
+        learning_rate: highest of the hot stage; the rounds use 0.4 of it.
         seed: of all noise.
-        checkpoint: a file written at least once a round; if it exists, training goes on from it.
+        checkpoint: a file written every minute and at the end; if it exists, training goes on from it.
         fingerprint: of what is trained, kept in the checkpoint and compared.
         compile: "auto", "always" or "never"; see `compiled`.
         progress: whether to show progress on standard error.
@@ -150,7 +146,6 @@ class _Annealing:
         self.history = History()
         self.temperature = hot
         self.hot_done = False
-        self.seconds_per_step = 0.0
         self.cold_start: float | None = None
         self.show: Show = silent
 
@@ -161,7 +156,7 @@ class _Annealing:
             self.learner.load_state_dict(state["learner"])
             self.history = History.from_state(state["history"])
             self.temperature, self.hot_done = state["temperature"], state["hot_done"]
-            self.seconds_per_step, self.cold_start = state["seconds_per_step"], state["cold_start"]
+            self.cold_start = state["cold_start"]
         self.budget = Budget(
             steps=steps,
             minutes=minutes,
@@ -184,7 +179,6 @@ class _Annealing:
                 "history": self.history.state_dict(),
                 "temperature": self.temperature,
                 "hot_done": self.hot_done,
-                "seconds_per_step": self.seconds_per_step,
                 "cold_start": self.cold_start,
             }
             save_checkpoint(self.checkpoint, state, fingerprint=self.fingerprint)
@@ -195,9 +189,13 @@ class _Annealing:
             self.heat()
             self.hot_done = True
             self.learner.start_phase()
-            self.save()
         while self.temperature > self.cold or self.budget.fraction < 1:
             self.round()
+            self.save_now_and_then()
+        self.save()
+
+    def save_now_and_then(self) -> None:
+        if time.monotonic() - self.last_save > _CHECKPOINT_SECONDS:
             self.save()
 
     def step(self, loss: Tensor, rate: float, decay: float, message: str) -> None:
@@ -210,7 +208,6 @@ class _Annealing:
     def heat(self) -> None:
         """Reverse KL at the hot temperature."""
         target = self.target.at(self.hot)
-        begin, first = time.monotonic(), len(self.history.losses)
         while (spent := self.budget.fraction / HOT_SHARE) < 1:
             k = len(self.history.losses)
             noise = keyed_generator(self.seed, 0, k)
@@ -218,50 +215,36 @@ class _Annealing:
             rate = self.learning_rate * min(1.0, (k + 1) / 100) * cosine(spent)
             self.step(loss, rate, 0.99, f"loss {float(loss.detach()):.2f}")
             self.history.training_samples += HOT_BATCH
-            if k == first + 2:
-                begin = time.monotonic()  # compilation is over
-            elif k > first + 2:
-                self.seconds_per_step = 1.5 * (time.monotonic() - begin) / (k - first - 2)
-            if time.monotonic() - self.last_save > _CHECKPOINT_SECONDS:
-                self.save()
+            self.save_now_and_then()
 
     def round(self) -> None:
         """One buffer, the choice of the next temperature, and the fit to it."""
-        index, begin = len(self.history.rounds), time.monotonic()
-        share = min(ROUND_SHARE, max(1.0 - self.budget.fraction, 0.01))
-        fit = min(self.budget.steps_left(share, self.seconds_per_step), int(PASSES * BUFFER_LIMIT / BATCH))
-        rows = BLOCK * math.ceil(fit * BATCH / PASSES / BLOCK)
-        x, log_w, potential = self.buffer(rows, index)
-        ess = _fraction(log_w, rows)
-        at_cold = self.temperature <= self.cold
-        following = self.next_temperature(log_w, potential, ess, rows)
-        self.history.rounds.append(Round(self.temperature, ess, following, rows, self.budget.seconds))
-        log_w = _trusted(_clip(log_w + (1.0 - self.temperature / following) * potential), rows)
-        noise = keyed_generator(self.seed, 1, index)
-        chosen = torch.multinomial(torch.softmax(log_w, 0), fit * BATCH, replacement=True, generator=noise)
-        if at_cold and self.cold_start is None:
-            self.cold_start = min(self.budget.fraction, 0.99)
+        index = len(self.history.rounds)
+        x, log_w, potential = self.buffer(index)
+        ess = _fraction(log_w)
+        following = self.next_temperature(log_w, potential)
+        self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds))
+        log_w = _trusted(log_w + (1.0 - self.temperature / following) * potential)
         self.temperature = following
-        self.learner.start_phase()
-        for k, rows_k in enumerate(chosen.view(fit, BATCH)):
-            if at_cold and k and self.budget.fraction >= 1:
-                break
-            fraction = k / fit
+        if following <= self.cold and self.cold_start is None:
+            self.cold_start = min(self.budget.fraction, 0.99)
+        noise = keyed_generator(self.seed, 1, index)
+        chosen = torch.multinomial(torch.softmax(log_w, 0), PASSES * BUFFER, replacement=True, generator=noise)
+        for rows in chosen.view(-1, BATCH):
+            rate, decay = 0.4 * self.learning_rate, 0.99
             if self.cold_start is not None:
-                fraction = (self.budget.fraction - self.cold_start) / (1.0 - self.cold_start)
-            rate = 0.5 * self.learning_rate * (cosine(fraction) if at_cold else 1.0 - 0.5 * fraction)
-            loss = forward_kl(self.flow, x[rows_k])
-            self.step(loss, rate, 0.998 if at_cold else 0.99, f"effective samples {100 * ess:.1f} %")
+                rate *= cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
+                decay = 0.998
+            self.step(forward_kl(self.flow, x[rows]), rate, decay, f"effective samples {100 * ess:.1f} %")
             self.history.training_samples += BATCH
-        self.seconds_per_step = (time.monotonic() - begin) / fit
 
     @torch.no_grad()
-    def buffer(self, rows: int, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Draws that can be evaluated, (m, *event), and their log-weights and potential at the present temperature."""
+    def buffer(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws (m, *event), and their log-weights and potential at the present temperature; weight 0 if they fail."""
         target, parts = self.target.at(self.temperature), []
         seed = keyed_generator(self.seed, 2, index).initial_seed()
         with self.learner.averaged():
-            for block in range(rows // BLOCK):
+            for block in range(BUFFER // BLOCK):
                 x, log_q = self.flow.sample_blocks(seed, [block])
                 u, _, potential = target.evaluate(x)
                 parts.append((x, (-u - log_q).double(), potential.double()))
@@ -269,56 +252,39 @@ class _Annealing:
         good = torch.isfinite(log_w) & torch.isfinite(potential)
         if not good.any():
             raise EnergyError(
-                f"some draws of the flow must have a finite energy; got none of {rows} at {self.temperature:g} K: "
+                f"some draws of the flow must have a finite energy; got none of {BUFFER} at {self.temperature:g} K: "
                 "start hotter, train longer, or start from data with forward_kl"
             )
-        return x[good], log_w[good], potential[good]
+        return x, torch.where(good, log_w, -torch.inf), torch.where(good, potential, 0.0)
 
-    def next_temperature(self, log_w: Tensor, potential: Tensor, ess: float, rows: int) -> float:
-        """The lowest temperature, not below the cold one, at which the buffer keeps its effective sample fraction.
+    def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
+        """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
+        share = min(max((self.budget.fraction - HOT_SHARE) / LADDER_SHARE, 0.0), 1.0)
+        highest = self.hot * math.exp(share * math.log(self.cold / self.hot))
 
-        A flow that has not reached that fraction where it is stays there as long as it gets better.
-        """
+        def kept(temperature: float) -> bool:
+            return _fraction(log_w + (1.0 - self.temperature / temperature) * potential) >= STEP_ESS
 
-        def fraction(temperature: float) -> float:
-            return _fraction(_clip(log_w + (1.0 - self.temperature / temperature) * potential), rows)
-
-        if self.budget.fraction >= OVERRUN:
-            return self.cold
-        before = [r.ess for r in self.history.rounds[-1:] if r.next_temperature == r.temperature == self.temperature]
-        improving = ess > IMPROVEMENT * before[0] if before else True
-        if self.temperature <= self.cold or (fraction(self.temperature) < STEP_ESS and improving):
-            return self.temperature
-        if fraction(self.cold) >= STEP_ESS:
-            return self.cold
-        low, high = self.cold, self.temperature
-        for _ in range(30):
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if fraction(middle) < STEP_ESS else (low, middle)
-        return max(self.cold, min(high, SMALLEST_STEP * self.temperature))
+        lowest = _boundary(kept, self.temperature, self.cold)
+        return max(self.cold, min(lowest, highest))
 
 
-def _fraction(log_w: Tensor, rows: int) -> float:
-    """Effective sample size as a fraction of the rows drawn."""
-    w = torch.softmax(log_w, 0)
-    return float(1.0 / w.square().sum()) / rows
-
-
-def _clip(log_w: Tensor) -> Tensor:
-    """The largest weights cut to the least of their share."""
-    largest = log_w.topk(max(1, math.ceil(CLIPPED_SHARE * len(log_w)))).values
-    return log_w.clamp_max(largest[-1])
-
-
-def _trusted(log_w: Tensor, rows: int) -> Tensor:
-    """The weights to the highest power not above 1 that keeps the effective sample fraction of a step.
-
-    A fit to w^β draws the flow q towards q^(1−β) p^β: as far as its own draws can tell.
-    """
-    if _fraction(log_w, rows) >= STEP_ESS:
-        return log_w
-    low, high = 0.0, 1.0
+def _boundary(holds: Callable[[float], bool], start: float, end: float) -> float:
+    """How far from `start` towards `end` a condition holds; `start` if it does not hold there."""
+    if not holds(start) or holds(end):
+        return end if holds(end) else start
     for _ in range(30):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if _fraction(middle * log_w, rows) >= STEP_ESS else (low, middle)
-    return low * log_w
+        middle = 0.5 * (start + end)
+        start, end = (middle, end) if holds(middle) else (start, middle)
+    return start
+
+
+def _fraction(log_w: Tensor) -> float:
+    """Effective sample size as a fraction of the draws, those of weight 0 included."""
+    w = torch.softmax(log_w, 0)
+    return float(1.0 / w.square().sum()) / len(w)
+
+
+def _trusted(log_w: Tensor) -> Tensor:
+    """The weights to the highest power β ≤ 1 at which they keep the effective sample fraction of a step."""
+    return log_w * _boundary(lambda power: _fraction(power * log_w) >= STEP_ESS, 1e-6, 1.0)
