@@ -1,5 +1,6 @@
 """README and docs tell the truth: their Python blocks run, and the commands they name exist."""
 
+import json
 import re
 import subprocess
 import sys
@@ -41,6 +42,12 @@ def test_pages_link_to_files_that_exist():
     for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_readme_gives_the_recorded_effective_sample_sizes():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "alanine_dipeptide.json").read_text())["seeds"]
+    first, second, third = (f"{100 * row['ess_fraction']:.1f}" for row in rows)
+    assert f"{first}, {second} and {third} %" in (ROOT / "README.md").read_text()
 
 
 def test_the_makefile_has_the_two_commands():

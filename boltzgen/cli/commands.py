@@ -154,7 +154,8 @@ def _show(options: argparse.Namespace, results: dict[str, Any], *, reference: di
         print(json.dumps(results, indent=2))
         return
     print(f"\n{results['system'] or 'samples'}: {results['n']} draws, effective {results['ess']:.0f} ", end="")
-    print(f"({100 * results['ess_fraction']:.1f} %), Pareto k {results['pareto_k']}, verdict {results['verdict']}")
+    k = "not known" if results["pareto_k"] is None else f"{results['pareto_k']:.2f}"
+    print(f"({100 * results['ess_fraction']:.1f} %), Pareto k {k}, verdict {results['verdict']}")
     for name, entry in results["estimates"].items():
         known = f"   (reference {_number(reference[name])})" if name in reference else ""
         print(f"  {name:<32} {_number(entry)} {entry['unit']}{known}")

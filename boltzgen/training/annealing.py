@@ -260,7 +260,7 @@ class _Annealing:
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
         share = min(max((self.budget.fraction - HOT_SHARE) / LADDER_SHARE, 0.0), 1.0)
-        highest = self.hot * math.exp(share * math.log(self.cold / self.hot))
+        highest = self.hot * math.exp(share * math.log(self.cold / self.hot)) if share < 1 else self.cold
 
         def kept(temperature: float) -> bool:
             return _fraction(log_w + (1.0 - self.temperature / temperature) * potential) >= STEP_ESS

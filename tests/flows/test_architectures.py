@@ -111,7 +111,9 @@ def test_torsions_come_first_and_in_order(randomise):
         assert seen[[0, 2, 4]].all()
 
 
-@pytest.mark.parametrize("options", [{"triangular": True}, {"stiff_layers": 0, "triangular": True}, {"stiff_layers": 3}])
+@pytest.mark.parametrize(
+    "options", [{"triangular": True}, {"stiff_layers": 0, "triangular": True}, {"stiff_layers": 3}]
+)
 def test_parts_can_be_left_out(options, randomise):
     mean, factor = harmonic()
     flow = randomise(molecular_flow(MASK, mean, factor, **options), scale=0.2).double()

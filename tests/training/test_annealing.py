@@ -58,6 +58,7 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypa
         original(self)
 
     path = tmp_path / "training.pt"
+    monkeypatch.setattr(annealing, "_CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(annealing._Annealing, "round", stopping)
     with pytest.raises(Stop):
         anneal(flow_of(), DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
@@ -75,7 +76,7 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypa
 
 def test_the_hot_stage_resumes_to_the_same_bits(tmp_path, monkeypatch):
     whole = flow_of()
-    anneal(whole, DoubleWell(), steps=100, progress=False)
+    anneal(whole, DoubleWell(), steps=200, progress=False)
     monkeypatch.setattr(annealing, "_CHECKPOINT_SECONDS", 0.0)
 
     class Stop(Exception):
@@ -91,11 +92,20 @@ def test_the_hot_stage_resumes_to_the_same_bits(tmp_path, monkeypatch):
 
     monkeypatch.setattr(annealing, "reverse_kl", stopping)
     with pytest.raises(Stop):
-        anneal(flow_of(), DoubleWell(), steps=100, checkpoint=tmp_path / "t.pt", progress=False)
+        anneal(flow_of(), DoubleWell(), steps=200, checkpoint=tmp_path / "t.pt", progress=False)
     monkeypatch.setattr(annealing, "reverse_kl", original)
     resumed = flow_of(seed=5)
-    anneal(resumed, DoubleWell(), steps=100, checkpoint=tmp_path / "t.pt", progress=False)
+    anneal(resumed, DoubleWell(), steps=200, checkpoint=tmp_path / "t.pt", progress=False)
     assert torch.equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("hot", [4.0, 1000.0])
+def test_a_flow_that_never_suffices_reaches_cold_within_its_budget_all_the_same(hot, monkeypatch):
+    monkeypatch.setattr(annealing, "STEP_ESS", 1.1)
+    history = anneal(flow_of(), DoubleWell(), hot=hot, steps=200, progress=False)
+    assert history.rounds[-1].next_temperature == 1.0
+    assert history.rounds[-1].temperature == 1.0
+    assert len(history.losses) < 200 + annealing.PASSES * annealing.BUFFER // annealing.BATCH
 
 
 def test_a_budget_in_minutes_ends_in_time():
