@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from boltzgen import BoltzmannGenerator, Molecule
 from boltzgen.cli.main import main
@@ -83,6 +84,31 @@ def test_a_torsion_is_estimated_beside_the_rest(capsys, tmp_path):
     assert code == 0
     names = set(json.loads(out)["estimates"])
     assert {"mean_potential_energy", "log_partition", "free_energy_difference_psi"} <= names
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--no-compile"], "eager: asked for"), ([], "eager: the run is too short for compilation to pay")],
+)
+@pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+def test_training_says_in_one_line_why_it_does_not_compile(capsys, tmp_path, options, says):
+    code, _, err = run(capsys, "train", "double_well", "--out", tmp_path, "--minutes", 0.02, *options)
+    assert code == 0
+    assert says in err
+
+
+def test_an_energy_that_cannot_be_evaluated_ends_with_advice_and_code_4(capsys, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    train = ["train", "double_well", "--minutes"]
+    assert run(capsys, *train, 0.02, "--out", folder)[0] == 0
+    kept = {p.name: p.read_bytes() for p in folder.iterdir()}
+    monkeypatch.setattr("boltzgen.energies.toys.DoubleWell._energy", lambda _, x: torch.full_like(x[:, 0], torch.nan))
+    code, out, err = run(capsys, *train, 1, "--out", tmp_path / "other")
+    assert (code, out) == (4, "")
+    assert "100 steps in a row" in err
+    assert "lower the learning rate" in err
+    run(capsys, *train, 1, "--out", folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == kept
 
 
 @pytest.mark.parametrize(

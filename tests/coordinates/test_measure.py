@@ -9,8 +9,9 @@ import torch
 from openmm import app
 
 from boltzgen.coordinates import InternalCoordinates, dihedral, z_matrix
-from boltzgen.energies import Pullback
+from boltzgen.energies import Energy, Pullback
 from boltzgen.molecule import Molecule
+from boltzgen.sampling.dynamics import replica_exchange
 from boltzgen.units import kT
 
 
@@ -131,3 +132,53 @@ def test_folding_does_not_change_log_z(structure, draws):
     assert error < 0.03
     assert abs(values[True][0] - values[False][0]) < 4 * error
     assert abs(values[True][0] - math.log(3) - values[False][0]) > 4 * error
+
+
+def test_bond_and_angle_of_a_dynamics_of_three_atoms_have_the_charts_measure(structure):
+    """Trap 4: Cartesian sampling knows nothing of r1² r2² sin θ; without it the chart's averages are another law's."""
+
+    class Floppy(Energy):
+        """Two soft bonds, a soft angle and an attraction of the ends, in kT."""
+
+        def __init__(self):
+            super().__init__((3, 3), temperature=300.0)
+
+        def _energy(self, x):
+            a, b = x[:, 0] - x[:, 1], x[:, 2] - x[:, 1]
+            return self.internal(a.norm(dim=-1), b.norm(dim=-1), (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)))
+
+        @staticmethod
+        def internal(r1, r2, cosine):
+            return 300 * ((r1 - 0.15) ** 2 + (r2 - 0.2) ** 2) + 1.5 * cosine + 2 * r1 * r2
+
+    water = structure([(0, 1), (1, 2)], ["H", "O", "H"], np.array([[0.15, 0, 0], [0, 0, 0], [-0.05, 0.2, 0]]))
+    coordinates = InternalCoordinates(water)
+    r = torch.linspace(0.002, 0.6, 80).double()
+    theta = (torch.arange(200).double() + 0.5) * math.pi / 200
+    y = torch.cartesian_prod(r, r, theta)
+    x, log_det = coordinates(y)
+    energy = Floppy()
+
+    def functions(x):
+        a, b = x[..., 0, :] - x[..., 1, :], x[..., 2, :] - x[..., 1, :]
+        return torch.stack([a.norm(dim=-1), b.norm(dim=-1), (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))], -1)
+
+    u = energy.energy(x)
+    exact, wrong = ((torch.softmax(log_p, 0)[:, None] * functions(x)).sum(0) for log_p in (log_det - u, -u))
+    run = replica_exchange(
+        energy,
+        torch.tensor(water.positions),
+        temperatures=[300.0, 600.0],
+        walkers=64,
+        rounds=400,
+        equilibration=100,
+        steps=10,
+        step_size=0.05,
+        masses=1.0,
+        seed=1,
+    )
+    means = functions(run.x).mean(0)  # of each walker
+    value, error = means.mean(0), means.std(0) / math.sqrt(len(means))
+    assert (error < 0.01).all()
+    assert ((value - exact).abs() < 4 * error).all()
+    assert ((value - wrong).abs() > 4 * error).all()

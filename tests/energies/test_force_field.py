@@ -261,6 +261,21 @@ def test_each_row_is_evaluated_on_its_own(obc1):
     assert obc1.energy(x[:0]).shape == (0,)
 
 
+def test_a_batch_evaluated_in_pieces_is_that_of_its_rows(obc1):
+    n = 2 * obc1._rows + 7
+    x = distorted(n, 0.02)
+    u, force = obc1.energy(x), gradient(obc1, x)
+    few = torch.cat([obc1.energy(rows) for rows in x.split(50)])
+    torch.testing.assert_close(u, few, rtol=INDEPENDENT, atol=INDEPENDENT)
+    spoilt, bad = x.clone(), obc1._rows + 3
+    spoilt[bad, 5, 1] = torch.nan
+    kept = torch.arange(n) != bad
+    assert torch.equal(obc1.energy(spoilt)[kept], u[kept])
+    assert obc1.energy(spoilt)[bad] == torch.inf
+    assert torch.equal(gradient(obc1, spoilt)[kept], force[kept])
+    assert not gradient(obc1, spoilt)[bad].any()
+
+
 def test_shapes_and_temperatures_are_checked(obc1):
     with pytest.raises(InputError, match=r"\(n, 22, 3\)"):
         obc1.per_force(torch.zeros(2, 66))

@@ -1,5 +1,6 @@
 """The molecule's parts fit each other, or the mistake is named; it survives as plain data."""
 
+import itertools
 import json
 
 import numpy as np
@@ -221,6 +222,19 @@ def test_check_positions_passes_good_frames_through(molecule):
 def test_check_positions_names_the_mistake(molecule, change, says):
     with pytest.raises(InputError, match=says):
         molecule.check_positions(change(molecule.positions[None].repeat(4, 0)))
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(range(22), 2)), ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def test_any_exchange_of_two_atoms_is_noticed_unless_it_is_a_symmetry(molecule, pair):
+    i, j = pair
+    order = list(range(22))
+    order[i], order[j] = j, i
+    carriers = [{a for bond in molecule.bonds if k in bond for a in bond} - {k} for k in pair]
+    if molecule.elements[i] == molecule.elements[j] == "H" and carriers[0] == carriers[1]:
+        molecule.check_positions(molecule.positions[order][None])
+    else:
+        with pytest.raises(InputError, match="the bond"):
+            molecule.check_positions(molecule.positions[order][None])
 
 
 # ---------------------------------------------------------------------- fingerprint and plain data

@@ -1,7 +1,9 @@
 """Systems by name and by folder; a system.toml is read strictly."""
 
 import contextlib
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +54,31 @@ def test_every_bundled_system_loads_and_has_its_check_energy(system):
 def test_alanine_dipeptide_is_bundled_with_its_check_energy():
     system = next(s for s in available() if s.name == "alanine_dipeptide")
     assert (system.check_energy, system.temperature) == (-173.0415, 300.0)
+
+
+def test_the_bundled_reference_is_of_the_bundled_energy():
+    """Trap 10: a reference from a constrained simulation lies kT/2 per lost degree of freedom lower."""
+    system = find("alanine_dipeptide")
+    reference = system.molecule().reference["mean_potential_energy"]
+    harmonic = system.check_energy + 0.5 * (3 * 22 - 6) * kT(300.0)
+    hydrogens = sum(element == "H" for element in system.molecule().elements)
+    assert abs(reference["value"] - harmonic) < 5.0
+    assert abs(reference["value"] - 0.5 * hydrogens * kT(300.0) - harmonic) > 5.0
+
+
+def test_the_bundled_reference_is_that_of_the_benchmark():
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / "alanine_dipeptide_reference.json"
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    assert measured["finished"]
+    bundled = find("alanine_dipeptide").molecule().reference
+    for name, column in (
+        ("mean_potential_energy", "mean_potential_energy"),
+        ("free_energy_difference_phi", "delta_f_phi"),
+    ):
+        assert bundled[name]["unit"] == measured[column]["unit"]
+        assert bundled[name]["value"] == pytest.approx(measured[column]["value"], abs=0.005)
+        assert bundled[name]["standard_error"] > 0.95 * measured[column]["standard_error"]
+        assert f"--seed {measured['seed']}" in bundled["mean_potential_energy"]["method"]
 
 
 def test_a_folder_of_ones_own(folder, monkeypatch):

@@ -12,6 +12,7 @@ from boltzgen.flows import BLOCK, Bijection, Flow, Normal, coupling_flow, molecu
 from boltzgen.molecule import Molecule
 from boltzgen.reweighting import log_partition
 from boltzgen.sampling import Samples, draw
+from boltzgen.training import reverse_kl
 
 ROUNDING = 1e-5  # relative, of a float32 network run with another number of rows
 
@@ -164,6 +165,41 @@ def test_what_the_flow_cannot_draw_has_weight_zero_and_is_counted():
     assert samples.x.isfinite().all()
     assert not samples.log_q.isnan().any()
     assert same(samples[~failed], clean[~failed])
+
+
+def test_energies_of_1e30_kt_are_capped_in_training_and_nowhere_else():
+    class Explosive(Energy):
+        def _energy(self, x):
+            return torch.where(x[:, 0] > 0, 1e30, 0.5 * x.square().sum(-1))
+
+    flow, energy = Flow(Normal(2), Identity(2)), Explosive(2)
+    samples = draw(flow, energy, 1000, seed=1)
+    high = samples.x[:, 0] > 0
+    assert 400 < high.sum() < 600
+    assert (samples.u[high] == 1e30).all()
+    assert samples.log_w.equal(-samples.u - samples.log_q)
+    assert samples.n_failed == 0
+    assert Softened(energy, 10.0).energy(samples.x.double()).max() < 100
+    loss = reverse_kl(flow, energy, 1000, soften=20.0, generator=torch.Generator().manual_seed(0))
+    assert loss.isfinite()
+
+
+def test_mirror_images_are_outside_the_chart_and_counted():
+    """Trap 7: the mirror image has the same energy, so only the chart can keep it out."""
+    molecule = Molecule.load("alanine_dipeptide")
+    coordinates = InternalCoordinates(molecule)
+    mean, factor = coordinates.harmonic_scales(300.0)
+    # the improper of C-beta, drawn a radian wide: some draws leave (-pi, 0), where the L form is
+    improper = coordinates.labels.index("improper ALA2-CB ALA2-CA ALA2-N ALA2-C")
+    row = int((~coordinates.circular[:improper]).sum())
+    factor[row] /= factor[row].norm()
+    flow = molecular_flow(coordinates.circular, mean, factor)
+    samples = draw(flow, Pullback(molecule.energy(300.0), coordinates), 2000, seed=1)
+    mirrored = samples.x[:, improper].sin() > 0
+    assert 0.1 < mirrored.double().mean() < 0.25
+    assert samples.log_w[mirrored].isneginf().all()
+    assert samples.n_failed >= mirrored.sum()
+    assert len(samples) == 2000
 
 
 def test_a_molecule_leaves_positions_energies_and_names(tmp_path):

@@ -28,6 +28,19 @@ class Aborting(DoubleWell):
         os.kill(os.getpid(), signal.SIGABRT)
 
 
+def off_by_one(f, **_):
+    """In the place of torch.compile: energies that are 1 too high."""
+    return lambda *args: f(*args) + 1.0 if f.__name__ == "_energy" else f(*args)
+
+
+class MiscompiledInTheChild(Miscompiled):
+    """An energy that brings its wrong compiler along to the process that unpickles it."""
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        torch.compile = off_by_one
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -35,9 +48,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_a_planted_miscompilation_is_noticed_in_value(monkeypatch):
-    monkeypatch.setattr(
-        torch, "compile", lambda f, **_: lambda *args: f(*args) + 1.0 if f.__name__ == "_energy" else f(*args)
-    )
+    monkeypatch.setattr(torch, "compile", off_by_one)
     assert "pass gives" in compare(coupling_flow(2, layers=2), Miscompiled(), ROWS)
 
 
@@ -57,6 +68,18 @@ def test_honest_compilation_passes(monkeypatch):
 def test_a_child_that_aborts_means_eager():
     with compiled(coupling_flow(2, layers=2), Aborting(), rows=ROWS) as how:
         assert how.startswith("eager: the trial of compiled code failed (signal 6")
+
+
+def test_a_child_whose_compiled_code_disagrees_means_eager():
+    with compiled(coupling_flow(2, layers=2), MiscompiledInTheChild(), rows=ROWS) as how:
+        assert how.startswith("eager: the trial of compiled code failed (exit code 1: compiled reverse pass gives ")
+    assert not list(compilation.cache_folder().glob("*.agreed"))
+
+
+def test_a_child_that_takes_too_long_means_eager(monkeypatch):
+    monkeypatch.setattr(compilation, "_TRIAL_SECONDS", 0.01)
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS) as how:
+        assert how.startswith("eager: the trial of compiled code did not end within")
 
 
 def test_without_a_compiler_everything_stays_eager(monkeypatch):

@@ -1,5 +1,6 @@
 """One gradient step: clipping, skipped steps, the running average, exact state."""
 
+import copy
 import math
 
 import pytest
@@ -53,6 +54,27 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped():
     assert torch.equal(weights(flow), before)
     learner.step(loss_of(flow), 1e-2, decay=0.9)
     assert torch.isfinite(weights(flow)).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_gradient_that_is_not_finite_leaves_no_trace(bad):
+    flow = coupling_flow(2)
+    learner = Learner(flow)
+    for _ in range(3):
+        learner.step(loss_of(flow), 1e-2, decay=0.9)
+    before, average = weights(flow), [a.clone() for a in learner.average]
+    moments = copy.deepcopy(learner.optimiser.state_dict()["state"])
+    norms = list(learner.norms)
+    spoilt = next(flow.parameters()).register_hook(lambda g: torch.full_like(g, bad))
+    loss = loss_of(flow)
+    assert torch.isfinite(loss)
+    assert math.isnan(learner.step(loss, 1e-2, decay=0.9))
+    spoilt.remove()
+    assert torch.equal(weights(flow), before)
+    assert all(torch.equal(a, b) for a, b in zip(learner.average, average, strict=True))
+    torch.testing.assert_close(learner.optimiser.state_dict()["state"], moments, rtol=0, atol=0)
+    assert list(learner.norms) == norms
+    assert (learner.steps, learner.skipped) == (3, 1)
 
 
 def test_training_stops_with_advice_after_many_skipped_steps():

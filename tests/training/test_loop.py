@@ -1,5 +1,8 @@
 """The loop: it learns, repeats, resumes to the same bits, and leaves the world's randomness alone."""
 
+import itertools
+import math
+
 import pytest
 import torch
 
@@ -74,6 +77,15 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
 def test_a_target_that_is_never_finite_ends_with_advice():
     with pytest.raises(EnergyError, match="100 steps in a row"):
         train(flow_of(), lambda q: reverse_kl(q, TARGET, 8) * float("nan"), steps=1000, progress=False)
+
+
+def test_skipped_steps_are_counted_and_seen_in_the_record():
+    calls = itertools.count()
+    history = train(
+        flow_of(), lambda q: objective(q) * (torch.nan if next(calls) % 3 == 0 else 1.0), steps=30, progress=False
+    )
+    assert history.skipped == 10
+    assert [k for k, loss in enumerate(history.losses) if math.isnan(loss)] == list(range(0, 30, 3))
 
 
 def test_data_can_be_learned():

@@ -113,6 +113,26 @@ def test_energies_of_1e30_kt_do_not_overflow_the_softened_loss():
     assert torch.isfinite(reverse_kl(gaussian_flow(), Huge(), 100, soften=20.0))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("exponent", range(1, 9))
+def test_a_clash_at_any_distance_gives_a_finite_softened_loss_and_gradient(exponent, dtype):
+    class Repulsion(Gaussian):
+        """A Gaussian, but draws on the right are two atoms 10^-exponent nm apart, times exp(s)."""
+
+        def _energy(self, x):
+            r = 10.0**-exponent * x[:, 0].abs()
+            return torch.where(x[:, 0] < 0, 0.5 * x[:, 0].square(), (0.3 / r) ** 12)
+
+    flow = gaussian_flow(0.1).to(dtype)
+    loss = reverse_kl(flow, Repulsion(), 1000, soften=20.0, generator=torch.Generator().manual_seed(0))
+    loss.backward()
+    assert torch.isfinite(loss)
+    gradient = flow.bijection.log_scale.grad
+    assert torch.isfinite(gradient)
+    assert gradient != 0
+    assert gradient.abs() < 1e3
+
+
 def test_objectives_add_up():
     flow = gaussian_flow()
     x = torch.randn(10, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
