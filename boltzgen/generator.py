@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .coordinates import InternalCoordinates
 from .energies import Energy, Pullback
 from .errors import CheckpointError, InputError
+from .files import exclusive
 from .flows import Flow, coupling_flow, molecular_flow
 from .molecule import Molecule
 from .sampling import Samples, draw
@@ -97,7 +99,7 @@ class BoltzmannGenerator:
         Arguments:
             minutes, steps: the budget, one of them; ten minutes if neither is given.
             run_dir: folder for checkpoints and the trained generator; called again with it, training goes on where it
-                stopped, also after a crash.
+                stopped, also after a crash. One process at a time may use it.
             compile: "auto", "always" or "never"; see `compiled`.
             progress: whether to show progress on standard error.
 
@@ -107,20 +109,21 @@ class BoltzmannGenerator:
         if minutes is None and steps is None:
             minutes = 10.0
         folder = None if run_dir is None else Path(run_dir)
-        self.history = anneal(
-            self.flow,
-            self.target,
-            hot=HOTTER * self.temperature,
-            steps=steps,
-            minutes=minutes,
-            seed=self.seed,
-            checkpoint=None if folder is None else folder / "training.pt",
-            fingerprint=self.fingerprint,
-            compile=compile,
-            progress=progress,
-        )
-        if folder is not None:
-            self.save(folder / "generator.pt")
+        with nullcontext() if folder is None else exclusive(folder):
+            self.history = anneal(
+                self.flow,
+                self.target,
+                hot=HOTTER * self.temperature,
+                steps=steps,
+                minutes=minutes,
+                seed=self.seed,
+                checkpoint=None if folder is None else folder / "training.pt",
+                fingerprint=self.fingerprint,
+                compile=compile,
+                progress=progress,
+            )
+            if folder is not None:
+                self.save(folder / "generator.pt")
         return self.history
 
     def sample(self, n: int, *, seed: int | None = None, batch_size: int = 1024, progress: bool = False) -> Samples:

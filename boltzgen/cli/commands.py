@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from ..energies import Energy
     from ..generator import BoltzmannGenerator
     from ..molecule import Molecule
+    from ..reporting import Verdict
+    from ..reporting.verdict import Status
 
 __all__ = ["demo", "estimate", "sample", "systems", "train"]
 
 
-def demo(options: argparse.Namespace) -> None:
+def demo(options: argparse.Namespace) -> Status:
     """Alanine dipeptide from its PDB file to free energies, pictures and results.json."""
     from .. import reporting
     from ..generator import BoltzmannGenerator
@@ -30,7 +32,7 @@ def demo(options: argparse.Namespace) -> None:
     out = Path(options.out)
     molecule = Molecule.load("alanine_dipeptide")
     generator = BoltzmannGenerator(molecule, seed=options.seed)
-    _say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from its energy alone")
+    _say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from the energy alone")
     history = generator.train(run_dir=out / "run", minutes=options.minutes)
     _say(_trained(history))
     samples = generator.sample(options.n, seed=options.seed + 1, progress=True)
@@ -45,8 +47,9 @@ def demo(options: argparse.Namespace) -> None:
     )
     reporting.ramachandran(samples).savefig(out / "ramachandran.png", dpi=150)
     reporting.weight_histogram(samples).savefig(out / "weights.png", dpi=150)
-    _show(options, results, reference=molecule.reference)
+    _show(options, results, reporting.judge(samples), reference=molecule.reference)
     _say(f"written: {out}/report.html, results.json, ramachandran.png, weights.png, run/")
+    return reporting.judge(samples).status
 
 
 def systems(options: argparse.Namespace) -> None:
@@ -69,6 +72,7 @@ def train(options: argparse.Namespace) -> None:
     out = Path(options.out)
     target, toy = _target(options.system, options.forcefield)
     generator = BoltzmannGenerator(target, temperature=options.temperature, seed=options.seed)
+    _say(_described(options, generator))
     out.mkdir(parents=True, exist_ok=True)
     # a saved generator brings its molecule along, but not a toy
     run = {"system": options.system, "temperature": options.temperature, "toy": toy}
@@ -80,7 +84,7 @@ def train(options: argparse.Namespace) -> None:
     _say(f"next: boltzgen sample {out}")
 
 
-def sample(options: argparse.Namespace) -> None:
+def sample(options: argparse.Namespace) -> Status:
     """Draws from a trained generator and keeps the weighted ensemble."""
     from .. import reporting
 
@@ -88,19 +92,21 @@ def sample(options: argparse.Namespace) -> None:
     samples = generator.sample(options.n, seed=options.seed, progress=True)
     out = Path(options.out) if options.out else folder / "samples.npz"
     samples.save(out)
-    _show(options, reporting.results(samples), reference={})
+    verdict = reporting.judge(samples)
+    _show(options, reporting.results(samples), verdict, reference={})
     _say(f"written: {out}; next: boltzgen estimate {out}")
+    return verdict.status
 
 
-def estimate(options: argparse.Namespace) -> None:
+def estimate(options: argparse.Namespace) -> Status:
     """Estimates from a saved ensemble."""
     from .. import reporting, reweighting
     from ..sampling import Samples
 
     samples = Samples.load(options.samples)
+    angles = {name: samples.torsion(name) for name in options.torsion}
     estimates = reporting.default_estimates(samples)
-    for name in options.torsion:
-        angle = samples.torsion(name)
+    for name, angle in angles.items():
         difference = reweighting.free_energy_difference(samples.log_w, angle < 0, angle > 0)
         estimates[f"free_energy_difference_{name}"] = (difference, "kT")
     if options.out:
@@ -108,16 +114,21 @@ def estimate(options: argparse.Namespace) -> None:
         _say(f"written: {options.out}/report.html, results.json")
     else:
         results = reporting.results(samples, estimates=estimates)
-    _show(options, results, reference={})
+    verdict = reporting.judge(samples)
+    _show(options, results, verdict, reference={})
+    return verdict.status
 
 
 def _target(system: str, forcefield: list[str] | None) -> tuple[Molecule | Energy, dict[str, Any] | None]:
     """The molecule or toy energy meant by a name, a folder or a PDB file, and what makes the toy."""
     from ..molecule import Molecule
+    from ..molecule.forcefield import DEFAULT_FORCEFIELD
     from ..molecule.systems import find
 
     if system.lower().endswith((".pdb", ".ent")):
-        molecule = Molecule.from_pdb(system) if forcefield is None else Molecule.from_pdb(system, forcefield)
+        forcefield = forcefield or list(DEFAULT_FORCEFIELD)
+        molecule = Molecule.from_pdb(system, forcefield)
+        _say(f"{system} with {' '.join(forcefield)}")
         return molecule, None
     found = find(system)
     if found.toy is None:
@@ -141,6 +152,14 @@ def _generator(path: Path) -> tuple[BoltzmannGenerator, Path]:
     return BoltzmannGenerator.load(path, target=target), folder
 
 
+def _described(options: argparse.Namespace, generator: BoltzmannGenerator) -> str:
+    """What is about to be trained."""
+    molecule = generator.molecule
+    if molecule is None:
+        return f"{options.system}: {generator.target.event_shape.numel()} dimensions at kT = {generator.temperature:g}"
+    return f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K"
+
+
 def _trained(history: Any) -> str:
     rounds = history.rounds
     ess = f", effective samples {100 * rounds[-1].ess:.1f} % of the last buffer" if rounds else ""
@@ -148,8 +167,8 @@ def _trained(history: Any) -> str:
     return f"trained {history.seconds:.0f} s ({history.compiled}), {total:.3g} energy evaluations{ess}"
 
 
-def _show(options: argparse.Namespace, results: dict[str, Any], *, reference: dict[str, Any]) -> None:
-    """The results: JSON if asked for, else a table."""
+def _show(options: argparse.Namespace, results: dict[str, Any], verdict: Verdict, *, reference: dict[str, Any]) -> None:
+    """The results: JSON if asked for, else a table, with the reasons against it if there are any."""
     if options.json:
         print(json.dumps(results, indent=2))
         return
@@ -158,7 +177,9 @@ def _show(options: argparse.Namespace, results: dict[str, Any], *, reference: di
     print(f"({100 * results['ess_fraction']:.1f} %), Pareto k {k}, verdict {results['verdict']}")
     for name, entry in results["estimates"].items():
         known = f"   (reference {_number(reference[name])})" if name in reference else ""
-        print(f"  {name:<32} {_number(entry)} {entry['unit']}{known}")
+        print(f"  {name:<32} {_number(entry)} {entry['unit']}{known}".rstrip())
+    if verdict.status == "red":
+        print(f"\n{verdict}")
 
 
 def _number(entry: Mapping[str, Any]) -> str:

@@ -3,33 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from ..errors import BoltzgenError, CheckpointError, EnergyError
+from ..errors import BoltzgenError, CheckpointError, EnergyError, UnreliableEstimateWarning
 from . import commands
 
 __all__ = ["main"]
 
-BAD_INPUT, NUMERICAL_FAILURE, INTERRUPTED = 3, 4, 130
+BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY, INTERRUPTED, TERMINATED = 3, 4, 5, 130, 143
+
+Number = TypeVar("Number", int, float)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; the exit code is 0 fine, 2 usage, 3 bad input, 4 numerical failure, 130 interrupted."""
+    """Runs one command and gives its exit code.
+
+    0 fine, 2 wrong usage, 3 bad input, 4 numerical failure, 5 not trustworthy under --strict, 130 and 143 interrupted.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnreliableEstimateWarning)  # the verdict that is printed says it
+            _use(options)
+            verdict = options.run(options)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != TERMINATED:
+            raise
+        if options.run is commands.train or options.run is commands.demo:
+            print(f"interrupted; go on with: boltzgen {shlex.join(arguments)}", file=sys.stderr)
+        return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
     except EnergyError as error:
         print(f"boltzgen: {error}", file=sys.stderr)
         return NUMERICAL_FAILURE
-    except (BoltzgenError, OSError) as error:
+    except BoltzgenError as error:
         where = "checkpoint: " if isinstance(error, CheckpointError) else ""
         print(f"boltzgen: {where}{error}", file=sys.stderr)
         return BAD_INPUT
-    return 0
+    except OSError as error:
+        print(f"boltzgen: {_in_words(error)}", file=sys.stderr)
+        return BAD_INPUT
+    return NOT_TRUSTWORTHY if verdict == "red" and options.strict else 0
+
+
+def _use(options: argparse.Namespace) -> None:
+    """The number of threads a command works with."""
+    if hasattr(options, "threads"):
+        os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))  # before torch is imported: child processes too
+        import torch
+
+        torch.set_num_threads(options.threads)
+
+
+def _in_words(error: OSError) -> str:
+    if error.filename is None:
+        return str(error)
+    return f"{error.filename} cannot be used ({error.strerror}): check the path and who may read and write there"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,67 +75,82 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, run: object, summary: str, example: str) -> argparse.ArgumentParser:
-        sub = subparsers.add_parser(
-            name, help=summary, description=f"{summary}.", epilog=f"Example: {example}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )  # fmt: skip
+        sub = subparsers.add_parser(name, help=summary, description=f"{summary}.", epilog=f"Example: {example}")
         sub.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, strict=False)
         return sub
 
+    def judged(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--strict", action="store_true", help="exit with code 5 if the verdict is red")
+
+    def threaded(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--threads", type=_count, default=1, metavar="N",
+            help="threads of one process (default: 1, the fastest for molecules of tens of atoms)",
+        )  # fmt: skip
+
     demo = command("demo", commands.demo, "train on alanine dipeptide and report", "boltzgen demo --out demo")
-    demo.add_argument("--out", default="demo", metavar="DIR", help="folder for the run, the pictures and results.json")
-    demo.add_argument("--minutes", type=_positive, default=10.0, help="time to train")
-    demo.add_argument("--seed", type=_seed, default=0, help="of the network, the noise and the draws")
-    demo.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws")
+    demo.add_argument("--out", default="demo", metavar="DIR", help="folder for all that is written (default: demo)")
+    demo.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="time to train (default: 10)")
+    demo.add_argument("--seed", type=_seed, default=0, help="of the network, the noise and the draws (default: 0)")
+    demo.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws (default: 100000)")
+    threaded(demo)
+    judged(demo)
 
     command("systems", commands.systems, "list the systems that come with boltzgen", "boltzgen systems")
 
     train = command("train", commands.train, "train a generator", "boltzgen train double_well --out run")
     train.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
     train.add_argument("--out", required=True, metavar="DIR", help="run folder; given again, training goes on")
-    train.add_argument("--minutes", type=_positive, default=10.0, help="time to train")
-    train.add_argument("--temperature", type=_positive, default=None, help="K; the system's own if not given")
+    train.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="time to train (default: 10)")
+    train.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's own)")
     train.add_argument(
-        "--forcefield", nargs="+", metavar="XML", default=None, help="OpenMM force fields, for a PDB file"
-    )
-    train.add_argument("--seed", type=_seed, default=0, help="of the network and the noise")
+        "--forcefield", nargs="+", metavar="XML", default=None,
+        help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
+    )  # fmt: skip
+    train.add_argument("--seed", type=_seed, default=0, help="of the network and the noise (default: 0)")
     train.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
+    threaded(train)
 
     sample = command("sample", commands.sample, "draw from a trained generator", "boltzgen sample run -n 100000")
     sample.add_argument("generator", help="run folder of `boltzgen train`, or a saved generator of a molecule")
-    sample.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws")
-    sample.add_argument("--seed", type=_seed, default=0, help="of the draws")
-    sample.add_argument("--out", default=None, metavar="FILE", help="samples.npz in the run folder if not given")
+    sample.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws (default: 100000)")
+    sample.add_argument("--seed", type=_seed, default=0, help="of the draws (default: 0)")
+    sample.add_argument("--out", default=None, metavar="FILE", help="(default: samples.npz in the run folder)")
+    threaded(sample)
+    judged(sample)
 
     estimate = command(
         "estimate",
         commands.estimate,
         "averages and free energies of samples",
-        "boltzgen estimate run/samples.npz",
+        "boltzgen estimate run/samples.npz --torsion phi",
     )
     estimate.add_argument("samples", help="weighted ensemble written by `boltzgen sample`")
     estimate.add_argument("--torsion", nargs="+", default=[], metavar="NAME", help="ΔF from below to above 0 for these")
     estimate.add_argument("--out", default=None, metavar="DIR", help="folder for a report and results.json")
+    judged(estimate)
     return parser
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be positive; got {text}")
+def _number(text: str, kind: Callable[[str], Number], wanted: str, good: Callable[[Number], bool]) -> Number:
+    """The number meant by an option's text, refused unless it is what is wanted."""
+    try:
+        value = kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {wanted}; got {text!r}") from None
+    if not good(value):
+        raise argparse.ArgumentTypeError(f"must be {wanted}; got {text}")
     return value
+
+
+def _positive(text: str) -> float:
+    return _number(text, float, "a positive number", lambda value: 0 < value < float("inf"))
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive integer; got {text}")
-    return value
+    return _number(text, int, "a positive integer", lambda value: value > 0)
 
 
 def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must not be negative; got {text}")
-    return value
+    return _number(text, int, "an integer, not negative", lambda value: value >= 0)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,8 +14,9 @@ from ..errors import EnergyError, InputError
 from ..flows.noise import BLOCK, keyed_generator
 from ..progress import Show, show, silent
 from ..units import positive_temperature
+from .autosave import Autosave
 from .budget import Budget
-from .checkpoint import checkpoint_exists, load_checkpoint, save_checkpoint
+from .checkpoint import checkpoint_exists, load_checkpoint
 from .compilation import Compile, compiled
 from .history import History, Round
 from .learner import Learner
@@ -44,7 +44,6 @@ STEP_ESS = 0.45
 SOFTEN = 20.0
 """kT above the batch's median from which the hot loss is logarithmic."""
 _COMPILATION_PAYS_AFTER = (3600.0, 30_000)  # seconds, steps: compiling takes minutes, and so does its trial
-_CHECKPOINT_SECONDS = 60.0
 
 
 def anneal(
@@ -84,7 +83,8 @@ def anneal(
         minutes: budget in wall-clock minutes, compilation included.
         learning_rate: highest of the hot stage; the rounds use 0.4 of it.
         seed: of all noise.
-        checkpoint: a file written every minute and at the end; if it exists, training goes on from it.
+        checkpoint: a file written every minute, at the end, and before an interruption, which waits for the round to
+            end; if it exists, training goes on from it. See `Autosave` for signals and full disks.
         fingerprint: of what is trained, kept in the checkpoint and compared.
         compile: "auto", "always" or "never"; see `compiled`.
         progress: whether to show progress on standard error.
@@ -110,16 +110,17 @@ def anneal(
             f"{tuple(target.event_shape)}: build the flow for this target"
         )
     Budget(steps=steps, minutes=minutes)  # refuses a wrong budget before any work
-    annealing = _Annealing(flow, target, hot, cold, learning_rate, seed, checkpoint, fingerprint)
-    annealing.resume(steps, minutes)
+    annealing = _Annealing(flow, target, hot, cold, learning_rate, seed, fingerprint)
+    annealing.resume(checkpoint, steps=steps, minutes=minutes)
     pays = (minutes or 0) * 60 >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
     if annealing.budget.fraction < 1:
         with (
             show("training", visible=progress) as annealing.show,
             compiled(flow, target, rows=(HOT_BATCH, BATCH), compile=compile, pays=pays) as how,
+            Autosave(checkpoint, annealing.state_dict, fingerprint=annealing.fingerprint) as autosave,
         ):
             annealing.history.compiled = how
-            annealing.run()
+            annealing.run(autosave)
     annealing.learner.keep_average()
     return annealing.history
 
@@ -128,20 +129,11 @@ class _Annealing:
     """The state of one annealing: what `run` changes and a checkpoint holds."""
 
     def __init__(
-        self,
-        flow: Flow,
-        target: Energy,
-        hot: float,
-        cold: float,
-        learning_rate: float,
-        seed: int,
-        checkpoint: str | os.PathLike[str] | None,
-        fingerprint: str,
+        self, flow: Flow, target: Energy, hot: float, cold: float, learning_rate: float, seed: int, fingerprint: str
     ) -> None:
-        fingerprint = f"{fingerprint} anneal {hot!r} {cold!r} {learning_rate!r} {seed}"
         self.flow, self.target, self.hot, self.cold = flow, target, hot, cold
         self.learning_rate, self.seed = learning_rate, seed
-        self.checkpoint, self.fingerprint = checkpoint, fingerprint
+        self.fingerprint = f"{fingerprint} anneal {hot!r} {cold!r} {learning_rate!r} {seed}"
         self.learner = Learner(flow)
         self.history = History()
         self.temperature = hot
@@ -149,10 +141,10 @@ class _Annealing:
         self.cold_start: float | None = None
         self.show: Show = silent
 
-    def resume(self, steps: int | None, minutes: float | None) -> None:
+    def resume(self, checkpoint: str | os.PathLike[str] | None, *, steps: int | None, minutes: float | None) -> None:
         """Takes up the checkpoint if there is one, and opens the budget."""
-        if self.checkpoint is not None and checkpoint_exists(self.checkpoint):
-            state = load_checkpoint(self.checkpoint, fingerprint=self.fingerprint)
+        if checkpoint is not None and checkpoint_exists(checkpoint):
+            state = load_checkpoint(checkpoint, fingerprint=self.fingerprint)
             self.learner.load_state_dict(state["learner"])
             self.history = History.from_state(state["history"])
             self.temperature, self.hot_done = state["temperature"], state["hot_done"]
@@ -166,37 +158,35 @@ class _Annealing:
         ledger = self.target.evaluations
         self.ledger_start = (ledger.energy - self.history.energy, ledger.gradient - self.history.gradient)
 
-    def save(self) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data from which `resume` goes on to the same bits."""
+        self.account()
+        return {
+            "learner": self.learner.state_dict(),
+            "history": self.history.state_dict(),
+            "temperature": self.temperature,
+            "hot_done": self.hot_done,
+            "cold_start": self.cold_start,
+        }
+
+    def account(self) -> None:
+        """Brings time and ledger of the history up to date."""
         ledger = self.target.evaluations
         self.history.energy = ledger.energy - self.ledger_start[0]
         self.history.gradient = ledger.gradient - self.ledger_start[1]
         self.history.seconds = self.budget.seconds
         self.history.skipped = self.learner.skipped
-        self.last_save = time.monotonic()
-        if self.checkpoint is not None:
-            state = {
-                "learner": self.learner.state_dict(),
-                "history": self.history.state_dict(),
-                "temperature": self.temperature,
-                "hot_done": self.hot_done,
-                "cold_start": self.cold_start,
-            }
-            save_checkpoint(self.checkpoint, state, fingerprint=self.fingerprint)
 
-    def run(self) -> None:
-        self.last_save = time.monotonic()
+    def run(self, autosave: Autosave) -> None:
         if not self.hot_done:
-            self.heat()
+            self.heat(autosave)
             self.hot_done = True
             self.learner.start_phase()
         while self.temperature > self.cold or self.budget.fraction < 1:
             self.round()
-            self.save_now_and_then()
-        self.save()
-
-    def save_now_and_then(self) -> None:
-        if time.monotonic() - self.last_save > _CHECKPOINT_SECONDS:
-            self.save()
+            autosave()
+        self.account()
+        autosave.finish()
 
     def step(self, loss: Tensor, rate: float, decay: float, message: str) -> None:
         taken = len(self.history.losses)
@@ -205,7 +195,7 @@ class _Annealing:
         skipped = f", {self.learner.skipped} skipped" if self.learner.skipped else ""
         self.show(min(self.budget.fraction, 0.999), f"{self.temperature:.0f} K, {message}{skipped}")
 
-    def heat(self) -> None:
+    def heat(self, autosave: Autosave) -> None:
         """Reverse KL at the hot temperature."""
         target = self.target.at(self.hot)
         while (spent := self.budget.fraction / HOT_SHARE) < 1:
@@ -215,7 +205,7 @@ class _Annealing:
             rate = self.learning_rate * min(1.0, (k + 1) / 100) * cosine(spent)
             self.step(loss, rate, 0.99, f"loss {float(loss.detach()):.2f}")
             self.history.training_samples += HOT_BATCH
-            self.save_now_and_then()
+            autosave()
 
     def round(self) -> None:
         """One buffer, the choice of the next temperature, and the fit to it."""

@@ -48,10 +48,3 @@ class Budget:
             return self.spent_steps / self.steps
         assert self.total_seconds is not None
         return self.seconds / self.total_seconds
-
-    def steps_left(self, share: float, seconds_per_step: float) -> int:
-        """Steps that fit into a share of the whole budget, at a measured cost."""
-        if self.steps is not None:
-            return max(1, round(share * self.steps))
-        assert self.total_seconds is not None
-        return max(1, round(share * self.total_seconds / max(seconds_per_step, 1e-9)))

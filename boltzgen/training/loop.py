@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..flows.noise import keyed_generator
 from ..progress import show
-from .checkpoint import checkpoint_exists, load_checkpoint, save_checkpoint
+from .autosave import Autosave
+from .checkpoint import checkpoint_exists, load_checkpoint
 from .history import History
 from .learner import Learner
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ..flows import Flow
 
 __all__ = ["cosine", "train"]
-
-_CHECKPOINT_SECONDS = 60.0
 
 
 def cosine(fraction: float, *, final: float = 0.02) -> float:
@@ -62,7 +61,8 @@ def train(
         clip: a gradient longer than this times the median of the last 200 is shortened to it.
         decay: of the running average of the weights, 0 for no averaging.
         seed: of the noise.
-        checkpoint: a file written every minute and at the end; if it exists, training goes on from it.
+        checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
+            on from it. See `Autosave` for signals and full disks.
         progress: whether to show progress on standard error.
 
     Returns:
@@ -80,18 +80,15 @@ def train(
     fingerprint = f"train {steps} {seed} {sum(p.numel() for p in learner.parameters)}"
     done = 0
     if checkpoint is not None and checkpoint_exists(checkpoint):
-        state = load_checkpoint(checkpoint, fingerprint=fingerprint)
-        learner.load_state_dict(state["learner"])
-        history, done = History.from_state(state["history"]), state["done"]
+        saved = load_checkpoint(checkpoint, fingerprint=fingerprint)
+        learner.load_state_dict(saved["learner"])
+        history, done = History.from_state(saved["history"]), saved["done"]
 
-    def save() -> None:
-        if checkpoint is not None:
-            state = {"learner": learner.state_dict(), "history": history.state_dict(), "done": done}
-            save_checkpoint(checkpoint, state, fingerprint=fingerprint)
+    def state() -> dict[str, Any]:
+        return {"learner": learner.state_dict(), "history": history.state_dict(), "done": done}
 
-    begin = last_save = time.monotonic()
-    before = history.seconds
-    with show("training", visible=progress) as bar:
+    begin, before = time.monotonic(), history.seconds
+    with show("training", visible=progress) as bar, Autosave(checkpoint, state, fingerprint=fingerprint) as autosave:
         while done < steps:
             with _noise(seed, done):
                 loss = objective(flow)
@@ -99,14 +96,11 @@ def train(
             # an average over the first steps must not remember the initial weights
             history.losses.append(learner.step(loss, rate, decay=min(decay, (done + 1) / (done + 10))))
             done += 1
-            now = time.monotonic()
-            history.skipped, history.seconds = learner.skipped, before + now - begin
+            history.skipped, history.seconds = learner.skipped, before + time.monotonic() - begin
             skipped = f", {learner.skipped} skipped" if learner.skipped else ""
             bar(done / steps, f"loss {history.losses[-1]:.4g}{skipped}")
-            if now - last_save > _CHECKPOINT_SECONDS:
-                save()
-                last_save = now
-    save()
+            autosave()
+        autosave.finish()
     if decay > 0:
         learner.keep_average()
     return history

@@ -86,6 +86,22 @@ def test_a_torsion_is_estimated_beside_the_rest(capsys, tmp_path):
     assert {"mean_potential_energy", "log_partition", "free_energy_difference_psi"} <= names
 
 
+def test_an_untrained_generator_is_red_with_reasons_and_code_5_under_strict(capsys, tmp_path):
+    BoltzmannGenerator(Molecule.load("alanine_dipeptide")).save(tmp_path / "generator.pt")
+    sample = ["sample", tmp_path / "generator.pt", "-n", 300, "--out", tmp_path / "few.npz"]
+    code, out, err = run(capsys, *sample)
+    assert code == 0
+    assert "verdict red" in out
+    assert "→ train the flow longer" in out
+    assert "Warning" not in err
+    assert run(capsys, *sample, "--strict")[0] == 5
+    assert run(capsys, "estimate", tmp_path / "few.npz", "--strict")[0] == 5
+    code, out, err = run(capsys, "estimate", tmp_path / "few.npz", "--torsion", "chi1")
+    assert (code, out) == (3, "")
+    assert err.startswith("boltzgen: a torsion must be one of ")
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [(["--no-compile"], "eager: asked for"), ([], "eager: the run is too short for compilation to pay")],
@@ -130,12 +146,28 @@ def test_bad_input_ends_with_one_sentence_and_code_3(capsys, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["demo", "--minutes", "-1"], ["sample", "x", "-n", "0"], ["demo", "--seed", "-1"]]
+    ("arguments", "says"),
+    [
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["demo", "--minutes", "-1"], "must be a positive number; got -1"),
+        (["demo", "--minutes", "ten"], "must be a positive number; got 'ten'"),
+        (["sample", "x", "-n", "0"], "must be a positive integer; got 0"),
+        (["demo", "--seed", "-1"], "must be an integer, not negative; got -1"),
+    ],
 )
-def test_wrong_usage_is_code_2(arguments):
+def test_wrong_usage_is_code_2(capsys, arguments, says):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_to_is_named(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, "train", "double_well", "--out", tmp_path / "file" / "run", "--minutes", 0.01)
+    assert code == 3
+    assert err.splitlines()[-1].endswith("check the path and who may read and write there")
 
 
 def test_python_m_boltzgen_and_help():

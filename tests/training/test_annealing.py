@@ -58,7 +58,7 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypa
         original(self)
 
     path = tmp_path / "training.pt"
-    monkeypatch.setattr(annealing, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
     monkeypatch.setattr(annealing._Annealing, "round", stopping)
     with pytest.raises(Stop):
         anneal(flow_of(), DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
@@ -77,7 +77,7 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypa
 def test_the_hot_stage_resumes_to_the_same_bits(tmp_path, monkeypatch):
     whole = flow_of()
     anneal(whole, DoubleWell(), steps=200, progress=False)
-    monkeypatch.setattr(annealing, "_CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
 
     class Stop(Exception):
         pass

@@ -52,7 +52,7 @@ def test_the_result_depends_on_the_seed_only_and_global_randomness_is_untouched(
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
     whole = flow_of()
     train(whole, objective, steps=40, progress=False)
-    monkeypatch.setattr("boltzgen.training.loop._CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
 
     class Stop(Exception):
         pass

@@ -1,0 +1,88 @@
+"""When a training saves itself: every minute, when a signal asks for it, and at its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from .checkpoint import save_checkpoint
+
+__all__ = ["Autosave"]
+
+_SECONDS = 60.0
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
+
+class Autosave:
+    """A checkpoint kept up to date while a training runs, within a `with` block.
+
+    Called between two steps, it saves if a minute has passed or a signal has come in. After SIGINT (Ctrl-C) it raises
+    KeyboardInterrupt, after SIGTERM SystemExit(143); after SIGUSR1 the training goes on. A second SIGINT or SIGTERM
+    does not wait for the step to end. Signals are left alone where Python cannot handle them (outside the main
+    thread), and without a path.
+
+    A checkpoint that cannot be written, say on a full disk, does not end the training: it is warned about and tried
+    again a minute later, and the older checkpoint stays as it was. Only at the end does it raise.
+
+    Arguments:
+        path: of the checkpoint; nothing is saved if None.
+        state: gives the plain data to save.
+        fingerprint: of what is trained, kept in the checkpoint.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None, state: Callable[[], dict[str, Any]], *, fingerprint: str
+    ) -> None:
+        self.path, self.state, self.fingerprint = path, state, fingerprint
+        self._asked: int | None = None
+        self._handlers: dict[int, Any] = {}
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Autosave:
+        self._last = time.monotonic()
+        if self.path is not None and threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in list(self._handlers):
+            self._restore(number)
+
+    def __call__(self) -> None:
+        """Saves if it is time to, and ends the training if a signal asked for that."""
+        asked, self._asked = self._asked, None
+        if asked is not None or time.monotonic() - self._last > _SECONDS:
+            self._last = time.monotonic()
+            try:
+                self.finish()
+            except OSError as error:
+                warnings.warn(f"training goes on without a new checkpoint: {error}", RuntimeWarning, stacklevel=2)
+        if asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        if asked == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def finish(self) -> None:
+        """Saves now.
+
+        Raises:
+            OSError: if the checkpoint cannot be written.
+        """
+        if self.path is not None:
+            save_checkpoint(self.path, self.state(), fingerprint=self.fingerprint)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number
+        if number in (signal.SIGINT, signal.SIGTERM):
+            self._restore(number)
+
+    def _restore(self, number: int) -> None:
+        handler = self._handlers.pop(number, None)
+        if handler is not None:
+            signal.signal(number, handler)
