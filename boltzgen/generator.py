@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .coordinates import InternalCoordinates
 from .energies import Energy, Pullback
 from .errors import CheckpointError, InputError
@@ -15,7 +17,7 @@ from .files import exclusive
 from .flows import Flow, coupling_flow, molecular_flow
 from .molecule import Molecule
 from .sampling import Samples, draw
-from .training import History, anneal
+from .training import History, anneal, chart_data
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .units import positive_temperature
 
@@ -90,14 +92,17 @@ class BoltzmannGenerator:
         *,
         minutes: float | None = None,
         steps: int | None = None,
+        data: Any = None,
         run_dir: str | os.PathLike[str] | None = None,
         compile: Compile = "auto",
         progress: bool = True,
     ) -> History:
-        """Trains the flow on the energy alone; see `anneal`.
+        """Trains the flow on the energy, and on data to start from if there are any; see `anneal`.
 
         Arguments:
             minutes, steps: the budget, one of them; ten minutes if neither is given.
+            data: frames of the molecule at this temperature, (m, n_atoms, 3) in nm or an mdtraj trajectory, see
+                `chart_data`; for another target configurations (m, d). They need not be converged.
             run_dir: folder for checkpoints and the trained generator; called again with it, training goes on where it
                 stopped, also after a crash. One process at a time may use it.
             compile: "auto", "always" or "never"; see `compiled`.
@@ -108,6 +113,8 @@ class BoltzmannGenerator:
         """
         if minutes is None and steps is None:
             minutes = 10.0
+        if data is not None and isinstance(self.target, Pullback) and self.coordinates is not None:
+            data = chart_data(self.target, data)
         folder = None if run_dir is None else Path(run_dir)
         with nullcontext() if folder is None else exclusive(folder):
             self.history = anneal(
@@ -116,6 +123,7 @@ class BoltzmannGenerator:
                 hot=HOTTER * self.temperature,
                 steps=steps,
                 minutes=minutes,
+                data=None if data is None else torch.as_tensor(data),
                 seed=self.seed,
                 checkpoint=None if folder is None else folder / "training.pt",
                 fingerprint=self.fingerprint,

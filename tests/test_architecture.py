@@ -130,11 +130,8 @@ def test_the_public_names_exist_and_are_sorted():
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_global_state_is_touched(path):
     text = path.read_text()
-    for call in (
-        "torch.manual_seed(",
-        "set_default_dtype(",
-        "np.random.seed(",
-        "warnings.simplefilter(",
-        "basicConfig(",
-    ):
+    calls = ["torch.manual_seed(", "set_default_dtype(", "np.random.seed(", "warnings.simplefilter(", "basicConfig("]
+    if module(path) == ("cli", "main"):  # a program, which prints the verdict in place of the warnings
+        calls.remove("warnings.simplefilter(")
+    for call in calls:
         assert call not in text.replace("Generator().manual_seed(", ""), call

@@ -75,3 +75,16 @@ def test_a_flow_for_something_else_is_refused():
 def test_the_wrong_unit_and_temperature_are_refused(molecule):
     with pytest.raises(bg.InputError, match="temperature must be a positive number"):
         bg.BoltzmannGenerator(molecule, temperature=-300.0)
+
+
+def test_training_starts_from_frames_if_there_are_any(molecule, tmp_path):
+    start = bg.BoltzmannGenerator(molecule)
+    frames = start.sample(200, seed=1).positions()
+    with pytest.warns(UserWarning, match="the energy of the frames"):  # those of a hot, untrained flow
+        start.train(data=frames, steps=10, run_dir=tmp_path, progress=False)
+    assert start.history.gradient == 0
+    with pytest.raises(bg.CheckpointError), pytest.warns(UserWarning, match="the energy of the frames"):
+        bg.BoltzmannGenerator(molecule).train(data=frames[:150], steps=10, run_dir=tmp_path, progress=False)
+    toy = bg.BoltzmannGenerator(bg.toys.DoubleWell())
+    history = toy.train(data=bg.toys.DoubleWell().sample(500, seed=1), steps=10, progress=False)
+    assert history.gradient == 0

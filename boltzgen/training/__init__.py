@@ -2,8 +2,9 @@
 
 from .annealing import anneal
 from .compilation import compiled
+from .frames import chart_data
 from .history import History, Round
 from .loop import train
 from .objectives import forward_kl, reverse_kl
 
-__all__ = ["History", "Round", "anneal", "compiled", "forward_kl", "reverse_kl", "train"]
+__all__ = ["History", "Round", "anneal", "chart_data", "compiled", "forward_kl", "reverse_kl", "train"]

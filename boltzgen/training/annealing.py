@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable
@@ -32,7 +33,7 @@ __all__ = ["anneal"]
 HOT_BATCH = 512
 BATCH = 1024
 HOT_SHARE = 0.1
-"""of the budget, for reverse KL at the hot temperature."""
+"""of the budget, for the first stage: reverse KL at the hot temperature, or forward KL on data."""
 LADDER_SHARE = 0.5
 """of the budget, at most, for the rounds between hot and cold."""
 BUFFER = 4 * BLOCK
@@ -54,6 +55,7 @@ def anneal(
     cold: float | None = None,
     steps: int | None = None,
     minutes: float | None = None,
+    data: Tensor | None = None,
     learning_rate: float = 5e-3,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -63,7 +65,8 @@ def anneal(
 ) -> History:
     """Trains a flow on an energy alone, from hot to cold; the flow is changed in place.
 
-    1. Reverse KL at `hot`, where the barriers are low and the flow finds every well.
+    1. Reverse KL at `hot`, where the barriers are low and the flow finds every well; or, with data, forward KL on them
+       at `cold`: the flow then knows the wells that the data know.
     2. Short rounds: draw a buffer from the flow, weight it to the next temperature, fit the flow to it by weighted
        forward KL. The next temperature is the lowest at which the buffer keeps an effective sample fraction of 0.45;
        a flow short of that where it is stays there. Yet no flow stays above the geometric path that reaches `cold` at
@@ -81,7 +84,9 @@ def anneal(
         cold: temperature to reach, K; the target's own if None.
         steps: budget in gradient steps: the result is then a function of the arguments alone; or
         minutes: budget in wall-clock minutes, compilation included.
-        learning_rate: highest of the hot stage; the rounds use 0.4 of it.
+        data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
+            be converged: they only start the flow, and the rounds put the weights of the wells right.
+        learning_rate: highest of the first stage; the rounds use 0.4 of it.
         seed: of all noise.
         checkpoint: a file written every minute, at the end, and before an interruption, which waits for the round to
             end; if it exists, training goes on from it. See `Autosave` for signals and full disks.
@@ -109,8 +114,10 @@ def anneal(
             f"flow and target must have the same event shape; got {tuple(flow.event_shape)} and "
             f"{tuple(target.event_shape)}: build the flow for this target"
         )
+    if data is not None:
+        data, hot = _admitted(data, flow), cold
     Budget(steps=steps, minutes=minutes)  # refuses a wrong budget before any work
-    annealing = _Annealing(flow, target, hot, cold, learning_rate, seed, fingerprint)
+    annealing = _Annealing(flow, target, hot, cold, data, learning_rate, seed, fingerprint)
     annealing.resume(checkpoint, steps=steps, minutes=minutes)
     pays = (minutes or 0) * 60 >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
     if annealing.budget.fraction < 1:
@@ -129,11 +136,21 @@ class _Annealing:
     """The state of one annealing: what `run` changes and a checkpoint holds."""
 
     def __init__(
-        self, flow: Flow, target: Energy, hot: float, cold: float, learning_rate: float, seed: int, fingerprint: str
+        self,
+        flow: Flow,
+        target: Energy,
+        hot: float,
+        cold: float,
+        data: Tensor | None,
+        learning_rate: float,
+        seed: int,
+        fingerprint: str,
     ) -> None:
-        self.flow, self.target, self.hot, self.cold = flow, target, hot, cold
+        self.flow, self.target, self.hot, self.cold, self.data = flow, target, hot, cold, data
         self.learning_rate, self.seed = learning_rate, seed
         self.fingerprint = f"{fingerprint} anneal {hot!r} {cold!r} {learning_rate!r} {seed}"
+        if data is not None:
+            self.fingerprint += f" {hashlib.sha256(data.numpy(force=True).tobytes()).hexdigest()}"
         self.learner = Learner(flow)
         self.history = History()
         self.temperature = hot
@@ -179,7 +196,7 @@ class _Annealing:
 
     def run(self, autosave: Autosave) -> None:
         if not self.hot_done:
-            self.heat(autosave)
+            self.begin(autosave)
             self.hot_done = True
             self.learner.start_phase()
         while self.temperature > self.cold or self.budget.fraction < 1:
@@ -195,16 +212,21 @@ class _Annealing:
         skipped = f", {self.learner.skipped} skipped" if self.learner.skipped else ""
         self.show(min(self.budget.fraction, 0.999), f"{self.temperature:.0f} K, {message}{skipped}")
 
-    def heat(self, autosave: Autosave) -> None:
-        """Reverse KL at the hot temperature."""
+    def begin(self, autosave: Autosave) -> None:
+        """The first stage: reverse KL at the hot temperature, or forward KL on the data."""
         target = self.target.at(self.hot)
         while (spent := self.budget.fraction / HOT_SHARE) < 1:
             k = len(self.history.losses)
             noise = keyed_generator(self.seed, 0, k)
-            loss = reverse_kl(self.flow, target, HOT_BATCH, soften=SOFTEN, generator=noise)
+            if self.data is None:
+                loss = reverse_kl(self.flow, target, HOT_BATCH, soften=SOFTEN, generator=noise)
+                self.history.training_samples += HOT_BATCH
+            else:
+                rows = torch.randint(len(self.data), (BATCH,), generator=noise)
+                loss = forward_kl(self.flow, self.data[rows])
+                self.history.training_samples += BATCH
             rate = self.learning_rate * min(1.0, (k + 1) / 100) * cosine(spent)
             self.step(loss, rate, 0.99, f"loss {float(loss.detach()):.2f}")
-            self.history.training_samples += HOT_BATCH
             autosave()
 
     def round(self) -> None:
@@ -257,6 +279,17 @@ class _Annealing:
 
         lowest = _boundary(kept, self.temperature, self.cold)
         return max(self.cold, min(lowest, highest))
+
+
+def _admitted(data: Tensor, flow: Flow) -> Tensor:
+    """The data in the flow's precision, refused unless they are finite and of its shape."""
+    if data.shape[1:] != flow.event_shape or not len(data) or not torch.isfinite(data).all():
+        raise InputError(
+            f"data must be finite configurations of shape (m, {', '.join(map(str, flow.event_shape))}); "
+            f"got {tuple(data.shape)}, {int((~torch.isfinite(data)).sum())} of the numbers not finite: "
+            "bring frames of a molecule into the chart with chart_data"
+        )
+    return data.detach().to(next(flow.parameters()))
 
 
 def _boundary(holds: Callable[[float], bool], start: float, end: float) -> float:

@@ -151,3 +151,28 @@ def test_wrong_arguments_are_refused_before_work(wrong, message):
 def test_a_flow_of_another_shape_is_refused():
     with pytest.raises(InputError, match="same event shape"):
         anneal(coupling_flow(3), DoubleWell(), steps=10, progress=False)
+
+
+def test_data_that_hold_too_little_of_a_well_start_the_flow_and_the_rounds_right_its_weight():
+    target, flow = DoubleWell(), flow_of()
+    data = target.sample(20_000, seed=1)
+    rare = target.in_b(data) if target.in_b(data).sum() < 10_000 else target.in_a(data)
+    data = data[~rare | (torch.arange(len(data)) % 5 == 0)]  # four fifths of the rarer well are missing
+    history = anneal(flow, target, data=data, steps=1200, progress=False)
+    assert history.gradient == 0
+    assert {r.temperature for r in history.rounds} == {1.0}
+    x, log_q = flow.sample(50_000, seed=2)
+    log_w = (-target.energy(x) - log_q).double()
+    assert float(1 / log_w.softmax(0).square().sum()) > 0.9 * len(x)
+    in_a, in_b = (torch.logsumexp(log_w[where], 0) for where in (target.in_a(x), target.in_b(x)))
+    assert float(in_a - in_b) == pytest.approx(target.free_energy_difference(), abs=0.1)
+    raw = torch.log(target.in_a(x).double().mean() / target.in_b(x).double().mean())
+    assert float(raw) == pytest.approx(target.free_energy_difference(), abs=0.3)
+    of_data = torch.log(target.in_a(data).double().mean() / target.in_b(data).double().mean())
+    assert abs(float(of_data) - target.free_energy_difference()) > 1.3
+
+
+@pytest.mark.parametrize("data", [torch.zeros(10, 3), torch.zeros(0, 2), torch.full((10, 2), torch.nan)])
+def test_data_of_another_kind_are_refused_before_work(data):
+    with pytest.raises(InputError, match=r"data must be finite configurations of shape \(m, 2\)"):
+        anneal(flow_of(), DoubleWell(), data=data, steps=10)
