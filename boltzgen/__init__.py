@@ -24,7 +24,7 @@ from .reweighting import (
     probability,
 )
 from .sampling import Samples, draw
-from .training import History, anneal, forward_kl, reverse_kl, train
+from .training import History, anneal, chart_data, coordinate_entropy, forward_kl, log_variance, reverse_kl, train
 
 __version__ = "0.1.0"
 
@@ -51,6 +51,8 @@ __all__ = [
     "UnsupportedSystemError",
     "Verdict",
     "anneal",
+    "chart_data",
+    "coordinate_entropy",
     "coupling_flow",
     "draw",
     "effective_sample_size",
@@ -59,6 +61,7 @@ __all__ = [
     "free_energy_difference",
     "judge",
     "log_partition",
+    "log_variance",
     "molecular_flow",
     "pareto_k",
     "probability",

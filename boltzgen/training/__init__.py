@@ -5,6 +5,17 @@ from .compilation import compiled
 from .frames import chart_data
 from .history import History, Round
 from .loop import train
-from .objectives import forward_kl, reverse_kl
+from .objectives import coordinate_entropy, forward_kl, log_variance, reverse_kl
 
-__all__ = ["History", "Round", "anneal", "chart_data", "compiled", "forward_kl", "reverse_kl", "train"]
+__all__ = [
+    "History",
+    "Round",
+    "anneal",
+    "chart_data",
+    "compiled",
+    "coordinate_entropy",
+    "forward_kl",
+    "log_variance",
+    "reverse_kl",
+    "train",
+]

@@ -10,7 +10,7 @@ from boltzgen.errors import InputError
 from boltzgen.flows import Flow
 from boltzgen.flows.bases import Normal
 from boltzgen.flows.bijection import Bijection
-from boltzgen.training.objectives import forward_kl, reverse_kl
+from boltzgen.training.objectives import coordinate_entropy, forward_kl, log_variance, reverse_kl
 
 SIGMAS = 5.0
 
@@ -133,6 +133,84 @@ def test_a_clash_at_any_distance_gives_a_finite_softened_loss_and_gradient(expon
     assert gradient.abs() < 1e3
 
 
+def test_the_path_gradient_has_the_same_value_and_mean():
+    s, n = 0.5, 200_000
+    total, path = gaussian_flow(s), gaussian_flow(s)
+    losses = [
+        reverse_kl(flow, Gaussian(), n, path_gradient=how, generator=torch.Generator().manual_seed(1))
+        for flow, how in ((total, False), (path, True))
+    ]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-12)
+    losses[1].backward()
+    # d/ds of u + log q along x = e^s z is (e^2s - 1) z², whose standard deviation is sqrt(2) (e^2s - 1)
+    exact = math.exp(2 * s) - 1
+    assert abs(path.bijection.log_scale.grad.item() - exact) < SIGMAS * math.sqrt(2 / n) * exact
+    assert path.bijection.log_scale.requires_grad
+
+
+def test_the_path_gradient_sticks_the_landing_and_the_full_one_does_not():
+    path, full = gaussian_flow(0.0), gaussian_flow(0.0)
+    for flow, how in ((path, True), (full, False)):
+        reverse_kl(flow, Gaussian(), 100, path_gradient=how, generator=torch.Generator().manual_seed(1)).backward()
+    assert path.bijection.log_scale.grad.abs() < 1e-12
+    assert full.bijection.log_scale.grad.abs() > 1e-3
+
+
+def test_log_variance_and_its_gradient_on_a_gaussian():
+    s, n = 0.3, 400_000
+    flow = gaussian_flow(s)
+    loss = log_variance(flow, Gaussian(), n, generator=torch.Generator().manual_seed(2))
+    loss.backward()
+    # log q + u = (e^2s - 1) z²/2 + const: variance (e^2s - 1)²/2; gradient 2 Cov(score, log q + u) = 2 (e^2s - 1)
+    spread = math.exp(2 * s) - 1
+    assert loss.item() == pytest.approx(spread**2 / 2, rel=SIGMAS * math.sqrt(14 / n))
+    assert flow.bijection.log_scale.grad.item() == pytest.approx(2 * spread, rel=SIGMAS * math.sqrt(20 / n))
+
+
+def test_log_variance_vanishes_at_the_target_and_leaves_failed_draws_out():
+    flow = gaussian_flow(0.0)
+    loss = log_variance(flow, Gaussian(), 50, generator=torch.Generator().manual_seed(1))
+    loss.backward()
+    assert abs(loss.item()) < 1e-12
+    assert flow.bijection.log_scale.grad.abs() < 1e-12
+    assert torch.isfinite(log_variance(flow, Wall(), 100, generator=torch.Generator().manual_seed(1)))
+
+    class Nowhere(Gaussian):
+        def _energy(self, x):
+            return torch.full_like(x[:, 0], torch.inf)
+
+    assert torch.isnan(log_variance(flow, Nowhere(), 10))
+
+
+@pytest.mark.parametrize("period", [None, 40.0])
+def test_the_entropy_of_a_coordinate_is_that_of_a_gaussian_and_grows_with_its_width(period):
+    s, width, n = 0.4, 0.1, 2000
+    flow = gaussian_flow(s)
+    entropy = coordinate_entropy(
+        flow, lambda x: x[:, 0], n, width=width, period=period, generator=torch.Generator().manual_seed(1)
+    )
+    entropy.backward()
+    exact = 0.5 * math.log(2 * math.pi * math.e * math.exp(2 * s))
+    # standard deviation of log p is 1/√2 a draw; the kernel and its noise cost of order 1e-2
+    assert abs(entropy.item() - exact) < SIGMAS * math.sqrt(0.5 / n) + 0.02
+    assert flow.bijection.log_scale.grad.item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_an_angle_has_no_seam():
+    flow = gaussian_flow(-1.0)
+
+    def entropy(shift, period):
+        def angle(x):
+            turned = x[:, 0] + shift
+            return turned - 2 * math.pi * torch.floor(turned / (2 * math.pi))
+
+        noise = torch.Generator().manual_seed(1)
+        return coordinate_entropy(flow, angle, 500, width=0.1, period=period, generator=noise).item()
+
+    assert entropy(0.0, 2 * math.pi) == pytest.approx(entropy(2.0, 2 * math.pi), rel=1e-9)
+    assert entropy(0.0, None) != pytest.approx(entropy(2.0, None), abs=1e-3)
+
+
 def test_objectives_add_up():
     flow = gaussian_flow()
     x = torch.randn(10, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -143,5 +221,9 @@ def test_objectives_add_up():
 def test_wrong_arguments_are_refused():
     with pytest.raises(InputError, match="soften must be a positive number of kT"):
         reverse_kl(gaussian_flow(), Gaussian(), 10, soften=-1.0)
+    with pytest.raises(InputError, match="width and period must be positive"):
+        coordinate_entropy(gaussian_flow(), lambda x: x[:, 0], 10, width=0.0)
+    with pytest.raises(InputError, match=r"one number per draw, shape \(10,\); got \(10, 1\)"):
+        coordinate_entropy(gaussian_flow(), lambda x: x, 10, width=1.0)
     with pytest.raises(InputError, match="log_w must have shape"):
         forward_kl(gaussian_flow(), torch.zeros(3, 1, dtype=torch.float64), torch.zeros(2))
