@@ -1,12 +1,18 @@
 """The learning wing: bijections, bases, and the flows made of them."""
 
-from .architectures import coupling_flow, molecular_flow
-from .bases import Base, Normal, Product, UniformTorus
+from .actnorm import ActNorm
+from .architectures import coupling_flow, iaf, maf, molecular_flow
+from .autoregressive import Autoregressive
+from .bases import Base, MultivariateNormal, Normal, Product, UniformTorus, VonMises
 from .bijection import Bijection, Composition, Inverse
 from .coupling import Coupling
 from .flow import Flow
 from .linear import Whitening
+from .logistic import LogisticMixture
+from .mixing import LU, Householder, Permutation
+from .mixture import GaussianMixture
 from .noise import BLOCK, keyed_generator
+from .planar import Planar, Radial
 from .transformer import (
     Additive,
     Affine,
@@ -20,25 +26,38 @@ from .triangular import TriangularAffine
 
 __all__ = [
     "BLOCK",
+    "LU",
+    "ActNorm",
     "Additive",
     "Affine",
+    "Autoregressive",
     "Base",
     "Bijection",
     "CircularSpline",
     "Composition",
     "Coupling",
     "Flow",
+    "GaussianMixture",
+    "Householder",
     "Inverse",
+    "LogisticMixture",
     "Mixed",
+    "MultivariateNormal",
     "Normal",
+    "Permutation",
+    "Planar",
     "Product",
+    "Radial",
     "Rotation",
     "Spline",
     "Transformer",
     "TriangularAffine",
     "UniformTorus",
+    "VonMises",
     "Whitening",
     "coupling_flow",
+    "iaf",
     "keyed_generator",
+    "maf",
     "molecular_flow",
 ]

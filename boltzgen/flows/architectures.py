@@ -1,20 +1,22 @@
-"""Ready-made flows: one for any density, one for molecules in internal coordinates."""
+"""Ready-made flows: couplings or autoregressive layers for any density, and one for molecules."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .autoregressive import Autoregressive
 from .bases import Base, Normal, Product, UniformTorus
-from .bijection import Bijection, Composition
+from .bijection import Bijection, Composition, Inverse
 from .coupling import Coupling
 from .flow import Flow
 from .linear import Whitening
+from .logistic import LogisticMixture
 from .transformer import (
     Additive,
     Affine,
@@ -26,9 +28,15 @@ from .transformer import (
 )
 from .triangular import TriangularAffine
 
-__all__ = ["coupling_flow", "molecular_flow"]
+__all__ = ["coupling_flow", "iaf", "maf", "molecular_flow"]
 
-Transform = Literal["affine", "spline", "additive"]
+Transform = Literal["affine", "spline", "additive", "logistic"]
+_OF_LINEAR: dict[str, Callable[[int], Transformer]] = {
+    "affine": Affine,
+    "spline": Spline,
+    "additive": Additive,
+    "logistic": LogisticMixture,
+}
 
 
 def coupling_flow(
@@ -36,12 +44,14 @@ def coupling_flow(
     *,
     layers: int = 8,
     transform: Transform = "spline",
+    masks: Literal["random", "alternating"] | Sequence[Sequence[int]] = "random",
     hidden: Sequence[int] = (64, 64),
+    residual: bool = False,
     circular: Sequence[bool] | Tensor | None = None,
     context: int = 0,
     seed: int = 0,
 ) -> Flow:
-    """A flow of couplings between random halves of the dimensions, which starts at its base.
+    """A flow of couplings between halves of the dimensions, which starts at its base.
 
     The base is normal; on circular dimensions uniform. Halves come in complementary pairs, so that two layers
     transform every dimension. Circular dimensions always have circular splines ("additive": rotations).
@@ -50,7 +60,10 @@ def coupling_flow(
         dim: number of dimensions d.
         layers: number of couplings.
         transform: the map of the linear dimensions.
+        masks: the dimensions a layer transforms given the others: "random" halves and their complements, "alternating"
+            even and odd ones, or a list for each layer, which starts anew when it is used up.
         hidden: widths of the hidden layers of each coupling's network.
+        residual: whether these layers add to what they are given; see `Conditioner`.
         circular: which dimensions are angles, (d,).
         context: length of the context.
         seed: of the initial weights, halves and seams; the global random state is not touched.
@@ -66,10 +79,7 @@ def coupling_flow(
     References:
         Dinh et al. (2015, 2017); Durkan et al. (2019); Rezende et al. (2020).
     """
-    if transform not in get_args(Transform):
-        raise InputError(
-            f"transform must be one of {', '.join(get_args(Transform))}; got {transform!r}: check the name"
-        )
+    _check_transform(transform)
     if dim < 1 or layers < min(dim, 2):
         raise InputError(
             f"dim and layers must be at least 1 (2 layers for 2 dimensions); got {dim} and {layers}: add layers"
@@ -77,7 +87,8 @@ def coupling_flow(
     angle = _mask(circular, dim)
     generator = torch.Generator().manual_seed(seed)
     couplings: list[Bijection] = []
-    for transformed, given in _halves(list(range(dim)), layers, generator):
+    pairs = _halves(list(range(dim)), layers, generator) if masks == "random" else _pairs(masks, dim, layers)
+    for transformed, given in pairs:
         transformed = sorted(transformed, key=lambda i: angle[i])
         n_circular = sum(angle[i] for i in transformed)
         transformer = _transformer(transform, len(transformed) - n_circular, n_circular, generator)
@@ -89,11 +100,83 @@ def coupling_flow(
                 transformer,
                 circular=angle,
                 hidden=hidden,
+                residual=residual,
                 context=context,
                 generator=generator,
             )
         )
     return Flow(_base(angle), Composition(couplings))
+
+
+def maf(
+    dim: int,
+    *,
+    layers: int = 4,
+    transform: Transform = "affine",
+    hidden: Sequence[int] = (64, 64),
+    circular: Sequence[bool] | Tensor | None = None,
+    context: int = 0,
+    seed: int = 0,
+) -> Flow:
+    """A masked autoregressive flow, which starts at its base: the density in one pass, SAMPLES in d passes per layer.
+
+    The layers run through the dimensions in ascending and descending order by turns. Fit it to samples with
+    `forward_kl`, whose gradient takes one pass.
+
+    Arguments:
+        dim: number of dimensions d.
+        layers: number of `Autoregressive` layers.
+        transform: the map of the linear dimensions; angles have circular splines ("additive": rotations).
+        hidden: widths of the hidden layers of each network; d − 1 or more units let it see everything.
+        circular: which dimensions are angles, (d,).
+        context: length of the context.
+        seed: of the initial weights and seams; the global random state is not touched.
+
+    Raises:
+        InputError: if an argument has a wrong value.
+
+    Example:
+        >>> maf(3).log_prob(torch.zeros(1, 3)).detach()
+        tensor([-2.7568])
+
+    References:
+        Papamakarios, Pavlakou, Murray (2017), Masked autoregressive flow for density estimation.
+    """
+    angle, bijections = _autoregressive(dim, layers, transform, hidden, circular, context, seed)
+    return Flow(_base(angle), Composition(bijections))
+
+
+def iaf(
+    dim: int,
+    *,
+    layers: int = 4,
+    transform: Transform = "affine",
+    hidden: Sequence[int] = (64, 64),
+    circular: Sequence[bool] | Tensor | None = None,
+    context: int = 0,
+    seed: int = 0,
+) -> Flow:
+    """An inverse autoregressive flow, which starts at its base: samples and their density in one pass, the DENSITY OF
+    GIVEN POINTS in d passes per layer.
+
+    Its layers are those of `maf` run backwards. Fit it to an energy with `reverse_kl`, whose gradient takes one pass.
+
+    Arguments:
+        dim, layers, transform, hidden, circular, context, seed: as for `maf`.
+
+    Raises:
+        InputError: if an argument has a wrong value.
+
+    Example:
+        >>> x, log_q = iaf(3).sample(5, seed=1)
+        >>> x.shape, log_q.shape
+        (torch.Size([5, 3]), torch.Size([5]))
+
+    References:
+        Kingma et al. (2016), Improving variational inference with inverse autoregressive flow.
+    """
+    angle, bijections = _autoregressive(dim, layers, transform, hidden, circular, context, seed)
+    return Flow(_base(angle), Composition([Inverse(layer) for layer in bijections]))
 
 
 def molecular_flow(
@@ -185,10 +268,57 @@ def _halves(dims: list[int], layers: int, generator: torch.Generator) -> list[tu
     return pairs[:layers]
 
 
+def _pairs(masks: str | Sequence[Sequence[int]], dim: int, layers: int) -> list[tuple[list[int], list[int]]]:
+    """(transformed, given) of each layer, for masks other than random."""
+    parts = [range(0, dim, 2), range(1, dim, 2)][:dim] if masks == "alternating" else masks
+    cycle = [] if isinstance(parts, str) else [[int(i) for i in part] for part in parts]
+    if not cycle or not all(part and set(part) <= set(range(dim)) for part in cycle):
+        raise InputError(
+            f"masks must be 'random', 'alternating' or lists of dimensions below {dim}; got {masks!r}: "
+            "name the dimensions each layer transforms"
+        )
+    chosen = [cycle[k % len(cycle)] for k in range(layers)]
+    return [(part, [i for i in range(dim) if i not in part]) for part in chosen]
+
+
+def _autoregressive(
+    dim: int,
+    layers: int,
+    transform: Transform,
+    hidden: Sequence[int],
+    circular: Sequence[bool] | Tensor | None,
+    context: int,
+    seed: int,
+) -> tuple[list[bool], list[Bijection]]:
+    """Which dimensions are angles, and the layers of `maf`."""
+    _check_transform(transform)
+    if dim < 1 or layers < 1:
+        raise InputError(f"dim and layers must be at least 1; got {dim} and {layers}: add layers")
+    angle = _mask(circular, dim)
+    generator = torch.Generator().manual_seed(seed)
+    bijections: list[Bijection] = []
+    for k in range(layers):
+        transformer = _transformer(transform, angle.count(False), angle.count(True), generator)
+        order = range(dim) if k % 2 == 0 else range(dim - 1, -1, -1)
+        bijections.append(
+            Autoregressive(
+                dim, transformer, order=order, circular=angle, hidden=hidden, context=context, generator=generator
+            )
+        )
+    return angle, bijections
+
+
+def _check_transform(transform: str) -> None:
+    if transform not in get_args(Transform):
+        raise InputError(
+            f"transform must be one of {', '.join(get_args(Transform))}; got {transform!r}: check the name"
+        )
+
+
 def _transformer(transform: Transform, linear: int, circular: int, generator: torch.Generator) -> Transformer:
     parts: list[Transformer] = []
     if linear:
-        parts.append({"affine": Affine, "spline": Spline, "additive": Additive}[transform](linear))
+        parts.append(_OF_LINEAR[transform](linear))
     if circular:
         seams = _seams(circular, generator)
         parts.append(Rotation(circular) if transform == "additive" else CircularSpline(circular, shift=seams))

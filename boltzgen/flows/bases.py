@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 
-__all__ = ["Base", "Normal", "Product", "UniformTorus"]
+__all__ = ["Base", "MultivariateNormal", "Normal", "Product", "UniformTorus", "VonMises"]
 
 
 class Base(nn.Module, ABC):
@@ -57,6 +57,53 @@ class Normal(Base):
         return -0.5 * z.square().sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
 
 
+class MultivariateNormal(Base):
+    """The normal law of mean μ and covariance C Cᵀ, both trainable; draws z = μ + C ε are differentiable.
+
+    Arguments:
+        mean: the initial μ, (d,).
+        factor: the initial C, lower triangular with a positive diagonal, (d, d), e.g. `torch.linalg.cholesky(cov)`.
+
+    Attributes:
+        mean: μ.
+        weight: C below the diagonal, the logarithm of C on it.
+
+    Raises:
+        InputError: if the shapes do not fit or C is not such a factor.
+
+    Example:
+        >>> base = MultivariateNormal(torch.zeros(2), torch.tensor([[2.0, 0.0], [1.0, 0.5]]))
+        >>> base.log_prob(torch.zeros(1, 2)).detach()
+        tensor([-1.8379])
+    """
+
+    def __init__(self, mean: Tensor, factor: Tensor) -> None:
+        d = len(mean)
+        fits = tuple(mean.shape) == (d,) and tuple(factor.shape) == (d, d)
+        if not (fits and torch.equal(factor, factor.tril()) and bool((factor.diagonal() > 0).all())):
+            raise InputError(
+                f"factor must be lower triangular of shape ({d}, {d}) with a positive diagonal; got "
+                f"{tuple(factor.shape)} for a mean of shape {tuple(mean.shape)}: use torch.linalg.cholesky(covariance)"
+            )
+        super().__init__(d)
+        weight = factor.tril(-1) + factor.diagonal().log().diag()
+        self.mean = nn.Parameter(mean.detach().to(torch.get_default_dtype(), copy=True))
+        self.weight = nn.Parameter(weight.detach().to(torch.get_default_dtype()))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        noise = torch.randn(n, *self.event_shape, generator=generator, dtype=self._like.dtype)
+        return self.mean + noise.to(self._like.device) @ self._factor().T
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        noise = torch.linalg.solve_triangular(self._factor(), (z - self.mean).T, upper=False)
+        constant = 0.5 * z.shape[-1] * math.log(2 * math.pi) + self.weight.diagonal().sum()
+        log_p: Tensor = -0.5 * noise.square().sum(0) - constant
+        return log_p
+
+    def _factor(self) -> Tensor:
+        return self.weight.tril(-1) + self.weight.diagonal().exp().diag()
+
+
 class UniformTorus(Base):
     """The uniform law of d angles, p(z) = (2π)^(−d); draws lie in [−π, π), any representative of an angle will do.
 
@@ -71,6 +118,61 @@ class UniformTorus(Base):
 
     def log_prob(self, z: Tensor) -> Tensor:
         return z.new_full((len(z),), -z.shape[-1] * math.log(2 * math.pi))
+
+
+class VonMises(Base):
+    """Independent von Mises laws of d angles, p(z) = Π_i exp(κ_i cos(z_i − μ_i)) / (2π I_0(κ_i)); draws in [−π, π).
+
+    μ and κ are given and stay: their gradients do not exist. The bijection of a flow can learn what they should be.
+
+    Arguments:
+        mean: μ in radians, (d,).
+        concentration: κ > 0, (d,); about the reciprocal of the variance when large.
+
+    Raises:
+        InputError: if the shapes differ or a concentration is not positive.
+
+    References:
+        Best, Fisher (1979), Efficient simulation of the von Mises distribution.
+    """
+
+    mean: Tensor
+    concentration: Tensor
+
+    def __init__(self, mean: Tensor, concentration: Tensor) -> None:
+        if mean.ndim != 1 or mean.shape != concentration.shape or not bool((concentration > 0).all()):
+            raise InputError(
+                f"mean and positive concentration must have one shape (d,); got {tuple(mean.shape)} and "
+                f"{concentration}: use UniformTorus where the concentration is 0"
+            )
+        super().__init__(len(mean))
+        self.register_buffer("mean", mean.detach().to(torch.get_default_dtype(), copy=True))
+        self.register_buffer("concentration", concentration.detach().to(torch.get_default_dtype(), copy=True))
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        kappa = self.concentration.double().cpu()
+        root = (1 + 4 * kappa.square()).sqrt()
+        rho = 2 * kappa / (1 + root + (2 * (1 + root)).sqrt())  # (τ − √(2τ))/2κ with τ = 1 + root, not cancelling
+        r = (1 + rho.square()) / (2 * rho)
+        cosine = torch.zeros(n, len(kappa), dtype=torch.float64)
+        missing = torch.ones_like(cosine, dtype=torch.bool)
+        while bool(missing.any()):  # two in three proposals or more are accepted
+            u = torch.rand(2, *cosine.shape, generator=generator, dtype=torch.float64)
+            c = (math.pi * u[0]).cos()
+            proposal = (1 + r * c) / (r + c)
+            accepted = missing & (kappa * (r - proposal)).log().sub(kappa * (r - proposal)).add(1).exp().ge(u[1])
+            cosine, missing = torch.where(accepted, proposal, cosine), missing & ~accepted
+        sign = torch.rand(cosine.shape, generator=generator, dtype=torch.float64) - 0.5
+        z = self.mean.double().cpu() + cosine.clamp(-1, 1).acos() * sign.sign()
+        z = (z + math.pi).remainder(2 * math.pi) - math.pi
+        return z.to(self._like)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        cosine_less_one = -2 * ((z - self.mean) / 2).sin().square()
+        constant = math.log(2 * math.pi) + torch.special.i0e(self.concentration).log()
+        log_p: Tensor = (self.concentration * cosine_less_one - constant).sum(-1)
+        return log_p
 
 
 class Product(Base):

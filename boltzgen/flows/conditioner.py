@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import InputError
+
 __all__ = ["Conditioner", "circular_features"]
 
 
@@ -31,7 +33,11 @@ class Conditioner(nn.Module):
         context: length of the context.
         sizes: number of rows of each tensor of parameters.
         hidden: widths of the hidden layers.
+        residual: whether hidden layers after the first, all of one width, add to their input, h + silu(W h + b).
         generator: source of the initial weights; the default generator of torch if None.
+
+    Raises:
+        InputError: if widths differ and `residual`.
     """
 
     def __init__(
@@ -42,23 +48,28 @@ class Conditioner(nn.Module):
         sizes: Sequence[int],
         *,
         hidden: Sequence[int],
+        residual: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if residual and len(set(hidden)) > 1:
+            raise InputError(f"residual layers must be of one width; got {tuple(hidden)}: pass e.g. hidden=(64, 64)")
+        self.residual = residual
         inputs = linear + 4 * circular + context
         widths = [inputs, *hidden] if inputs else [0]
-        self.hidden = nn.ModuleList(_Dense(i, o, 1.0, generator) for i, o in pairwise(widths))
-        self.heads = nn.ModuleList(_Dense(widths[-1], size, 0.0, generator) for size in sizes)
+        self.hidden = nn.ModuleList(Dense(i, o, 1.0, generator) for i, o in pairwise(widths))
+        self.heads = nn.ModuleList(Dense(widths[-1], size, 0.0, generator) for size in sizes)
 
     def forward(self, linear: Tensor, angles: Tensor, context: Tensor | None) -> list[Tensor]:
         """θ as tensors (size, n), from the dimensions (linear, n), (circular, n) and the context (n, c)."""
         h = torch.cat([linear, circular_features(angles), *([] if context is None else [context.T])])
-        for layer in self.hidden:
-            h = functional.silu(layer(h))
+        for k, layer in enumerate(self.hidden):
+            step = functional.silu(layer(h))
+            h = h + step if self.residual and k else step
         return [head(h) for head in self.heads]
 
 
-class _Dense(nn.Module):
+class Dense(nn.Module):
     """y = W x + b on columns, (inputs, n) → (outputs, n), with `gain` times the initial law of `nn.Linear`."""
 
     def __init__(self, inputs: int, outputs: int, gain: float, generator: torch.Generator | None) -> None:

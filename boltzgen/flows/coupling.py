@@ -28,6 +28,7 @@ class Coupling(Bijection):
         transformer: the map f of len(T) dimensions.
         circular: which of the d dimensions are angles, (d,); none if None.
         hidden: widths of the network's hidden layers.
+        residual: whether hidden layers after the first add to what they are given; see `Conditioner`.
         context: length of the context.
         generator: source of the initial weights; the default generator of torch if None.
 
@@ -58,6 +59,7 @@ class Coupling(Bijection):
         *,
         circular: Sequence[bool] | Tensor | None = None,
         hidden: Sequence[int] = (64, 64),
+        residual: bool = False,
         context: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -87,7 +89,13 @@ class Coupling(Bijection):
         self.register_buffer("_back", order.argsort())
         self.transformer = transformer
         self.conditioner = Conditioner(
-            len(linear), len(angles), context, transformer.sizes, hidden=hidden, generator=generator
+            len(linear),
+            len(angles),
+            context,
+            transformer.sizes,
+            hidden=hidden,
+            residual=residual,
+            generator=generator,
         )
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:

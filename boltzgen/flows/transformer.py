@@ -50,6 +50,21 @@ class Transformer(nn.Module, ABC):
     def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         """z and log |det ∂z/∂x|."""
 
+    def owners(self) -> list[Tensor]:
+        """For each tensor of parameters, the dimension to whose map each of its rows belongs.
+
+        Raises:
+            InputError: if the dimensions of the map depend on one another.
+        """
+        return [torch.arange(size) % self.dim for size in self.sizes]
+
+    def at(self, i: int) -> Transformer:
+        """The map of dimension i alone, of z (1, n) and the rows of θ that belong to it.
+
+        Most maps of single dimensions take the number of them from the tensors they get: they are their own part.
+        """
+        return self
+
 
 class Additive(Transformer):
     """A translation x = z + μ (NICE).
@@ -204,6 +219,12 @@ class CircularSpline(Transformer):
         z, step = self._spline(_wrapped(x - self.shift[:, None]), *theta, inverse=True)
         return z, step.sum(0)
 
+    def at(self, i: int) -> Transformer:
+        part = CircularSpline(1, bins=self.bins)
+        part._floors = self._floors
+        part.shift = self.shift[i : i + 1]
+        return part
+
     def _spline(self, v: Tensor, bins: Tensor, derivatives: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         scale = 2 * math.pi
         y, step = rational_quadratic_spline(
@@ -239,6 +260,12 @@ class Mixed(Transformer):
         z1, step1 = self.first.inverse(x[:m], *theta[:cut])
         z2, step2 = self.second.inverse(x[m:], *theta[cut:])
         return torch.cat([z1, z2]), step1 + step2
+
+    def owners(self) -> list[Tensor]:
+        return self.first.owners() + [self.first.dim + owner for owner in self.second.owners()]
+
+    def at(self, i: int) -> Transformer:
+        return self.first.at(i) if i < self.first.dim else self.second.at(i - self.first.dim)
 
 
 def _bounded(value: Tensor, bound: float) -> Tensor:

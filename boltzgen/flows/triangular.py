@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .transformer import Affine
 
 __all__ = ["TriangularAffine"]
@@ -42,6 +43,12 @@ class TriangularAffine(Affine):
         mean, log_scale, entries = theta
         v = unit_lower_solve(self.gain * entries, x - mean, transpose=False)
         return super().inverse(v, torch.zeros_like(mean), log_scale)
+
+    def owners(self) -> list[Tensor]:
+        raise InputError(
+            "the transformer must treat every dimension by itself; got TriangularAffine: use Affine, and let the layer "
+            "make the dimensions depend on one another"
+        )
 
 
 def unit_lower_solve(entries: Tensor, b: Tensor, *, transpose: bool) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.flows import coupling_flow, molecular_flow
+from boltzgen.flows import Affine, Coupling, coupling_flow, iaf, maf, molecular_flow
 
 PI = math.pi
 FLOAT32 = 1e-4
@@ -24,11 +24,12 @@ def dependence(flow):
     return torch.stack([torch.autograd.grad(c.sum(), z, retain_graph=True)[0].abs().sum(0) for c in x.T]) > 0
 
 
-@pytest.mark.parametrize("transform", ["affine", "spline", "additive"])
+@pytest.mark.parametrize("build", [coupling_flow, maf, iaf])
+@pytest.mark.parametrize("transform", ["affine", "spline", "additive", "logistic"])
 @pytest.mark.parametrize("circular", [None, [True, False, True, False, False], [True] * 5])
 @pytest.mark.parametrize("dim", [1, 2, 5])
-def test_coupling_flows_start_at_their_base(dim, circular, transform):
-    flow = coupling_flow(dim, transform=transform, circular=circular and circular[:dim])
+def test_flows_start_at_their_base(dim, circular, transform, build):
+    flow = build(dim, transform=transform, circular=circular and circular[:dim])
     angle = torch.tensor(circular[:dim] if circular else [False] * dim)
     x, log_q = flow.sample(50, seed=0)
     normal = torch.where(angle, -math.log(2 * PI), -0.5 * x.square() - 0.5 * math.log(2 * PI)).sum(-1)
@@ -38,7 +39,7 @@ def test_coupling_flows_start_at_their_base(dim, circular, transform):
     assert ((flow.bijection.forward(z)[0] - z)[:, ~angle]).abs().max() < 1e-4 if (~angle).any() else True
 
 
-@pytest.mark.parametrize("transform", ["affine", "spline", "additive"])
+@pytest.mark.parametrize("transform", ["affine", "spline", "additive", "logistic"])
 def test_every_dimension_is_transformed_and_conditions_others(transform, randomise):
     flow = randomise(coupling_flow(5, transform=transform, circular=MASK, layers=4))
     moved = torch.stack(
@@ -61,11 +62,53 @@ def test_seeds_decide_and_the_global_state_is_not_touched():
     for make in (
         lambda s: coupling_flow(3, circular=[True, True, False], seed=s),
         lambda s: molecular_flow(MASK, mean, factor, seed=s),
+        lambda s: maf(3, circular=[True, True, False], seed=s),
     ):
         first, again, other = make(1).state_dict(), make(1).state_dict(), make(2).state_dict()
         assert all(torch.equal(first[k], again[k]) for k in first)
         assert any(not torch.equal(first[k], other[k]) for k in first)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def transformed(flow):
+    """The dimensions each coupling transforms."""
+    return [sorted(layer._order[-layer.transformer.dim :].tolist()) for layer in flow.bijection.bijections]
+
+
+def test_masks_can_be_chosen():
+    assert transformed(coupling_flow(5, masks="alternating", layers=3)) == [[0, 2, 4], [1, 3], [0, 2, 4]]
+    assert transformed(coupling_flow(3, masks=[[2], [0, 1]], layers=3)) == [[2], [0, 1], [2]]
+    assert transformed(coupling_flow(1, masks="alternating", layers=2)) == [[0], [0]]
+    first, second = transformed(coupling_flow(4, masks="random", layers=2))
+    assert sorted(first + second) == [0, 1, 2, 3]
+
+
+def test_networks_can_be_residual():
+    flow = coupling_flow(2, residual=True)
+    assert all(layer.conditioner.residual for layer in flow.bijection.bijections)
+    with pytest.raises(InputError, match="residual layers must be of one width"):
+        coupling_flow(2, residual=True, hidden=(8, 9))
+
+
+def test_residual_networks_add_to_what_they_are_given(randomise):
+    layer = randomise(Coupling(2, [1], [0], Affine(1), hidden=(8, 8), residual=True))
+    plain = Coupling(2, [1], [0], Affine(1), hidden=(8, 8))
+    plain.load_state_dict(layer.state_dict())
+    z = torch.randn(5, 2)
+    assert not torch.equal(layer.forward(z)[0], plain.forward(z)[0])
+    for either in (layer, plain):
+        either.conditioner.hidden[1].weight.data.zero_()
+        either.conditioner.hidden[1].bias.data.zero_()
+    assert not torch.allclose(layer.forward(z)[1][0], layer.forward(z)[1][1]), "the first layer still speaks"
+    assert torch.equal(plain.forward(z)[1][:1], plain.forward(z)[1][1:2])
+
+
+@pytest.mark.parametrize("build", [maf, iaf])
+def test_autoregressive_flows_mix_all_dimensions(build, randomise):
+    flow = randomise(build(4, layers=2, circular=[False, True, False, True])).double()
+    assert dependence(flow).all()
+    x, log_q = flow.sample(20, seed=0)
+    assert (flow.log_prob(x) - log_q).abs().max() < 1e-8
 
 
 def test_seams_differ_from_layer_to_layer():
@@ -81,6 +124,8 @@ def test_context_reaches_every_layer(randomise):
         coupling_flow(3, context=2),
         molecular_flow(MASK, mean, factor, context=2),
         coupling_flow(1, context=2),
+        maf(3, context=2),
+        iaf(1, context=2),
     ):
         assert flow.context_size == 2
         context = torch.randn(5, 2, requires_grad=True)
@@ -136,6 +181,15 @@ def test_molecules_without_torsions_or_without_anything_else(circular, randomise
     [
         (lambda: coupling_flow(0), "dim and layers"),
         (lambda: coupling_flow(3, layers=1), "dim and layers"),
+        (lambda: coupling_flow(3, masks="halves"), "masks must be"),
+        (lambda: coupling_flow(3, masks=[]), "masks must be"),
+        (lambda: coupling_flow(3, masks=[[0], []]), "masks must be"),
+        (lambda: coupling_flow(3, masks=[[0, 0]]), "distinct dimensions"),
+        (lambda: coupling_flow(3, masks=[[0], [3]]), "masks must be"),
+        (lambda: maf(0), "dim and layers"),
+        (lambda: iaf(2, layers=0), "dim and layers"),
+        (lambda: maf(2, transform="planar"), "transform must be one of"),
+        (lambda: iaf(2, circular=[True]), "circular must have length 2"),
         (lambda: coupling_flow(3, transform="planar"), "transform must be one of affine, spline, additive"),
         (lambda: coupling_flow(3, circular=[True]), "circular must have length 3"),
         (lambda: molecular_flow([True, False], torch.zeros(2), torch.eye(2)), "mean and factor"),

@@ -5,15 +5,25 @@ import torch
 
 import boltzgen.flows as flows
 from boltzgen.errors import InputError
-from boltzgen.flows import Base, Normal, Product, UniformTorus
+from boltzgen.flows import Base, GaussianMixture, MultivariateNormal, Normal, Product, UniformTorus, VonMises
 
 PI = math.pi
 N = 100_000
 SIGMAS = 5
 
+MEAN = torch.tensor([0.5, -1.0])
+FACTOR = torch.tensor([[0.8, 0.0], [-0.6, 1.5]])
+MODES = torch.tensor([[-2.0, 0.0], [1.0, 1.5], [2.0, -1.0]])
+SCALES = torch.tensor([[0.5, 1.0], [0.7, 0.4], [1.2, 0.6]])
 REGISTRY = {
     "normal": (lambda: Normal(2), [False, False]),
     "torus": (lambda: UniformTorus(2), [True, True]),
+    "multivariate normal": (lambda: MultivariateNormal(MEAN, FACTOR), [False, False]),
+    "von Mises": (lambda: VonMises(torch.tensor([0.3, -1.5]), torch.tensor([0.2, 15.0])), [True, True]),
+    "mixture": (
+        lambda: GaussianMixture(MODES, scales=SCALES, weights=torch.tensor([1.0, 2.0, 3.0])),
+        [False, False],
+    ),
     "product": (lambda: Product([Normal(1), UniformTorus(1)], [[1], [0]]), [True, False]),
 }
 
@@ -24,42 +34,99 @@ def case(request):
     return make(), torch.tensor(circular)
 
 
+def quadrature(base, circular):
+    """Points of a grid and the probability at each."""
+    axes = [torch.linspace(-PI, PI, 401)[:-1] if c else torch.linspace(-9, 9, 400) for c in circular]
+    z = torch.cartesian_prod(*axes).double()
+    with torch.no_grad():
+        return z, base.log_prob(z).exp() * math.prod(float(a[1] - a[0]) for a in axes)
+
+
 def test_is_normalised(case):
     base, circular = case
-    axes = [torch.linspace(-PI, PI, 201)[:-1] if c else torch.linspace(-9, 9, 200) for c in circular]
-    z = torch.cartesian_prod(*axes).double()
-    cell = math.prod(float(a[1] - a[0]) for a in axes)
-    assert base.double().log_prob(z).exp().sum() * cell == pytest.approx(1.0, abs=1e-5)
+    assert quadrature(base.double(), circular)[1].sum() == pytest.approx(1.0, abs=1e-5)
 
 
-def mean_is(z, f, expected):
-    value = f(z)
-    return (value.mean() - expected).abs() < SIGMAS * value.std() / N**0.5
+def mean_is(value, expected):
+    return abs(value.mean() - expected) < SIGMAS * value.std() / N**0.5
 
 
-def test_draws_follow_the_law(case):
+def test_draws_follow_the_density(case):
     base, circular = case
-    z = base.double().sample(N, torch.Generator().manual_seed(0))
-    for column, angle in zip(z.T, circular, strict=True):
-        moment = PI**2 / 3 if angle else 1.0
-        assert mean_is(column, lambda v: v, 0.0)
-        assert mean_is(column, torch.square, moment)
-        assert not mean_is(column, torch.square, 1.05 * moment), "the twin that is 5 % off must fail"
-        assert not angle or ((column >= -PI) & (column < PI)).all()
-    assert mean_is(z, lambda v: v.prod(-1), 0.0)
+    z = base.double().sample(N, torch.Generator().manual_seed(0)).detach()
+    grid, p = quadrature(base, circular)
+    for f in (
+        lambda v: v[:, 0],
+        lambda v: v[:, 1],
+        lambda v: v[:, 0].square(),
+        lambda v: v[:, 1].square(),
+        lambda v: v.prod(-1),
+        lambda v: v[:, 0].sin() * v[:, 1].square(),
+    ):
+        exact = float((f(grid) * p).sum())
+        assert mean_is(f(z), exact)
+        assert not mean_is(f(z), exact + 0.05 * float(f(z).std())), "the twin that is a twentieth off must fail"
+    assert ((z >= -PI) & (z < PI))[:, circular].all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_draws_have_the_dtype_of_the_module_and_come_from_the_generator(case, dtype):
     base, _ = case
     base.to(dtype)
-    a, b = (base.sample(5, torch.Generator().manual_seed(3)) for _ in range(2))
+    a, b = (base.sample(5, torch.Generator().manual_seed(3)).detach() for _ in range(2))
     assert a.dtype == base.log_prob(a).dtype == dtype
     assert torch.equal(a, b)
     torch.manual_seed(0)
     c = base.sample(5)
     torch.manual_seed(0)
     assert torch.equal(base.sample(5), c)
+
+
+def test_multivariate_normal_is_that_of_torch():
+    z = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    exact = torch.distributions.MultivariateNormal(MEAN.double(), scale_tril=FACTOR.double()).log_prob(z)
+    assert (MultivariateNormal(MEAN, FACTOR).double().log_prob(z) - exact).abs().max() < 1e-6  # built in float32
+
+
+def test_draws_of_the_multivariate_normal_move_with_their_parameters():
+    base = MultivariateNormal(MEAN, FACTOR).double()
+    z = base.sample(N, torch.Generator().manual_seed(0))
+    mean, weight = torch.autograd.grad(z[:, 1].square().mean(), list(base.parameters()))
+    # E[z_1²] = μ_1² + C_10² + C_11², the logarithm of C_11 being the parameter
+    assert mean[1] == pytest.approx(2 * -1.0, abs=0.05)
+    assert weight[1, 0] == pytest.approx(2 * -0.6, abs=0.05)
+    assert weight[1, 1] == pytest.approx(2 * 1.5**2, abs=0.1)
+    assert weight[0, 1] == 0
+
+
+@pytest.mark.parametrize("concentration", [1e-3, 1.0, 100.0, 1e5])
+def test_von_mises_is_that_of_torch(concentration):
+    base = VonMises(torch.tensor([3.0]), torch.tensor([concentration]))
+    z = base.sample(1000, torch.Generator().manual_seed(0))
+    exact = torch.distributions.VonMises(3.0, concentration).log_prob(z.double())[:, 0]
+    assert (base.double().log_prob(z.double()) - exact).abs().max() < 1e-4 * max(1, concentration**0.5)  # its float32
+    # E[cos(z − μ)] = I_1(κ)/I_0(κ)
+    z = base.sample(N, torch.Generator().manual_seed(1))
+    assert ((z >= -PI) & (z < PI)).all()
+    cosine = (z - 3.0).cos()
+    ratio = torch.special.i1e(base.concentration) / torch.special.i0e(base.concentration)
+    assert mean_is(cosine, float(ratio))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: MultivariateNormal(MEAN, FACTOR.T), "lower triangular"),
+        (lambda: MultivariateNormal(MEAN[:1], FACTOR), "lower triangular"),
+        (lambda: MultivariateNormal(MEAN, -FACTOR), "positive diagonal"),
+        (lambda: VonMises(MEAN, MEAN), "positive concentration"),
+        (lambda: VonMises(MEAN, torch.ones(3)), "one shape"),
+        (lambda: VonMises(MEAN, torch.zeros(2)), "use UniformTorus"),
+    ],
+)
+def test_wrong_parameters_are_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
 
 
 def test_products_need_every_dimension_once():

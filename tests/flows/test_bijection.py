@@ -9,14 +9,22 @@ import torch
 import boltzgen.flows as flows
 from boltzgen.errors import InputError
 from boltzgen.flows import (
+    LU,
+    ActNorm,
     Additive,
     Affine,
+    Autoregressive,
     Bijection,
     CircularSpline,
     Composition,
     Coupling,
+    Householder,
     Inverse,
+    LogisticMixture,
     Mixed,
+    Permutation,
+    Planar,
+    Radial,
     Rotation,
     Spline,
     Transformer,
@@ -59,6 +67,31 @@ REGISTRY = {
         [Coupling(3, [0], [1], Affine(1), context=2), Whitening(3, [2, 0], torch.ones(2), FACTOR)]
     ),
     "inverse": lambda: Inverse(Coupling(3, [0], [1, 2], Spline(1), context=1)),
+    "logistic": lambda: Coupling(3, [1, 0], [2], LogisticMixture(2, components=3)),
+    "logistic, conditional": lambda: Coupling(2, [1, 0], [], LogisticMixture(2, components=2), context=2),
+    "spline, conditional": lambda: Coupling(2, [1], [0], Spline(1), context=2),
+    "circular, conditional": lambda: Coupling(2, [1], [0], CircularSpline(1), circular=[0, 1], context=2),
+    "additive, conditional": lambda: Coupling(2, [1], [0], Additive(1), context=2),
+    "triangular, conditional": lambda: Coupling(3, [0, 1, 2], [], TriangularAffine(3), context=2),
+    "residual": lambda: Coupling(3, [2], [0, 1], Affine(1), hidden=(8, 8, 8), residual=True),
+    "autoregressive": lambda: Autoregressive(3, Affine(3), order=[1, 2, 0], hidden=(16,)),
+    "autoregressive, one dimension": lambda: Autoregressive(1, Spline(1)),
+    "autoregressive, one dimension, conditional": lambda: Autoregressive(1, Affine(1), context=2),
+    "autoregressive, conditional": lambda: Autoregressive(3, Spline(3), context=2, hidden=(16, 8)),
+    "autoregressive, mixed": lambda: Autoregressive(
+        4, Mixed(Spline(2), CircularSpline(2, shift=seams(2))), circular=[1, 0, 1, 0], order=[2, 3, 0, 1]
+    ),
+    "autoregressive, rotation": lambda: Autoregressive(2, Rotation(2), circular=[1, 1]),
+    "autoregressive, logistic": lambda: Autoregressive(2, LogisticMixture(2, components=3)),
+    "inverse autoregressive": lambda: Inverse(Autoregressive(3, Affine(3), context=1)),
+    "LU": lambda: LU(3),
+    "Householder": lambda: Householder(3, reflections=2),
+    "permutation": lambda: Permutation([2, 0, 1]),
+    "ActNorm": lambda: ActNorm(3),
+    "planar": lambda: Planar(3),
+    "planar, conditional": lambda: Planar(2, context=2),
+    "radial": lambda: Radial(3),
+    "radial, conditional": lambda: Radial(2, context=2),
 }  # fmt: skip
 
 
@@ -66,7 +99,7 @@ def circular_mask(bijection):
     """Which dimensions of a registered bijection are angles."""
     mask = torch.zeros(bijection.in_shape, dtype=torch.bool)
     for layer in bijection.modules():
-        if isinstance(layer, Coupling):
+        if isinstance(layer, (Coupling, Autoregressive)):
             mask |= layer.circular
     return mask
 
