@@ -1,19 +1,39 @@
 """From weights to numbers: effective sample size, Pareto k, observables, log Z and free energies with their errors."""
 
 from .estimate import Estimate
+from .estimate_array import BinnedEstimate, EstimateArray
 from .estimators import expectation, free_energy_difference, log_partition, probability
-from .pareto import pareto_k, reliability_threshold
-from .weights import clipped_effective_sample_size, effective_sample_size, normalized_weights
+from .histograms import histogram, profile
+from .moments import expectations, variance
+from .pareto import pareto_k, reliability_threshold, smoothed_log_weights
+from .quantiles import quantile
+from .weights import (
+    clipped_effective_sample_size,
+    effective_sample_size,
+    largest_weight,
+    normalized_weights,
+    weight_entropy,
+)
 
 __all__ = [
+    "BinnedEstimate",
     "Estimate",
+    "EstimateArray",
     "clipped_effective_sample_size",
     "effective_sample_size",
     "expectation",
+    "expectations",
     "free_energy_difference",
+    "histogram",
+    "largest_weight",
     "log_partition",
     "normalized_weights",
     "pareto_k",
     "probability",
+    "profile",
+    "quantile",
     "reliability_threshold",
+    "smoothed_log_weights",
+    "variance",
+    "weight_entropy",
 ]

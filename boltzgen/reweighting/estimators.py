@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-import warnings
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..errors import InputError, UnreliableEstimateWarning
+from ..errors import InputError
 from .estimate import Estimate
-from .pareto import pareto_k
+from .observables import as_observable, as_state
 from .ratio import Ratio, ratio_of_means
-from .reliability import doubts
-from .weights import Array, as_column, as_log_weights, effective_sample_size, scaled_weights, with_support
+from .reliability import doubts, judged
+from .weights import as_log_weights, scaled_weights, with_support
 
 __all__ = ["expectation", "free_energy_difference", "log_partition", "probability"]
 
@@ -31,7 +29,7 @@ def expectation(log_w: Tensor | npt.ArrayLike, f: Tensor | npt.ArrayLike) -> Est
         f: the observable at each draw, shape (n,), in any unit; ignored where the weight is zero.
 
     Returns:
-        The estimate in the unit of f.
+        The estimate in the unit of f: consistent, not unbiased; the mean of wᵢ fᵢ alone would be unbiased for Z ⟨f⟩.
 
     Raises:
         InputError: if log_w is not (n,), holds NaN or +inf, or has no finite entry; if f is not (n,), or not finite
@@ -50,13 +48,13 @@ def expectation(log_w: Tensor | npt.ArrayLike, f: Tensor | npt.ArrayLike) -> Est
         Owen, Monte Carlo theory, methods and examples (2013), chapter 9.
     """
     log_w = with_support(as_log_weights(log_w))
-    f = _observable(log_w, f)
+    f = as_observable("f", log_w, f)
     w = scaled_weights(log_w)
-    return _judged(log_w, ratio_of_means(w * f, w), doubts(log_w))
+    return judged(log_w, ratio_of_means(w * f, w), doubts(log_w))
 
 
 def probability(log_w: Tensor | npt.ArrayLike, in_state: Tensor | npt.ArrayLike) -> Estimate:
-    """Probability P = Σ wᵢ 1(i in the state) / Σ wᵢ of a state under the target.
+    """Probability P = Σ wᵢ 1(i in the state) / Σ wᵢ of a state under the target, consistent as `expectation` is.
 
     Arguments:
         log_w: log-weights, shape (n,).
@@ -69,19 +67,21 @@ def probability(log_w: Tensor | npt.ArrayLike, in_state: Tensor | npt.ArrayLike)
         UnreliableEstimateWarning: also if the draws inside, or outside, are too few to tell.
     """
     log_w = with_support(as_log_weights(log_w))
-    inside = _mask("in_state", log_w, in_state)
+    inside = as_state("in_state", log_w, in_state)
     w = scaled_weights(log_w)
     reasons = doubts(log_w) or doubts(log_w[inside], " in the state") + doubts(log_w[~inside], " outside the state")
     value, standard_error, low, high = ratio_of_means(w * inside, w)
     if not 0 < value < 1:
         standard_error, low, high = math.inf, 0.0, 1.0
-    return _judged(log_w, Ratio(value, standard_error, max(low, 0.0), min(high, 1.0)), reasons)
+    return judged(log_w, Ratio(value, standard_error, max(low, 0.0), min(high, 1.0)), reasons)
 
 
 def log_partition(log_w: Tensor | npt.ArrayLike) -> Estimate:
     """Logarithm of the target's normalising constant, log Z = log (1/n) Σ wᵢ.
 
     For a normalised flow and u in kT it is −F/kT of what the flow's support holds: a lost mode is missing from it.
+    The mean of the weights is an unbiased estimate of Z, whatever the flow; its logarithm is consistent, and too low
+    by ½ standard_error² on average.
 
     Arguments:
         log_w: log-weights −u − log_q, shape (n,); −inf is a draw of weight zero, kept in n.
@@ -102,11 +102,11 @@ def log_partition(log_w: Tensor | npt.ArrayLike) -> Estimate:
     log_w = as_log_weights(log_w)
     reasons = doubts(log_w)
     if np.isneginf(log_w).all():
-        return _judged(log_w, Ratio(-math.inf, math.inf, -math.inf, math.inf), reasons)
+        return judged(log_w, Ratio(-math.inf, math.inf, -math.inf, math.inf), reasons)
     mean, error, low, high = ratio_of_means(scaled_weights(log_w), np.ones_like(log_w))
     limits = (math.log(low) if low > 0 else -math.inf, math.log(high))
     offset = float(log_w.max())
-    return _judged(log_w, Ratio(offset + math.log(mean), error / mean, offset + limits[0], offset + limits[1]), reasons)
+    return judged(log_w, Ratio(offset + math.log(mean), error / mean, offset + limits[0], offset + limits[1]), reasons)
 
 
 def free_energy_difference(
@@ -137,7 +137,7 @@ def free_energy_difference(
         -1.128 ± 0.023
     """
     log_w = as_log_weights(log_w)
-    a, b = _mask("in_a", log_w, in_a), _mask("in_b", log_w, in_b)
+    a, b = as_state("in_a", log_w, in_a), as_state("in_b", log_w, in_b)
     if (a & b).any():
         raise InputError(
             f"in_a and in_b must not overlap; got {(a & b).sum()} of {len(a)} draws in both: make the states disjoint"
@@ -147,7 +147,7 @@ def free_energy_difference(
     sign, minor = (1, b) if w[b].sum() < w[a].sum() else (-1, a)
     share = ratio_of_means(w * minor, w)
     reasons = doubts(log_w) or doubts(log_w[a], " in state a") + doubts(log_w[b], " in state b")
-    return _judged(log_w, _negative_logit(share, sign), reasons)
+    return judged(log_w, _negative_logit(share, sign), reasons)
 
 
 def _negative_logit(share: Ratio, sign: int) -> Ratio:
@@ -161,45 +161,3 @@ def _negative_logit(share: Ratio, sign: int) -> Ratio:
 
     low, high = sorted((transformed(share.low), transformed(share.high)))
     return Ratio(transformed(p), share.standard_error / (p * (1 - p)), low, high)
-
-
-def _judged(log_w: Array, ratio: Ratio, reasons: list[str]) -> Estimate:
-    """The estimate with its diagnosis, warned about in the name of the public function's caller if it is bad."""
-    value, standard_error, low, high = ratio
-    why = "; ".join(reasons)
-    if why:
-        warnings.warn(f"an estimate must not be believed: {why}", UnreliableEstimateWarning, stacklevel=3)
-    return Estimate(
-        value, standard_error, (low, high), effective_sample_size(log_w), len(log_w), pareto_k(log_w), not why, why
-    )
-
-
-def _observable(log_w: Array, f: Tensor | npt.ArrayLike) -> Array:
-    """f as float64, zero where the weight is zero."""
-    values = _matching("f", log_w, f).astype(np.float64)
-    positive = log_w > -np.inf
-    bad = positive & ~np.isfinite(values)
-    if bad.any():
-        raise InputError(
-            f"f must be finite wherever the weight is positive; got {bad.sum()} NaN or infinite of {len(values)}: "
-            "define the observable for these draws"
-        )
-    return np.where(positive, values, 0.0)
-
-
-def _mask(name: str, log_w: Array, mask: Tensor | npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    values = _matching(name, log_w, mask)
-    if values.dtype != np.bool_:
-        raise InputError(
-            f"{name} must be boolean, one entry per draw; got {values.dtype}: pass a comparison such as phi < 0"
-        )
-    return values
-
-
-def _matching(name: str, log_w: Array, values: Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
-    column = as_column(name, values)
-    if len(column) != len(log_w):
-        raise InputError(
-            f"{name} must have one entry per log-weight, {len(log_w)}; got {len(column)}: pass matching draws"
-        )
-    return column

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from .weights import Array, as_log_weights, scaled_weights
 
-__all__ = ["pareto_k", "reliability_threshold"]
+__all__ = ["pareto_k", "reliability_threshold", "smoothed_log_weights"]
 
 _SHORTEST_TAIL = 5  # draws; reached at n = 25
 _FLAT = 1e-10  # relative spread of weights that differ by rounding only
@@ -43,8 +43,7 @@ def pareto_k(log_w: Tensor | npt.ArrayLike) -> float:
         Zhang & Stephens, Technometrics 51, 316 (2009).
     """
     log_w = as_log_weights(log_w)
-    n = len(log_w)
-    tail = int(min(n / 5, 3 * math.sqrt(n)))
+    n, tail = len(log_w), _tail_length(len(log_w))
     if tail < _SHORTEST_TAIL or np.isneginf(log_w).all():
         return math.inf
     w = np.sort(scaled_weights(np.partition(log_w, n - tail - 1)[n - tail - 1 :]))
@@ -53,7 +52,49 @@ def pareto_k(log_w: Tensor | npt.ArrayLike) -> float:
         return -math.inf
     if excess[_quartile(tail)] <= _NOTHING:  # ties at the foot of the tail
         excess = excess[excess > _NOTHING]
-    return _fitted_shape(excess) if len(excess) >= _SHORTEST_TAIL else math.inf
+    return _with_prior(_fitted(excess)[0], len(excess)) if len(excess) >= _SHORTEST_TAIL else math.inf
+
+
+def smoothed_log_weights(log_w: Tensor | npt.ArrayLike) -> Array:
+    """Pareto smoothed log-weights: the tail's are replaced by quantiles of the law fitted to it, in the same order.
+
+    Less variance for some bias: the largest weight is never exceeded, so that rare heavy draws count less than they
+    should. No estimate of this library uses them unless you hand them over; log Ẑ from them is not unbiased, and
+    Pareto k must be taken from the weights as they were.
+
+    Arguments:
+        log_w: log-weights, shape (n,), −inf allowed.
+
+    Returns:
+        Log-weights (n,), float64, on the scale of those given; the same again where `pareto_k` finds no tail to fit.
+
+    Raises:
+        InputError: as `pareto_k`.
+
+    Example:
+        >>> smoothed_log_weights([0.0] * 30).max()
+        np.float64(0.0)
+
+    References:
+        Vehtari, Simpson, Gelman, Yao & Gabry, Pareto smoothed importance sampling, JMLR 25 (2024).
+    """
+    log_w = as_log_weights(log_w)
+    n, tail = len(log_w), _tail_length(len(log_w))
+    if not math.isfinite(pareto_k(log_w)):
+        return log_w
+    order = np.argsort(log_w, kind="stable")[n - tail - 1 :]
+    largest = log_w[order[-1]]
+    w = np.exp(log_w[order] - largest)
+    excess = w[1:] - w[0]
+    order = order[1:][excess > _NOTHING]
+    excess = excess[excess > _NOTHING]
+    shape, scale = _fitted(excess)
+    shape = _with_prior(shape, len(excess))
+    log_outside = np.log1p(-(np.arange(len(excess)) + 0.5) / len(excess))
+    quantiles = -scale * log_outside if shape == 0 else scale * np.expm1(-shape * log_outside) / shape
+    smoothed = log_w.copy()
+    smoothed[order] = largest + np.minimum(np.log(w[0] + quantiles), 0.0)
+    return smoothed
 
 
 def reliability_threshold(n: int) -> float:
@@ -80,12 +121,16 @@ def reliability_threshold(n: int) -> float:
     return min(1 - 1 / math.log10(n), 0.7) if n > 1 else -math.inf
 
 
+def _tail_length(n: int) -> int:
+    return int(min(n / 5, 3 * math.sqrt(n)))
+
+
 def _quartile(n: int) -> int:
     return int(n / 4 + 0.5) - 1
 
 
-def _fitted_shape(excess: Array) -> float:
-    """Posterior-mean shape for sorted excesses, drawn towards 1/2 with the weight of ten draws."""
+def _fitted(excess: Array) -> tuple[float, float]:
+    """Posterior-mean shape and scale for sorted excesses."""
     n = len(excess)
     m = 30 + int(math.sqrt(n))
     b = 1 / excess[-1] + (1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))) / (3 * excess[_quartile(n)])
@@ -95,5 +140,10 @@ def _fitted_shape(excess: Array) -> float:
     posterior /= posterior.sum()
     posterior[posterior < 10 * np.finfo(np.float64).eps] = 0  # as the reference implementations do
     mean = b.dot(posterior) / posterior.sum()
-    shape = np.log1p(-mean * excess).mean()
-    return float((n * shape + 5) / (n + 10))
+    shape = float(np.log1p(-mean * excess).mean())
+    return shape, -shape / float(mean)
+
+
+def _with_prior(shape: float, n: int) -> float:
+    """The shape drawn towards 1/2 with the weight of ten draws."""
+    return (n * shape + 5) / (n + 10)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .weights import Array
 
-__all__ = ["Ratio", "ratio_of_means"]
+__all__ = ["Ratio", "Ratios", "powers", "ratio_of_means", "shares", "with_influences"]
 
 _NORMAL = 1.959963984540054  # 97.5 % quantile
 _ALL = 1 - 1e-9  # share of the weight that leaves nothing to compare with
@@ -22,6 +22,15 @@ class Ratio(NamedTuple):
     standard_error: float
     low: float
     high: float
+
+
+class Ratios(NamedTuple):
+    """Many ratios: arrays of one shape."""
+
+    value: Array
+    standard_error: Array
+    low: Array
+    high: Array
 
 
 def ratio_of_means(a: Array, b: Array) -> Ratio:
@@ -43,30 +52,67 @@ def ratio_of_means(a: Array, b: Array) -> Ratio:
     value = float(a.sum()) / total
     if n < 2 or b.max() > _ALL * total:
         return Ratio(value, math.inf, -math.inf, math.inf)
-    psi = (a - value * b) / (total - b)
+    return with_influences(value, (a - value * b) / (total - b))
+
+
+def with_influences(value: float, psi: Array) -> Ratio:
+    """An estimate from n independent draws with its error: leaving out draw i changes it by −ψᵢ, ψ of shape (n,)."""
     largest = float(np.abs(psi).max())
     if largest == 0:
         return Ratio(value, 0.0, value, value)
-    psi /= largest
+    psi = psi / largest
     square = psi * psi
-    second, third, fourth = float(square.sum()), float(square.dot(psi)), float(square.dot(square))
-    standard_error = largest * math.sqrt(second)
-    quantile = _student(2 / max(fourth / second**2 - 1 / n, 1e-9))
-    skewness = third / second**1.5
-    return Ratio(
-        value,
-        standard_error,
-        value - _unskewed(quantile, skewness) * standard_error,
-        value - _unskewed(-quantile, skewness) * standard_error,
-    )
+    error, low, high = _spread(np.array([square.sum(), square.dot(psi), square.dot(square)]), len(psi))
+    return Ratio(value, largest * float(error), value + largest * float(low), value + largest * float(high))
 
 
-def _unskewed(y: float, q: float) -> float:
+def shares(w: Array, inside: Array, outside: Array) -> Ratios:
+    """Shares r = Σ_inside w / Σw of many sets of draws at once, each as `ratio_of_means(w · 1_inside, w)` has it.
+
+    There ψᵢ = (1 − r) vᵢ inside and −r vᵢ outside, with vᵢ = wᵢ / (Σw − wᵢ): sums of powers of v are all it takes.
+
+    Arguments:
+        w: weights (n,), Σw > 0.
+        inside: sums over each set of the columns of `powers(w)`, (4, …).
+        outside: the same over all other draws.
+    """
+    total = w.sum()
+    value: Array = inside[0] / (inside[0] + outside[0])
+    if len(w) < 2 or w.max() > _ALL * total:
+        return Ratios(value, *(np.full_like(value, limit) for limit in (math.inf, -math.inf, math.inf)))
+    scale = (w / (total - w)).max()
+    moments = [(1 - value) ** p * inside[p - 1] + (-value) ** p * outside[p - 1] for p in (2, 3, 4)]
+    error, low, high = _spread(np.stack(moments), len(w))
+    return Ratios(value, scale * error, value + scale * low, value + scale * high)
+
+
+def powers(w: Array) -> Array:
+    """What `shares` wants summed: w, and v², v³, v⁴ with v = w / (Σw − w) over its largest, (4, n)."""
+    rest = w.sum() - w
+    v = np.divide(w, rest, out=np.zeros_like(w), where=rest > 0)
+    v /= v.max() or 1.0
+    square = v * v
+    return np.stack([w, square, square * v, square * square])
+
+
+def _spread(moments: Array, n: int) -> tuple[Array, Array, Array]:
+    """Standard error, and lower and upper end of the interval from the value, of Σψ², Σψ³, Σψ⁴, each (…)."""
+    second, third, fourth = moments
+    some = np.where(second > 0, second, 1.0)
+    error = np.sqrt(second)
+    quantile = _student(2 / np.maximum(fourth / some**2 - 1 / n, 1e-9))
+    skewness = third / some**1.5
+    return error, -_unskewed(quantile, skewness) * error, -_unskewed(-quantile, skewness) * error
+
+
+def _unskewed(y: Array, q: Array) -> Array:
     """The T with T + q T²/3 + q² T³/27 + q/6 = y: Hall's cubic, inverted."""
-    return y - q / 6 if abs(q) < 1e-6 else 3 / q * (math.cbrt(1 + q * (y - q / 6)) - 1)
+    small = np.abs(q) < 1e-6
+    steep = np.where(small, 1.0, q)
+    return np.where(small, y - q / 6, 3 / steep * (np.cbrt(1 + steep * (y - steep / 6)) - 1))
 
 
-def _student(degrees: float) -> float:
+def _student(degrees: Array) -> Array:
     """97.5 % quantile of Student's t for 2 degrees of freedom or more, within 3 % (Abramowitz & Stegun 26.7.5)."""
     z, v = _NORMAL, degrees
     return (

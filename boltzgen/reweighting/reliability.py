@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+
 import numpy as np
 
+from ..errors import UnreliableEstimateWarning
+from .estimate import Estimate
 from .pareto import pareto_k, reliability_threshold
+from .ratio import Ratio
 from .weights import Array, effective_sample_size
 
-__all__ = ["doubts"]
+__all__ = ["doubts", "judged", "warn"]
 
 _FEWEST = 25  # draws, and effective draws
 
@@ -37,3 +43,19 @@ def doubts(log_w: Array, place: str = "") -> list[str]:
             f"Pareto k {k:.2f} of the {n} draws{place} exceeds {threshold:.2f}: their weights are too heavy-tailed"
         )
     return reasons
+
+
+def judged(log_w: Array, ratio: Ratio, reasons: Sequence[str]) -> Estimate:
+    """The estimate with its diagnosis, warned about in the name of the public function's caller if it is bad."""
+    value, standard_error, low, high = ratio
+    why = "; ".join(reasons)
+    warn(why, stacklevel=4)
+    return Estimate(
+        value, standard_error, (low, high), effective_sample_size(log_w), len(log_w), pareto_k(log_w), not why, why
+    )
+
+
+def warn(why: str, *, stacklevel: int = 3) -> None:
+    """Warns, in the name of the public function's caller, of an estimate that is not to be believed."""
+    if why:
+        warnings.warn(f"an estimate must not be believed: {why}", UnreliableEstimateWarning, stacklevel=stacklevel)

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from ..errors import InputError
 
-__all__ = ["clipped_effective_sample_size", "effective_sample_size", "normalized_weights"]
+__all__ = [
+    "clipped_effective_sample_size",
+    "effective_sample_size",
+    "largest_weight",
+    "normalized_weights",
+    "weight_entropy",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -79,9 +85,42 @@ def normalized_weights(log_w: Tensor | npt.ArrayLike) -> Array:
     return w
 
 
+def largest_weight(log_w: Tensor | npt.ArrayLike) -> float:
+    """Share max w / Σw of the heaviest draw in every estimate; 1/n at best.
+
+    Raises:
+        InputError: as `normalized_weights`.
+
+    Example:
+        >>> largest_weight([0.0, 0.0, 0.0, 0.0])
+        0.25
+    """
+    return float(normalized_weights(log_w).max())
+
+
+def weight_entropy(log_w: Tensor | npt.ArrayLike) -> float:
+    """Entropy −Σ Wᵢ ln Wᵢ of the normalised weights W, in nats: ln n at best, 0 where one draw has it all.
+
+    exp of it, the perplexity, is an effective sample size that minds heavy weights less than Kish's.
+
+    Raises:
+        InputError: as `normalized_weights`.
+
+    Example:
+        >>> round(weight_entropy([0.0, 0.0, 0.0, 0.0]), 4)  # ln 4
+        1.3863
+
+    References:
+        Cappé, Douc, Guillin, Marin & Robert, Statistics and Computing 18, 447 (2008).
+    """
+    w = normalized_weights(log_w)
+    w = w[w > 0]
+    return max(0.0, -float(w.dot(np.log(w))))
+
+
 def as_log_weights(log_w: Tensor | npt.ArrayLike) -> Array:
     """The log-weights as a float64 array, refused unless (n,), n ≥ 1, without NaN or +inf."""
-    values = as_column("log_w", log_w).astype(np.float64)
+    values = as_array("log_w", log_w).astype(np.float64)
     if not len(values):
         raise InputError("log_w must hold at least one log-weight; got none: draw samples first")
     if np.isnan(values).any() or np.isposinf(values).any():
@@ -92,16 +131,17 @@ def as_log_weights(log_w: Tensor | npt.ArrayLike) -> Array:
     return values
 
 
-def as_column(name: str, values: Tensor | npt.ArrayLike) -> npt.NDArray[Any]:
-    """One number per draw as a numpy array of shape (n,)."""
+def as_array(name: str, values: Tensor | npt.ArrayLike, ndim: int = 1) -> npt.NDArray[Any]:
+    """Numbers with one row per draw as a numpy array of `ndim` axes."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()
     values = np.asarray(values)
-    if values.ndim != 1 or values.dtype.kind not in "bifu":
+    if values.ndim != ndim or values.dtype.kind not in "bifu":
+        wanted, remedy = ("(n,)", "one-dimensional") if ndim == 1 else ("(n, d)", "two-dimensional")
         raise InputError(
-            f"{name} must hold one number per draw, shape (n,); got shape {values.shape} of {values.dtype}: "
-            "pass a one-dimensional array or tensor"
+            f"{name} must hold {'one number' if ndim == 1 else 'd numbers'} per draw, shape {wanted}; got shape "
+            f"{values.shape} of {values.dtype}: pass a {remedy} array or tensor"
         )
     return values
 

@@ -5,7 +5,7 @@ import pytest
 from arviz_stats.base import array_stats
 
 from boltzgen.errors import InputError
-from boltzgen.reweighting import pareto_k, reliability_threshold
+from boltzgen.reweighting import pareto_k, reliability_threshold, smoothed_log_weights
 
 SAME_FIT = 1e-8  # absolute, to an independent implementation
 BIAS = 0.02  # of the fit at 300 tail draws, its prior's pull left out
@@ -105,3 +105,39 @@ def test_threshold():
     assert reliability_threshold(1) == -math.inf
     with pytest.raises(InputError):
         reliability_threshold(0)
+
+
+@pytest.mark.parametrize("n", [25, 99, 225, 1000, 20_000])
+@pytest.mark.parametrize("law", RANDOM)
+def test_smoothed_weights_equal_those_of_arviz(n, law):
+    log_w = RANDOM[law](np.random.default_rng(n), n)
+    smoothed = smoothed_log_weights(log_w)
+    shared = smoothed - np.logaddexp.reduce(smoothed)
+    assert shared == pytest.approx(array_stats.psislw(-log_w)[0], abs=SAME_FIT)
+
+
+def test_smoothing_touches_the_tail_only_and_keeps_its_order():
+    log_w = np.random.default_rng(0).exponential(size=1000)
+    smoothed = smoothed_log_weights(log_w)
+    assert smoothed.max() <= log_w.max()
+    assert (smoothed != log_w).sum() == 94  # 3 √1000
+    assert (np.argsort(smoothed, kind="stable")[:-10] == np.argsort(log_w, kind="stable")[:-10]).all()
+    assert log_w.max() - smoothed.max() < 5
+    tail = np.argsort(log_w)[-94:]
+    assert (np.diff(smoothed[tail]) >= 0).all()
+
+
+def test_smoothing_lowers_the_error_of_heavy_weights_and_biases_them():
+    random = np.random.default_rng(1)
+    log_w = 0.8 * random.exponential(size=(500, 1000))  # Z = 1 / (1 − 0.8)
+    plain, smoothed = (
+        np.exp([np.logaddexp.reduce(row) for row in rows]) / 1000
+        for rows in (log_w, [smoothed_log_weights(row) for row in log_w])
+    )
+    assert np.abs(np.log(smoothed / 5)).mean() < np.abs(np.log(plain / 5)).mean()
+    assert smoothed.mean() < 5
+
+
+@pytest.mark.parametrize("log_w", [np.full(1000, 3.7), np.zeros(10), np.full(100, -np.inf)])
+def test_weights_without_a_tail_stay_as_they_are(log_w):
+    assert (smoothed_log_weights(log_w) == log_w).all()

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.reweighting import clipped_effective_sample_size, effective_sample_size, normalized_weights
+from boltzgen.reweighting import (
+    clipped_effective_sample_size,
+    effective_sample_size,
+    largest_weight,
+    normalized_weights,
+    weight_entropy,
+)
 
 ROUNDING = 1e-12  # relative, float64
 
@@ -87,3 +93,23 @@ def test_effective_sample_size_is_blind_to_a_lost_mode():
     x = 10 + torch.randn(10_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     log_w = torch.logaddexp(-0.5 * (x - 10) ** 2, -0.5 * (x + 10) ** 2) + 0.5 * (x - 10) ** 2
     assert effective_sample_size(log_w) / 10_000 == pytest.approx(1.0, rel=1e-6)
+
+
+def test_the_heaviest_draw_and_the_entropy():
+    log_w = [0.0, math.log(3), -math.inf]
+    assert largest_weight(log_w) == pytest.approx(0.75, rel=ROUNDING)
+    assert weight_entropy(log_w) == pytest.approx(-0.25 * math.log(0.25) - 0.75 * math.log(0.75), rel=ROUNDING)
+
+
+def test_entropy_lies_between_one_draw_and_all_of_them():
+    assert weight_entropy([0.0, -1e4, -math.inf]) == 0.0
+    assert weight_entropy(np.full(1000, 1e6)) == pytest.approx(math.log(1000), rel=ROUNDING)
+    log_w = gaussian_shift(100_000, 0.5)
+    # N(0, 1) to N(0.5, 1): KL(p ‖ q) = 1/8
+    assert weight_entropy(log_w) == pytest.approx(math.log(100_000) - 0.125, abs=0.005)
+
+
+@pytest.mark.parametrize("function", [largest_weight, weight_entropy])
+def test_no_weight_at_all_has_no_shares(function):
+    with pytest.raises(InputError, match="at least one finite"):
+        function([-math.inf, -math.inf])
