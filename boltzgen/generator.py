@@ -15,7 +15,7 @@ from .energies import Energy, Pullback
 from .errors import CheckpointError, InputError
 from .files import exclusive
 from .flows import Flow, coupling_flow, molecular_flow
-from .molecule import Molecule
+from .molecule import Molecule, find
 from .sampling import Samples, draw
 from .training import History, anneal, chart_data
 from .training.checkpoint import load_checkpoint, save_checkpoint
@@ -163,17 +163,22 @@ class BoltzmannGenerator:
     def load(
         cls, path: str | os.PathLike[str], *, target: Energy | None = None, flow: Flow | None = None
     ) -> BoltzmannGenerator:
-        """The generator saved at `path`.
+        """The generator saved at `path`, or the trained one that comes with a bundled system.
 
         Arguments:
-            path: a file written by `save`, or a run folder of `train`.
+            path: a file written by `save`, a run folder of `train`, or the name of a bundled system.
             target: the energy, if it was not a molecule's.
             flow: a flow of the same architecture, if it was not the one chosen here.
 
         Raises:
             CheckpointError: if the file is damaged or belongs to another target or flow.
+            InputError: if there is no such file, or the system comes without a trained generator.
+
+        Example:
+            >>> BoltzmannGenerator.load("alanine_dipeptide").sample(10, seed=1).positions().shape
+            torch.Size([10, 22, 3])
         """
-        file = Path(path) / "generator.pt" if Path(path).is_dir() else Path(path)
+        file = _saved(Path(path))
         state = load_checkpoint(file)
         if (state["molecule"] is None) != (target is not None):
             need = "pass the energy it was made with as target=…" if state["molecule"] is None else "leave out target"
@@ -192,3 +197,15 @@ class BoltzmannGenerator:
             scales = self.coordinates.harmonic_scales(HOTTER * self.temperature)
             return molecular_flow(self.coordinates.circular, *scales, seed=self.seed)
         return coupling_flow(self.target.event_shape.numel(), seed=self.seed)
+
+
+def _saved(path: Path) -> Path:
+    """The file of a saved generator, of the bundled ones too."""
+    if path.is_dir():
+        return path / "generator.pt"
+    if path.exists() or len(path.parts) > 1 or path.suffix:
+        return path
+    file = find(str(path)).folder / "generator.pt"
+    if not file.exists():
+        raise InputError(f"{path} must come with a trained generator; got a system without one: train it first")
+    return file

@@ -137,10 +137,12 @@ def _target(system: str, forcefield: list[str] | None) -> tuple[Molecule | Energ
 
 
 def _generator(path: Path) -> tuple[BoltzmannGenerator, Path]:
-    """The generator of a run folder or file, and the folder it lies in."""
+    """The generator of a run folder, a file or a bundled system, and the folder to write into."""
     from ..energies import toys
     from ..generator import BoltzmannGenerator
 
+    if not path.exists():
+        return BoltzmannGenerator.load(path), Path()
     folder = path if path.is_dir() else path.parent
     file = folder / "run.json"
     run = json.loads(file.read_text()) if file.exists() else {"toy": None}

@@ -1,6 +1,6 @@
 """What is told to people: the verdict, the pictures, the report."""
 
-from .plots import energy_histogram, ramachandran, training_curve, weight_histogram
+from .plots import energy_histogram, free_energy_profiles, ramachandran, training_curve, weight_histogram
 from .report import default_estimates, results, write_report
 from .verdict import Check, Verdict, judge
 
@@ -9,6 +9,7 @@ __all__ = [
     "Verdict",
     "default_estimates",
     "energy_histogram",
+    "free_energy_profiles",
     "judge",
     "ramachandran",
     "results",

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ..reweighting import Estimate
 from ..sampling import Samples
-from .plots import energy_histogram, ramachandran, training_curve, weight_histogram
+from .plots import energy_histogram, free_energy_profiles, ramachandran, training_curve, weight_histogram
 from .verdict import Check, Verdict
 
 if TYPE_CHECKING:
@@ -90,6 +90,12 @@ def _figures(samples: Samples, history: History | None) -> Iterator[tuple[Figure
                 "Ramachandran maps: free energy over the torsions phi and psi, of the flow and reweighted",
                 "Left, what the flow draws; right, the same draws with their weights: the equilibrium. The more alike, "
                 "the better the flow. White: never drawn.",
+            )
+        if samples.torsions:
+            yield (
+                free_energy_profiles(samples),
+                "Free-energy profiles over torsions, with bands of 95 % confidence",
+                "Reweighted; the deepest bin is at 0. A band is that of its bin alone.",
             )
         yield (
             energy_histogram(samples),

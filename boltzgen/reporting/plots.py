@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +12,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from ..errors import InputError
-from ..reweighting import effective_sample_size, normalized_weights
+from ..errors import InputError, UnreliableEstimateWarning
+from ..reweighting import effective_sample_size, normalized_weights, profile
 from ..sampling import Samples
 from ..units import kT
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..training import History
 
-__all__ = ["energy_histogram", "ramachandran", "training_curve", "weight_histogram"]
+__all__ = ["energy_histogram", "free_energy_profiles", "ramachandran", "training_curve", "weight_histogram"]
 
 FLOW, REWEIGHTED, PLAIN = "#D55E00", "#0072B2", "#555555"
 """Okabe & Ito's vermilion and blue, told apart by everyone, and grey."""
@@ -27,6 +30,9 @@ _HIGHEST = 8.0
 """kT above the deepest bin, where the colours of a free-energy map end."""
 _LOWEST = -25.0
 """Log-weight below which a draw counts for nothing."""
+
+_MOST = 6
+"""profiles in a figure for which no torsions were named."""
 
 Array = npt.NDArray[np.float64]
 
@@ -57,6 +63,48 @@ def ramachandran(samples: Samples, x: str = "phi", y: str = "psi", *, bins: int 
         axis.set_yticks(range(-180, 181, 90))
     axes[0].set_ylabel(f"{y} (degrees)")
     figure.colorbar(image, ax=axes, label="free energy (kT)", extend="max", shrink=0.92)
+    return figure
+
+
+def free_energy_profiles(samples: Samples, torsions: Sequence[str] | None = None, *, bins: int = 48) -> Figure:
+    """Free-energy profiles F = −ln p in kT over torsions, the deepest bin at 0, with bands of 95 % confidence.
+
+    The bands are those of each bin alone. Gaps: bins never drawn. No more than 12 kT are shown.
+
+    Arguments:
+        samples: draws of a molecule.
+        torsions: their names; all the molecule has, six at most, if None.
+        bins: over the circle.
+
+    Raises:
+        InputError: if a torsion is unknown, there is none, or every weight is zero.
+    """
+    _weighed(samples)
+    names = list(samples.torsions)[:_MOST] if torsions is None else list(torsions)
+    if not names:
+        raise InputError("torsions must name at least one torsion; got none: the samples carry no named torsions")
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(0.6 + 2.9 * columns, 0.4 + 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        with warnings.catch_warnings(action="ignore", category=UnreliableEstimateWarning):  # the verdict says it
+            found = profile(samples.log_w, samples.torsion(name), bins=bins, period=2 * math.pi)
+        floor = found.value.min()
+        value = np.where(np.isfinite(found.value), found.value - floor, np.nan)
+        low, high = (np.nan_to_num(limit - floor, nan=np.inf, posinf=1e3, neginf=0.0) for limit in found.interval)
+        angle = np.degrees(found.centers[0])
+        axis.fill_between(angle, low, high, where=np.isfinite(value), color=REWEIGHTED, alpha=0.25, lw=0)
+        axis.plot(angle, value, color=REWEIGHTED, lw=1.4)
+        axis.set(title=name, xlim=(-180, 180), ylim=(0, min(1.15 * np.nanmax(value) + 0.5, 1.5 * _HIGHEST)))
+        axis.set_xticks(range(-180, 181, 90))
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("free energy (kT)")
+    for axis in axes[-1]:
+        axis.set_xlabel("degrees")
     return figure
 
 

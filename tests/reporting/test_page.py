@@ -78,7 +78,7 @@ def test_the_page_loads_and_runs_nothing(page):
 
 def test_pictures_are_inside_and_described(page):
     pictures = page.all("img")
-    assert len(pictures) == len(page.all("figcaption")) == 4
+    assert len(pictures) == len(page.all("figcaption")) == 5
     for picture in pictures:
         head, data = picture["src"].split(",")
         assert head == "data:image/svg+xml;base64"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.reporting import energy_histogram, ramachandran, training_curve, weight_histogram
+from boltzgen.reporting import energy_histogram, free_energy_profiles, ramachandran, training_curve, weight_histogram
 from boltzgen.sampling import Samples
 from boltzgen.training import History
 from boltzgen.training.history import Round
@@ -115,3 +115,25 @@ def test_matplotlibs_own_state_is_left_alone(peptide):
     ramachandran(peptide)
     weight_histogram(peptide)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_profiles_have_their_step_and_their_gaps_and_bands_around_them(peptide):
+    figure = free_energy_profiles(peptide, bins=8)
+    phi, psi = figure.axes
+    angle, value = phi.lines[0].get_data()
+    drawn = np.isfinite(value)
+    np.testing.assert_allclose(angle[drawn], [22.5, 67.5])
+    assert value[drawn][0] == 0
+    assert value[drawn][1] == pytest.approx(HIGH, abs=0.2)
+    of_psi = psi.lines[0].get_ydata()
+    assert np.isfinite(of_psi).sum() == 2
+    assert np.nanmax(of_psi) < 0.2
+    band = phi.collections[0].get_datalim(phi.transData).intervaly
+    assert band[0] < 0.05
+    assert HIGH < band[1] < HIGH + 0.5
+    assert [axis.get_title() for axis in (phi, psi)] == ["phi", "psi"]
+    assert len(free_energy_profiles(peptide, ["psi"]).axes) == 1
+    with pytest.raises(InputError, match="a torsion must be one of"):
+        free_energy_profiles(peptide, ["chi1"])
+    with pytest.raises(InputError, match="got none"):
+        free_energy_profiles(peptide, [])
