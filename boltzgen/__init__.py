@@ -1,35 +1,42 @@
-"""Boltzmann generators: independent equilibrium samples of a molecule, with weights and honest error bars."""
+"""Boltzmann generators: independent equilibrium samples of a molecule, with weights and honest error bars.
 
-from .coordinates import InternalCoordinates
-from .energies import Energy, ForceFieldEnergy, OpenMMEnergy, Pullback, Softened, Tempered, toys
-from .errors import (
-    BoltzgenError,
-    CheckpointError,
-    EnergyError,
-    InputError,
-    UnreliableEstimateWarning,
-    UnsupportedSystemError,
-)
-from .flows import Bijection, Flow, coupling_flow, molecular_flow
-from .generator import BoltzmannGenerator
-from .molecule import Molecule
-from .reporting import Verdict, judge, write_report
-from .reweighting import (
-    Estimate,
-    effective_sample_size,
-    expectation,
-    expectations,
-    free_energy_difference,
-    histogram,
-    log_partition,
-    pareto_k,
-    probability,
-    profile,
-    quantile,
-    variance,
-)
-from .sampling import Samples, draw
-from .training import History, anneal, chart_data, coordinate_entropy, forward_kl, log_variance, reverse_kl, train
+The names below are looked up when they are first used, so that `import boltzgen` and `boltzgen --help` take no time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .coordinates import InternalCoordinates
+    from .energies import Energy, ForceFieldEnergy, OpenMMEnergy, Pullback, Softened, Tempered, toys
+    from .errors import (
+        BoltzgenError,
+        CheckpointError,
+        EnergyError,
+        InputError,
+        UnreliableEstimateWarning,
+        UnsupportedSystemError,
+    )
+    from .flows import Bijection, Flow, coupling_flow, molecular_flow
+    from .generator import BoltzmannGenerator
+    from .molecule import Molecule
+    from .reporting import Verdict, judge, write_report
+    from .reweighting import (
+        Estimate,
+        effective_sample_size,
+        expectation,
+        expectations,
+        free_energy_difference,
+        histogram,
+        log_partition,
+        pareto_k,
+        probability,
+        profile,
+        quantile,
+        variance,
+    )
+    from .sampling import Samples, draw
+    from .training import History, anneal, chart_data, coordinate_entropy, forward_kl, log_variance, reverse_kl, train
 
 __version__ = "0.1.0"
 
@@ -80,3 +87,22 @@ __all__ = [
     "variance",
     "write_report",
 ]
+
+_ROOMS = (
+    "errors", "energies", "flows", "molecule", "coordinates", "training", "sampling", "reweighting", "reporting",
+    "generator",
+)  # fmt: skip
+
+if not TYPE_CHECKING:  # type checkers see the imports above
+
+    def __getattr__(name: str) -> object:
+        if name in _ROOMS:
+            return import_module(f".{name}", __name__)
+        if name in __all__:
+            for room in _ROOMS:
+                if hasattr(import_module(f".{room}", __name__), name):
+                    return getattr(import_module(f".{room}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return [*globals(), *__all__, *_ROOMS]

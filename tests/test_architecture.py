@@ -1,6 +1,9 @@
 """The floors of the house: who may import whom, how long a file may be, what is public."""
 
 import ast
+import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,21 @@ def test_no_module_shares_a_name_with_a_public_function():
 def test_the_public_names_exist_and_are_sorted():
     assert list(boltzgen.__all__) == sorted(boltzgen.__all__)
     assert all(hasattr(boltzgen, name) for name in boltzgen.__all__)
+
+
+def test_the_public_names_are_those_that_type_checkers_see_and_come_late():
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    rooms = {alias.name: node.module for node in block.body for alias in node.names}
+    assert sorted(rooms) == boltzgen.__all__
+    for name, room in rooms.items():
+        assert getattr(boltzgen, name) is getattr(importlib.import_module(f"boltzgen.{room}"), name)
+    code = (
+        "import sys, boltzgen; print({'torch', 'openmm', 'mdtraj', 'matplotlib'} & set(sys.modules)); boltzgen.nothing"
+    )
+    late = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert late.stdout == "set()\n"
+    assert "module 'boltzgen' has no attribute 'nothing'" in late.stderr
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

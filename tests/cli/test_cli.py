@@ -1,6 +1,7 @@
 """The command line: the road from train to estimate on a toy, JSON, exit codes, one-sentence errors."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -170,11 +171,11 @@ def test_a_place_that_cannot_be_written_to_is_named(capsys, tmp_path):
     assert err.splitlines()[-1].endswith("check the path and who may read and write there")
 
 
-def test_python_m_boltzgen_and_help():
-    result = subprocess.run(
-        [sys.executable, "-m", "boltzgen", "train", "--help"], capture_output=True, text=True, check=True
-    )
+def test_python_m_boltzgen_and_help_which_waits_for_no_library():
+    command = [sys.executable, "-X", "importtime", "-m", "boltzgen", "train", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Example: boltzgen train" in result.stdout
+    assert not re.search(r"\b(torch|openmm|mdtraj|numpy|matplotlib)\b", result.stderr)
 
 
 @pytest.mark.slow
