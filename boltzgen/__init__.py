@@ -10,7 +10,7 @@ from .errors import (
     UnreliableEstimateWarning,
     UnsupportedSystemError,
 )
-from .flows import Bijection, Flow, coupling_flow, molecular_flow
+from .flows import Bijection, Flow, coupling_flow, iaf, maf, molecular_flow
 from .generator import BoltzmannGenerator
 from .molecule import Molecule
 from .reporting import Verdict, judge, write_report
@@ -24,7 +24,7 @@ from .reweighting import (
     probability,
 )
 from .sampling import Samples, draw
-from .training import History, anneal, forward_kl, reverse_kl, train
+from .training import History, anneal, distill, forward_kl, reverse_kl, train
 
 __version__ = "0.1.0"
 
@@ -52,13 +52,16 @@ __all__ = [
     "Verdict",
     "anneal",
     "coupling_flow",
+    "distill",
     "draw",
     "effective_sample_size",
     "expectation",
     "forward_kl",
     "free_energy_difference",
+    "iaf",
     "judge",
     "log_partition",
+    "maf",
     "molecular_flow",
     "pareto_k",
     "probability",
