@@ -100,7 +100,7 @@ def _abilities(
         return _MinusLogProb(teacher), lambda n: teacher.rsample(n)[0]
     if not callable(teacher):
         raise InputError(
-            f"teacher must be an Energy, a Flow or a function n -> x; got {type(teacher).__name__}: for data, pass e.g. "
+            f"teacher must be an Energy, a Flow or a function n -> x; got {type(teacher).__name__}: for data, pass "
             "lambda n: data[torch.randint(len(data), (n,))]"
         )
     return None, teacher

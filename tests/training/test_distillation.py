@@ -58,6 +58,15 @@ def test_the_student_learns_the_law_of_every_kind_of_teacher(teacher, options):
     assert reverse_divergence(flow) < KL
 
 
+@pytest.mark.parametrize("teacher", [energy(), sampler], ids=["reverse", "forward"])
+def test_the_parameters_of_a_base_learn_the_analytic_optimum_by_either_divergence(teacher):
+    flow = Flow(MultivariateNormal(torch.zeros(2), torch.eye(2)), Permutation([0, 1]))
+    distill(teacher, flow, steps=400, n=256, learning_rate=0.05, progress=False)
+    factor = flow.base.weight.tril(-1) + flow.base.weight.diagonal().exp().diag()
+    assert (flow.base.mean - MEAN).abs().max() < 0.03
+    assert (factor - FACTOR).abs().max() < 0.03
+
+
 def test_an_unnormalised_network_can_teach():
     class Network(bg.Energy):
         """A neural-network potential inside a harmonic well."""
