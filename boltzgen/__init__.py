@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         UnreliableEstimateWarning,
         UnsupportedSystemError,
     )
-    from .flows import Bijection, Flow, coupling_flow, molecular_flow
+    from .flows import Bijection, Flow, coupling_flow, iaf, maf, molecular_flow
     from .generator import BoltzmannGenerator
     from .molecule import Molecule
     from .reporting import Verdict, judge, write_report
@@ -36,7 +36,17 @@ if TYPE_CHECKING:
         variance,
     )
     from .sampling import Samples, draw
-    from .training import History, anneal, chart_data, coordinate_entropy, forward_kl, log_variance, reverse_kl, train
+    from .training import (
+        History,
+        anneal,
+        chart_data,
+        coordinate_entropy,
+        distill,
+        forward_kl,
+        log_variance,
+        reverse_kl,
+        train,
+    )
 
 __version__ = "0.1.0"
 
@@ -66,6 +76,7 @@ __all__ = [
     "chart_data",
     "coordinate_entropy",
     "coupling_flow",
+    "distill",
     "draw",
     "effective_sample_size",
     "expectation",
@@ -73,9 +84,11 @@ __all__ = [
     "forward_kl",
     "free_energy_difference",
     "histogram",
+    "iaf",
     "judge",
     "log_partition",
     "log_variance",
+    "maf",
     "molecular_flow",
     "pareto_k",
     "probability",

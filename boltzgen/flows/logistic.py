@@ -19,7 +19,7 @@ class LogisticMixture(Transformer):
         y = (1 − δ) logit Σ_k π_k sigmoid(t_k) + δ z,  t_k = exp(−s_k) (z − μ_k),   x = μ + exp(σ) y.
 
     It is infinitely differentiable, and linear far away. The inverse, by bracketed Newton iteration to the rounding of
-    the dtype, costs ten to twenty times as much as `forward`. π, s_k and μ_k come from θ, each μ_k with a gain of its
+    the dtype, takes about ten times as long as `forward`. π, s_k and μ_k come from θ, each μ_k with a gain of its
     own, between −1 and 1, because components that start as one and learn alike would stay one.
 
     Arguments:

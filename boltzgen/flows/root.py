@@ -29,7 +29,7 @@ def solve_increasing(f: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, lo
     """
     with torch.no_grad():
         z, step = (low + high) / 2, high - low
-        done = torch.zeros_like(z, dtype=torch.bool)
+        done, rounding = torch.zeros_like(z, dtype=torch.bool), 2 * torch.finfo(z.dtype).eps
         for _ in range(_ROUNDS):
             value, slope = f(z)
             above = value > y
@@ -38,7 +38,7 @@ def solve_increasing(f: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, lo
             good = (z + newton > low) & (z + newton < high) & (2 * newton.abs() < step.abs())
             step = torch.where(good, newton, (low + high) / 2 - z)
             following = z + step
-            done |= (following == z) | (value == y)
+            done |= ((value - y).abs() <= rounding * (y.abs() + slope * z.abs())) | (following == z)
             z = torch.where(done, z, following)
             if bool(done.all()):
                 break

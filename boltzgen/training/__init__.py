@@ -1,7 +1,8 @@
-"""How a flow learns: objectives, the loop, annealing, checkpoints, compilation."""
+"""How a flow learns: objectives, the loop, annealing, distillation, checkpoints, compilation."""
 
 from .annealing import anneal
 from .compilation import compiled
+from .distillation import distill
 from .frames import chart_data
 from .history import History, Round
 from .loop import train
@@ -14,6 +15,7 @@ __all__ = [
     "chart_data",
     "compiled",
     "coordinate_entropy",
+    "distill",
     "forward_kl",
     "log_variance",
     "reverse_kl",

@@ -84,6 +84,7 @@ REGISTRY = {
     "autoregressive, rotation": lambda: Autoregressive(2, Rotation(2), circular=[1, 1]),
     "autoregressive, logistic": lambda: Autoregressive(2, LogisticMixture(2, components=3)),
     "inverse autoregressive": lambda: Inverse(Autoregressive(3, Affine(3), context=1)),
+    "inverse of a composition": lambda: Inverse(Composition([LU(2), Planar(2, context=1), ActNorm(2), Radial(2)])),
     "LU": lambda: LU(3),
     "Householder": lambda: Householder(3, reflections=2),
     "permutation": lambda: Permutation([2, 0, 1]),

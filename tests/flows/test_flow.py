@@ -6,7 +6,27 @@ import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.flows import BLOCK, Affine, Coupling, Flow, Normal, coupling_flow, molecular_flow
+from boltzgen.flows import (
+    BLOCK,
+    LU,
+    ActNorm,
+    Affine,
+    Autoregressive,
+    Composition,
+    Coupling,
+    Flow,
+    GaussianMixture,
+    Householder,
+    Inverse,
+    Normal,
+    Permutation,
+    Planar,
+    Radial,
+    coupling_flow,
+    iaf,
+    maf,
+    molecular_flow,
+)
 
 PI = math.pi
 NORMALISED = 1e-3
@@ -20,6 +40,15 @@ SMALL = {
     "torus": lambda: coupling_flow(2, layers=2, circular=[True, True], hidden=(8,)),
     "cylinder": lambda: coupling_flow(2, layers=3, circular=[True, False], hidden=(8,)),
     "cylinder, turned": lambda: coupling_flow(2, layers=2, transform="additive", circular=[False, True], hidden=(8,)),
+    "logistic": lambda: coupling_flow(1, transform="logistic", layers=2),
+    "MAF": lambda: maf(2, hidden=(8,), layers=2),
+    "IAF": lambda: iaf(2, hidden=(8,), layers=2),
+    "MAF of splines": lambda: maf(2, transform="spline", hidden=(8,), layers=2),
+    "MAF on a cylinder": lambda: maf(2, circular=[True, False], transform="spline", hidden=(8,), layers=2),
+    "planar": lambda: Flow(Normal(2), Composition([Planar(2) for _ in range(2)])),
+    "radial": lambda: Flow(Normal(2), Composition([Radial(2) for _ in range(2)])),
+    "linear": lambda: Flow(Normal(2), Composition([LU(2), Permutation([1, 0]), Householder(2), ActNorm(2).eval()])),
+    "mixture": lambda: Flow(GaussianMixture(torch.tensor([[-3.0, 0.0], [2.0, 1.0]])), Inverse(LU(2))),
     "molecule": lambda: molecular_flow(
         [False, True],
         torch.ones(1),
@@ -33,7 +62,8 @@ SMALL = {
 
 
 def circular(flow):
-    return [bool(v) for v in next(m for m in flow.modules() if isinstance(m, Coupling)).circular]
+    layers = (m for m in flow.modules() if isinstance(m, (Coupling, Autoregressive)))
+    return next((layer.circular.tolist() for layer in layers), [False] * flow.event_shape[0])
 
 
 def integral(flow, log_prob):
@@ -51,7 +81,7 @@ def integral(flow, log_prob):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_densities_integrate_to_one(name, randomise):
-    flow = randomise(SMALL[name](), scale=0.25).double()
+    flow = randomise(SMALL[name](), scale=0.5 if name in ("planar", "radial") else 0.25).double()
     with torch.no_grad():
         assert abs(integral(flow, flow.log_prob) - 1) < NORMALISED
         if name not in ("cylinder, turned",):
