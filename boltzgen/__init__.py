@@ -26,9 +26,10 @@ from .reweighting import (
     probability,
     profile,
     quantile,
+    thermodynamics,
     variance,
 )
-from .sampling import Samples, draw
+from .sampling import Samples, draw, reweight
 from .training import History, anneal, forward_kl, reverse_kl, train
 
 __version__ = "0.1.0"
@@ -72,6 +73,8 @@ __all__ = [
     "profile",
     "quantile",
     "reverse_kl",
+    "reweight",
+    "thermodynamics",
     "toys",
     "train",
     "variance",

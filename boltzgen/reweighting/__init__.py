@@ -7,6 +7,7 @@ from .histograms import histogram, profile
 from .moments import expectations, variance
 from .pareto import pareto_k, reliability_threshold, smoothed_log_weights
 from .quantiles import quantile
+from .temperatures import Thermodynamics, at_temperature, thermodynamics
 from .weights import (
     clipped_effective_sample_size,
     effective_sample_size,
@@ -19,6 +20,8 @@ __all__ = [
     "BinnedEstimate",
     "Estimate",
     "EstimateArray",
+    "Thermodynamics",
+    "at_temperature",
     "clipped_effective_sample_size",
     "effective_sample_size",
     "expectation",
@@ -34,6 +37,7 @@ __all__ = [
     "quantile",
     "reliability_threshold",
     "smoothed_log_weights",
+    "thermodynamics",
     "variance",
     "weight_entropy",
 ]
