@@ -33,9 +33,10 @@ if TYPE_CHECKING:
         probability,
         profile,
         quantile,
+        thermodynamics,
         variance,
     )
-    from .sampling import Samples, draw
+    from .sampling import Samples, draw, reweight
     from .training import (
         History,
         anneal,
@@ -95,6 +96,8 @@ __all__ = [
     "profile",
     "quantile",
     "reverse_kl",
+    "reweight",
+    "thermodynamics",
     "toys",
     "train",
     "variance",

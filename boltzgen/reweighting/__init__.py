@@ -3,10 +3,12 @@
 from .estimate import Estimate
 from .estimate_array import BinnedEstimate, EstimateArray
 from .estimators import expectation, free_energy_difference, log_partition, probability
+from .free_energies import bennett_acceptance_ratio, exponential_average, free_energy_change, mbar_arrays
 from .histograms import histogram, profile
 from .moments import expectations, variance
 from .pareto import pareto_k, reliability_threshold, smoothed_log_weights
 from .quantiles import quantile
+from .temperatures import Thermodynamics, at_temperature, thermodynamics
 from .weights import (
     clipped_effective_sample_size,
     effective_sample_size,
@@ -19,14 +21,20 @@ __all__ = [
     "BinnedEstimate",
     "Estimate",
     "EstimateArray",
+    "Thermodynamics",
+    "at_temperature",
+    "bennett_acceptance_ratio",
     "clipped_effective_sample_size",
     "effective_sample_size",
     "expectation",
     "expectations",
+    "exponential_average",
+    "free_energy_change",
     "free_energy_difference",
     "histogram",
     "largest_weight",
     "log_partition",
+    "mbar_arrays",
     "normalized_weights",
     "pareto_k",
     "probability",
@@ -34,6 +42,7 @@ __all__ = [
     "quantile",
     "reliability_threshold",
     "smoothed_log_weights",
+    "thermodynamics",
     "variance",
     "weight_entropy",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from .estimate import Estimate
 from .observables import as_observable, as_state
-from .ratio import Ratio, ratio_of_means
+from .ratio import Ratio, log_of_mean, ratio_of_means
 from .reliability import doubts, judged
 from .weights import as_log_weights, scaled_weights, with_support
 
@@ -103,10 +103,7 @@ def log_partition(log_w: Tensor | npt.ArrayLike) -> Estimate:
     reasons = doubts(log_w)
     if np.isneginf(log_w).all():
         return judged(log_w, Ratio(-math.inf, math.inf, -math.inf, math.inf), reasons)
-    mean, error, low, high = ratio_of_means(scaled_weights(log_w), np.ones_like(log_w))
-    limits = (math.log(low) if low > 0 else -math.inf, math.log(high))
-    offset = float(log_w.max())
-    return judged(log_w, Ratio(offset + math.log(mean), error / mean, offset + limits[0], offset + limits[1]), reasons)
+    return judged(log_w, log_of_mean(log_w), reasons)
 
 
 def free_energy_difference(

@@ -10,9 +10,9 @@ from .estimate import Estimate
 from .estimate_array import EstimateArray
 from .observables import as_observable
 from .pareto import pareto_k
-from .ratio import ratio_of_means
+from .ratio import Ratio, ratio_of_means
 from .reliability import doubts, judged, warn
-from .weights import as_log_weights, effective_sample_size, scaled_weights, with_support
+from .weights import Array, as_log_weights, effective_sample_size, scaled_weights, with_support
 
 __all__ = ["expectations", "variance"]
 
@@ -71,9 +71,12 @@ def variance(log_w: Tensor | npt.ArrayLike, f: Tensor | npt.ArrayLike) -> Estima
     """
     log_w = with_support(as_log_weights(log_w))
     f = as_observable("f", log_w, f)
-    w = scaled_weights(log_w)
+    return judged(log_w, spread(scaled_weights(log_w), f), doubts(log_w))
+
+
+def spread(w: Array, f: Array) -> Ratio:
+    """The variance of f under weights w, Σw > 0, both (n,)."""
     mean = ratio_of_means(w * f, w)
-    spread = ratio_of_means(w * (f - mean.value) ** 2, w)
+    value, error, low, high = ratio_of_means(w * (f - mean.value) ** 2, w)
     lost = mean.standard_error**2 if np.isfinite(mean.standard_error) else 0.0
-    shifted = spread._replace(value=spread.value + lost, low=max(spread.low, 0.0) + lost, high=spread.high + lost)
-    return judged(log_w, shifted, doubts(log_w))
+    return Ratio(value + lost, error, max(low, 0.0) + lost, high + lost)

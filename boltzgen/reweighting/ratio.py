@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .weights import Array
+from .weights import Array, scaled_weights
 
-__all__ = ["Ratio", "Ratios", "powers", "ratio_of_means", "shares", "with_influences"]
+__all__ = ["Ratio", "Ratios", "log_of_mean", "powers", "ratio_of_means", "shares", "with_influences"]
 
 _NORMAL = 1.959963984540054  # 97.5 % quantile
 _ALL = 1 - 1e-9  # share of the weight that leaves nothing to compare with
@@ -53,6 +53,14 @@ def ratio_of_means(a: Array, b: Array) -> Ratio:
     if n < 2 or b.max() > _ALL * total:
         return Ratio(value, math.inf, -math.inf, math.inf)
     return with_influences(value, (a - value * b) / (total - b))
+
+
+def log_of_mean(log_w: Array) -> Ratio:
+    """ln (1/n) Σ wᵢ; the caller sees to it that some weight is positive."""
+    mean, error, low, high = ratio_of_means(scaled_weights(log_w), np.ones_like(log_w))
+    offset = float(log_w.max())
+    limits = (math.log(low) if low > 0 else -math.inf, math.log(high))
+    return Ratio(offset + math.log(mean), error / mean, offset + limits[0], offset + limits[1])
 
 
 def with_influences(value: float, psi: Array) -> Ratio:

@@ -13,9 +13,9 @@ from .pareto import pareto_k, reliability_threshold
 from .ratio import Ratio
 from .weights import Array, effective_sample_size
 
-__all__ = ["doubts", "judged", "warn"]
+__all__ = ["FEWEST", "doubts", "judged", "warn"]
 
-_FEWEST = 25  # draws, and effective draws
+FEWEST = 25  # draws, and effective draws
 
 
 def doubts(log_w: Array, place: str = "") -> list[str]:
@@ -26,16 +26,16 @@ def doubts(log_w: Array, place: str = "") -> list[str]:
         place: words put behind "draws", e.g. " in state a".
     """
     n = len(log_w)
-    if n < _FEWEST:
-        return [f"too few draws{place}: {n}, at least {_FEWEST} are needed"]
+    if n < FEWEST:
+        return [f"too few draws{place}: {n}, at least {FEWEST} are needed"]
     ess, k, threshold = effective_sample_size(log_w), pareto_k(log_w), reliability_threshold(n)
     if ess == 0:
         return [f"all {n} draws{place} have weight zero"]
     reasons = []
-    if ess < _FEWEST:
+    if ess < FEWEST:
         share = np.exp(log_w.max() - np.logaddexp.reduce(log_w))
         reasons.append(
-            f"the {n} draws{place} are worth only {ess:.3g}, at least {_FEWEST} are needed, "
+            f"the {n} draws{place} are worth only {ess:.3g}, at least {FEWEST} are needed, "
             f"and one of them carries {share:.0%} of the weight"
         )
     if k > threshold:

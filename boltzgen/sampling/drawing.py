@@ -15,7 +15,9 @@ from ..flows.noise import BLOCK
 from ..progress import show
 from .samples import Samples, fresh_seed
 
-__all__ = ["draw"]
+__all__ = ["draw", "reweight"]
+
+_SAME_PLACE = 1e-3  # nm, between positions of one configuration computed twice in float32
 
 
 def draw(
@@ -57,8 +59,6 @@ def draw(
     """
     _check(flow, target, n, batch_size)
     seed = fresh_seed() if seed is None else seed
-    molecule = getattr(target.bijection, "molecule", None) if isinstance(target, Pullback) else None
-    dtype = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float64)
     rows = BLOCK * math.ceil(batch_size / BLOCK)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("drawing", visible=progress) as bar:
@@ -66,8 +66,64 @@ def draw(
             blocks = range(start // BLOCK, math.ceil(min(start + rows, n) / BLOCK))
             x, log_q = flow.sample_blocks(seed, blocks)
             wanted = min(n - start, len(x))
-            parts.append(_weighed(target, x, log_q, wanted, dtype, molecule is not None))
+            parts.append(_weighed(target, x, log_q, wanted))
             bar((start + wanted) / n, f"{start + wanted} of {n}")
+    return _samples(target, parts, seed=seed)
+
+
+def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progress: bool = False) -> Samples:
+    """The same draws with their weights for another target: new energies u(x), the same x and log q.
+
+    For another force field, temperature or bias; the answer is, bit for bit, that of drawing for this target from the
+    start. How far it reaches Pareto k tells: `judge` the result. For a temperature alone, `samples.at(T)` needs no
+    evaluation.
+
+    Arguments:
+        samples: draws of a flow.
+        target: any exact energy of the same configurations x, for a molecule on the same internal coordinates.
+        batch_size: rows evaluated at once, rounded up to whole blocks of 1024.
+        progress: whether to show progress on standard error.
+
+    Returns:
+        The draws; as independent as those given, and failed where the flow gave no configuration or this energy is
+        not finite.
+
+    Raises:
+        InputError: if there are no samples, the target is a training aid, or its configurations are others.
+
+    Example:
+        >>> samples = draw(coupling_flow(2), toys.DoubleWell(), 1000, seed=1)
+        >>> reweight(samples, toys.DoubleWell("snf")).log_w.equal(
+        ...     draw(coupling_flow(2), toys.DoubleWell("snf"), 1000, seed=1).log_w
+        ... )
+        True
+    """
+    _check_count(batch_size=batch_size)
+    _check_exact(target)
+    n, shape = len(samples), tuple(samples.x.shape[1:])
+    if not n or shape != tuple(target.event_shape):
+        raise InputError(
+            f"samples must be draws of configurations {tuple(target.event_shape)}, the target's; got {n} of {shape}: "
+            "pass the energy of the same coordinates"
+        )
+    rows = BLOCK * math.ceil(batch_size / BLOCK)
+    device = next((value.device for value in (*target.parameters(), *target.buffers())), samples.x.device)
+    parts = []
+    with torch.no_grad(), show("reweighting", visible=progress) as bar:
+        for start in range(0, n, rows):
+            x, log_q = (column[start : start + rows].to(device) for column in (samples.x, samples.log_q))
+            wanted, missing = len(x), -len(x) % BLOCK
+            x, log_q = torch.cat([x, x.new_zeros(missing, *shape)]), torch.cat([log_q, log_q.new_zeros(missing)])
+            parts.append(_weighed(target, x, log_q, wanted))
+            bar((start + wanted) / n, f"{start + wanted} of {n}")
+    found = _samples(target, parts, seed=samples.seed, independent=samples.independent)
+    _check_places(samples, found)
+    return found
+
+
+def _samples(target: Energy, parts: list[tuple[Tensor, ...]], *, seed: int | None, independent: bool = True) -> Samples:
+    """What `_weighed` found, with the name of the target."""
+    molecule = getattr(target.bijection, "molecule", None) if isinstance(target, Pullback) else None
     x, log_q, u, *of_molecule = (torch.cat(column) for column in zip(*parts, strict=True))
     if molecule is None:
         system, topology, torsions = type(target).__name__, None, {}
@@ -80,6 +136,7 @@ def draw(
         temperature=target.temperature,
         system=system,
         seed=seed,
+        independent=independent,
         cartesian=of_molecule[0] if of_molecule else None,
         potential=of_molecule[1] if of_molecule else None,
         topology=topology,
@@ -87,35 +144,28 @@ def draw(
     )
 
 
-def _weighed(
-    target: Energy, x: Tensor, log_q: Tensor, n: int, dtype: torch.dtype, of_molecule: bool
-) -> tuple[Tensor, ...]:
+def _weighed(target: Energy, x: Tensor, log_q: Tensor, n: int) -> tuple[Tensor, ...]:
     """x, log q, u, and for a molecule positions and U/kT, of the first n rows, in main memory."""
+    dtype = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float64)
     given = x.to(dtype, copy=True)
     # whole blocks always, as a row's bits may depend on how many there are; energies that go frame by frame skip NaN
     given[n:] = torch.nan
     columns: list[Tensor] = []
-    if of_molecule and isinstance(target, Pullback):
+    if isinstance(target, Pullback) and getattr(target.bijection, "molecule", None) is not None:
         u, positions, potential = target.evaluate(given)
         columns = [positions.float().nan_to_num(0.0, 0.0, 0.0), potential.double().nan_to_num(torch.inf, torch.inf)]
     else:
         u = target.energy(given)
     target.evaluations.energy -= len(x) - n
-    finite = u.isfinite() & log_q.isfinite() & x.isfinite().flatten(1).all(1)
-    u = torch.where(finite, u.double(), torch.inf)
-    log_q = torch.where(log_q.isnan(), -torch.inf, log_q.double())
+    placed = x.isfinite().flatten(1).all(1) & ~log_q.isnan()
+    u = torch.where(u.isfinite() & log_q.isfinite() & placed, u.double(), torch.inf)
+    log_q = torch.where(placed, log_q.double(), -torch.inf)  # of no configuration: other targets cannot weigh it either
     return tuple(column[:n].cpu() for column in (x.nan_to_num(0.0, 0.0, 0.0), log_q, u, *columns))
 
 
 def _check(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
-    for name, value in (("n", n), ("batch_size", batch_size)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a positive integer; got {value!r}: pass e.g. {name}=1024")
-    if not target.exact:
-        raise InputError(
-            f"target must be an exact density; got {type(target).__name__}, a training aid or one made of it, whose "
-            "weights aim at another law: draw with the energy it softens"
-        )
+    _check_count(n=n, batch_size=batch_size)
+    _check_exact(target)
     if flow.event_shape != target.event_shape:
         raise InputError(
             f"flow and target must have configurations of one shape; got {tuple(flow.event_shape)} and "
@@ -123,3 +173,31 @@ def _check(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
         )
     if flow.context_size:
         raise InputError(f"flow must need no context; got one of size {flow.context_size}: use an unconditional flow")
+
+
+def _check_count(**counts: int) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"{name} must be a positive integer; got {value!r}: pass e.g. {name}=1024")
+
+
+def _check_exact(target: Energy) -> None:
+    if not target.exact:
+        raise InputError(
+            f"target must be an exact density; got {type(target).__name__}, a training aid or one made of it, whose "
+            "weights aim at another law: draw with the energy it softens"
+        )
+
+
+def _check_places(samples: Samples, found: Samples) -> None:
+    """That one x means one set of positions, before and after."""
+    before, after = samples.cartesian, found.cartesian
+    if before is None or after is None:
+        return
+    good = samples.u.isfinite() & found.u.isfinite()
+    apart = float((after - before)[good].abs().max()) if before.shape == after.shape and good.any() else 0.0
+    if before.shape != after.shape or apart > _SAME_PLACE:
+        raise InputError(
+            f"target must place the atoms where the samples have them; got them {apart:.3g} nm apart, or others: build "
+            "it on the same coordinates, Pullback(energy, coordinates)"
+        )

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..coordinates import dihedral
 from ..errors import CheckpointError, InputError
 from ..flows.noise import keyed_generator
+from ..units import positive_temperature
 from .ensemble import read_ensemble, write_ensemble
 from .trajectory import as_trajectory
 
@@ -174,6 +175,30 @@ class Samples:
         columns = other._columns()
         rows: dict[str, Any] = {name: torch.cat([value, columns[name]]) for name, value in self._columns().items()}
         return replace(self, seed=None, independent=self.independent and other.independent, **rows)
+
+    def at(self, temperature: float) -> Samples:
+        """The same draws with their weights at another temperature: u becomes u + (T₀/T − 1)·potential.
+
+        No energy is evaluated: the samples know U. How far it reaches Pareto k tells: `judge` the result.
+
+        Arguments:
+            temperature: T in K.
+
+        Raises:
+            InputError: if the samples do not know what a temperature divides, or it is not positive.
+
+        References:
+            Ferrenberg & Swendsen, Phys. Rev. Lett. 61, 2635 (1988).
+        """
+        temperature = positive_temperature(temperature)
+        if self.potential is None:
+            raise InputError(
+                f"samples must hold the potential to change their temperature; got those of "
+                f"{self.system or 'another target'} without: use reweight(samples, target.at({temperature:g}))"
+            )
+        ratio = self.temperature / temperature
+        u = torch.where(self.u.isposinf(), torch.inf, self.u + (ratio - 1) * self.potential)
+        return replace(self, u=u, temperature=temperature, potential=ratio * self.potential)
 
     def resample(self, n: int, *, seed: int | None = None) -> Samples:
         """n equally weighted rows, each drawn with a probability in proportion to its weight (systematic resampling).

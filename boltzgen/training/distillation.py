@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
 from .loop import train
-from .objectives import forward_kl, reverse_kl
+from .objectives import forward_kl, frozen, reverse_kl
 
 if TYPE_CHECKING:
     from .history import History
@@ -78,7 +78,7 @@ def distill(
             f"teacher and flow must have configurations of one shape; got {tuple(density.event_shape)} and "
             f"{tuple(flow.event_shape)}: build the flow for this teacher"
         )
-    with _frozen(teacher):
+    with frozen(teacher) if isinstance(teacher, nn.Module) else nullcontext():
         if chosen == "reverse" and density is not None:
             return train(flow, lambda q: reverse_kl(q, density, n, soften=soften), steps=steps, **options)
         if chosen == "forward" and draws is not None:
@@ -120,16 +120,3 @@ class _MinusLogProb(Energy):
 
     def _energy(self, x: Tensor) -> Tensor:
         return -self.flow.log_prob(x.to(self.flow.base._like.dtype)).to(x.dtype)
-
-
-@contextmanager
-def _frozen(teacher: object) -> Iterator[None]:
-    """Within it the parameters of a module require no gradient, so that none are computed or left behind."""
-    parameters = [p for p in teacher.parameters() if p.requires_grad] if isinstance(teacher, nn.Module) else []
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

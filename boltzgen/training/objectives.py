@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..energies import Energy
     from ..flows import Flow
 
-__all__ = ["coordinate_entropy", "forward_kl", "log_variance", "reverse_kl"]
+__all__ = ["coordinate_entropy", "forward_kl", "frozen", "log_variance", "reverse_kl"]
 
 
 def reverse_kl(
@@ -56,7 +56,7 @@ def reverse_kl(
         raise InputError(f"soften must be a positive number of kT; got {soften!r}: pass e.g. 20.0, or None")
     x, log_q = flow.rsample(n, generator=generator)
     if path_gradient:
-        with _held(flow):
+        with frozen(flow):
             log_q = flow.log_prob(x)
     loss = target.energy(x) + log_q
     finite = torch.isfinite(loss)
@@ -168,9 +168,9 @@ def coordinate_entropy(
 
 
 @contextmanager
-def _held(flow: Flow) -> Iterator[None]:
-    """Within it the parameters of the flow are constants."""
-    trained = [p for p in flow.parameters() if p.requires_grad]
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within it the parameters of a module are constants: they require no gradient, and gather none."""
+    trained = [p for p in module.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:

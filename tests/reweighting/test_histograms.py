@@ -126,7 +126,7 @@ def test_two_variables_one_of_them_periodic():
     assert found.shape == (6, 5)
     assert found.value.sum() == pytest.approx(1.0)
     assert found.value == pytest.approx(histogram(np.zeros(2000), s, bins=(6, 5), period=[2 * math.pi, None]).value)
-    assert histogram(np.zeros(2000), turned, bins=6).value != pytest.approx(found.value.sum(1)[:, None] / 6)
+    assert abs(histogram(np.zeros(2000), turned, bins=found.edges).value.sum() - 1) > 0.1  # the twin without a period
 
 
 def test_an_empty_bin_and_a_full_one(recwarn):

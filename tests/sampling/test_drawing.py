@@ -11,7 +11,7 @@ from boltzgen.errors import InputError
 from boltzgen.flows import BLOCK, Bijection, Flow, Normal, coupling_flow, molecular_flow
 from boltzgen.molecule import Molecule
 from boltzgen.reweighting import log_partition
-from boltzgen.sampling import Samples, draw
+from boltzgen.sampling import Samples, draw, reweight
 from boltzgen.training import reverse_kl
 
 ROUNDING = 1e-5  # relative, of a float32 network run with another number of rows
@@ -302,3 +302,85 @@ def test_alanine_dipeptide_from_flow_to_trajectory():
         energy.energy(samples.positions()[:50].double()).numpy(), rel=1e-3
     )
     assert samples.potential.isfinite().sum() == len(samples) - samples.n_failed
+
+
+@pytest.mark.parametrize("n", [1, 1100, 3 * BLOCK])
+def test_reweighted_draws_are_those_of_the_other_target_bit_for_bit(n):
+    flow, other = trained(), Pullback(Quartic(), Identity(6)).at(2.0)
+    samples = draw(flow, Quartic(), n, seed=1)
+    found = reweight(samples, other)
+    assert same(found, draw(flow, other, n, seed=1))
+    assert (found.temperature, found.system, found.seed, found.independent) == (2.0, "Pullback", 1, True)
+    assert other.evaluations.energy == 2 * n
+    assert not found.u.equal(samples.u)
+
+
+def test_what_was_no_configuration_fails_for_every_target():
+    flow = Flow(Normal(6), Broken(6))
+    samples = draw(flow, Quartic(), 2000, seed=1)
+    assert same(reweight(samples, Quartic()), samples)
+
+
+def test_what_only_the_first_target_excludes_counts_for_the_second():
+    class Half(Quartic):
+        def _energy(self, x):
+            return torch.where(x[:, 0] > 0, super()._energy(x), torch.inf)
+
+    flow = trained()
+    half = draw(flow, Half(), 1000, seed=1)
+    assert half.n_failed > 100
+    assert same(reweight(half, Quartic()), draw(flow, Quartic(), 1000, seed=1))
+
+
+def chains(seed=1, n=1100):
+    """Draws of a molecule's Pullback, its target and its flow."""
+    topology = {"atoms": [[f"C{i}", "C", "BUT", "1", "A"] for i in range(4)], "bonds": []}
+    molecule = SimpleNamespace(name="butane", topology_data=topology, torsions={})
+    target, flow = Pullback(Springs(), Chain(molecule)), Flow(Normal(12), Identity(12))
+    return draw(flow, target, n, seed=seed), target, flow
+
+
+def test_another_temperature_needs_no_evaluation():
+    samples, target, flow = chains()
+    before = target.evaluations.total
+    hot = samples.at(450.0)
+    assert target.evaluations.total == before
+    drawn = draw(flow, target.at(450.0), 1100, seed=1)
+    for column in ("x", "log_q", "u", "potential", "log_w"):
+        assert getattr(hot, column).numpy() == pytest.approx(getattr(drawn, column).numpy(), rel=1e-12)
+    assert (hot.temperature, hot.system, hot.seed) == (450.0, "butane", 1)
+    assert hot.at(300.0).u.numpy() == pytest.approx(samples.u.numpy(), rel=1e-12)
+    # the Jacobian is no potential: the twin that divides all of u by the temperature is off
+    assert (samples.u * 300 / 450 - drawn.u).abs().min() > 1
+
+
+def test_a_potential_that_is_not_known_has_no_other_temperature():
+    samples = draw(trained(), Quartic(), 10, seed=1)
+    with pytest.raises(InputError, match=r"use reweight\(samples, target\.at\(2\)\)"):
+        samples.at(2.0)
+    with pytest.raises(InputError, match="positive number of kelvin"):
+        chains(n=5)[0].at(0.0)
+
+
+def test_targets_on_other_coordinates_are_refused():
+    samples, target, _ = chains()
+
+    class Wider(Chain):
+        def _forward(self, z, context):
+            return 0.11 * z.reshape(-1, 4, 3), z.new_zeros(len(z))
+
+    with pytest.raises(InputError, match="must place the atoms where the samples have them"):
+        reweight(samples, Pullback(Springs(), Wider(target.bijection.molecule)))
+    assert same(reweight(samples, target), samples)
+
+
+def test_what_cannot_be_reweighted_is_explained():
+    samples = draw(trained(), Quartic(), 10, seed=1)
+    with pytest.raises(InputError, match="an exact density"):
+        reweight(samples, Softened(Quartic(), 1.0))
+    with pytest.raises(InputError, match=r"got 10 of \(6,\)"):
+        reweight(samples, Quartic(5))
+    with pytest.raises(InputError, match="got 0 of"):
+        reweight(samples[:0], Quartic())
+    with pytest.raises(InputError, match="batch_size must be a positive integer"):
+        reweight(samples, Quartic(), batch_size=0)
