@@ -24,9 +24,10 @@ from ..errors import CheckpointError, InputError, UnsupportedSystemError
 from ..units import magnitude, positive_temperature
 from .description import Description
 from .forcefield import DEFAULT_FORCEFIELD, apply_forcefield
+from .foreign import read_amber, read_gromacs
 from .pdb import read_pdb
 from .plausibility import check_bond_lengths, expected_bond_lengths
-from .topology import atom_labels, bonded_pairs, build_topology, topology_data
+from .topology import atom_labels, bonded_pairs, build_topology, require_one_molecule, topology_data
 from .torsions import Quadruple, named_torsions
 
 __all__ = ["Molecule"]
@@ -37,7 +38,7 @@ Array = npt.NDArray[np.float64]
 class Molecule:
     """A molecule in free space: what its energy and its internal coordinates are made of. Read-only.
 
-    Most users want a loader: `load`, `from_pdb` or `from_openmm`.
+    Most users want a loader: `load`, `from_pdb`, `from_amber`, `from_gromacs` or `from_openmm`.
 
     Arguments:
         system: the `openmm.System`: no constraints, no box, no virtual sites.
@@ -102,7 +103,7 @@ class Molecule:
         self.elements = [atom[1] for atom in self.topology_data["atoms"]]
         self.atom_labels = atom_labels(self.topology_data)
         self.bonds = bonded_pairs(self.topology_data)
-        self._require_one_molecule()
+        require_one_molecule(self.n_atoms, self.bonds, self.atom_labels)
         self.masses: Array = np.array([system.getParticleMass(i)._value for i in range(self.n_atoms)])
         self._bond_lengths = expected_bond_lengths(system, self.elements, self.bonds)
         self.positions: Array = self._one_frame(positions)
@@ -171,8 +172,59 @@ class Molecule:
         """
         topology, positions = read_pdb(path)
         system = apply_forcefield(topology, forcefield, trust=trust_forcefield, source=path)
-        name = os.path.splitext(os.path.basename(path))[0] if name is None else name
-        return cls(system, topology, positions, torsions=torsions, name=name, temperature=temperature)
+        return cls(system, topology, positions, torsions=torsions, name=_stem(path, name), temperature=temperature)
+
+    @classmethod
+    def from_amber(
+        cls,
+        prmtop: str | os.PathLike[str],
+        inpcrd: str | os.PathLike[str],
+        *,
+        implicit_solvent: str | None = None,
+        torsions: Mapping[str, Sequence[int | str]] | None = None,
+        name: str | None = None,
+        temperature: float | None = None,
+    ) -> Molecule:
+        """A molecule from AMBER's files, as a System with no cutoff and no constraints.
+
+        Arguments:
+            prmtop: topology and parameters.
+            inpcrd: coordinates, or a restart file.
+            implicit_solvent: "HCT", "OBC1", "OBC2", "GBn" or "GBn2", with the radii in the prmtop; vacuum if None.
+            torsions, name, temperature: see the class; the name is that of the prmtop.
+
+        Raises:
+            InputError: if a file is not what it must be, or the two are not of one molecule.
+            UnsupportedSystemError: if the atoms are not one molecule.
+        """
+        parts = read_amber(prmtop, inpcrd, implicit_solvent=implicit_solvent)
+        return cls(*parts, torsions=torsions, name=_stem(prmtop, name), temperature=temperature)
+
+    @classmethod
+    def from_gromacs(
+        cls,
+        top: str | os.PathLike[str],
+        gro: str | os.PathLike[str],
+        *,
+        include: str | os.PathLike[str] | None = None,
+        torsions: Mapping[str, Sequence[int | str]] | None = None,
+        name: str | None = None,
+        temperature: float | None = None,
+    ) -> Molecule:
+        """A molecule from GROMACS's files, as a System with no cutoff and no constraints.
+
+        Arguments:
+            top: topology, with its `#include`s.
+            gro: coordinates.
+            include: folder of the force fields that the topology includes; that of GROMACS if None.
+            torsions, name, temperature: see the class; the name is that of the topology.
+
+        Raises:
+            InputError: as `from_amber`.
+            UnsupportedSystemError: if the atoms are not one molecule.
+        """
+        parts = read_gromacs(top, gro, include=include)
+        return cls(*parts, torsions=torsions, name=_stem(top, name), temperature=temperature)
 
     @classmethod
     def from_openmm(
@@ -316,23 +368,6 @@ class Molecule:
             return f"reshape with x.reshape({'' if x.ndim == 1 else '-1, '}{self.n_atoms}, 3)"
         return f"this molecule has {self.n_atoms} atoms, each with 3 coordinates"
 
-    def _require_one_molecule(self) -> None:
-        piece = list(range(self.n_atoms))  # representative of the piece each atom belongs to
-        for i, j in self.bonds:
-            while piece[i] != i:
-                piece[i] = i = piece[piece[i]]
-            while piece[j] != j:
-                piece[j] = j = piece[piece[j]]
-            piece[max(i, j)] = min(i, j)
-        roots = [i for i in range(self.n_atoms) if piece[i] == i]
-        if len(roots) > 1:
-            shown = ", ".join(self.atom_labels[i] for i in roots[:4]) + (", ..." if len(roots) > 4 else "")
-            raise UnsupportedSystemError(
-                f"the atoms must be one molecule, connected by bonds; got {len(roots)} pieces (starting at {shown}): "
-                "leave out solvent and ions, add missing bonds to the topology (CONECT records in a PDB file), or "
-                "sample Cartesian coordinates of ForceFieldEnergy(system, temperature) with a restraint"
-            )
-
 
 def _numbers(x: Any, shape: str) -> Array:
     value = magnitude(x, "nanometer")
@@ -344,3 +379,8 @@ def _numbers(x: Any, shape: str) -> Array:
         raise InputError(
             f"positions must be an array of shape {shape}; got {type(x).__name__}: use numpy.asarray"
         ) from None
+
+
+def _stem(path: str | os.PathLike[str], name: str | None) -> str:
+    """The name given, or that of the file."""
+    return os.path.splitext(os.path.basename(path))[0] if name is None else name
