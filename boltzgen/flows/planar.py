@@ -47,8 +47,7 @@ class Planar(Bijection):
         super().__init__(dim, context_size=context)
         self.conditioner = Conditioner(0, 0, context, [dim, dim, 1], hidden=hidden, generator=generator)
         with torch.no_grad():  # at u = w = 0 every gradient vanishes
-            w = self.conditioner.get_parameter("heads.1.bias")
-            w.normal_(0.0, dim**-0.5, generator=generator)
+            self.conditioner.get_parameter("heads.1.bias").normal_(0.0, dim**-0.5, generator=generator)
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         u, w, b, wu = self._theta(z, context)
@@ -84,7 +83,7 @@ class Radial(Bijection):
         dim: number of dimensions d.
         context: length of the context that c, s and β depend on; learned constants if 0.
         hidden: widths of the hidden layers of the network from context to c, s, β.
-        generator: source of the initial weights; the default generator of torch if None.
+        generator: source of the initial c; the default generator of torch if None.
 
     References:
         Rezende, Mohamed (2015), eqs. 13-14 and appendix A.2.
@@ -100,6 +99,8 @@ class Radial(Bijection):
     ) -> None:
         super().__init__(dim, context_size=context)
         self.conditioner = Conditioner(0, 0, context, [dim, 1, 1], hidden=hidden, generator=generator)
+        with torch.no_grad():  # layers that start alike would learn alike
+            self.conditioner.get_parameter("heads.0.bias").normal_(generator=generator)
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         centre, alpha, beta = self._theta(z, context)
