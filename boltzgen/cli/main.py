@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ..errors import BoltzgenError, CheckpointError, EnergyError, UnreliableEstimateWarning
-from . import commands
+from . import commands, ensembles
+from .doctor import doctor
 
 __all__ = ["main"]
 
@@ -130,6 +131,29 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--torsion", nargs="+", default=[], metavar="NAME", help="ΔF from below to above 0 for these")
     estimate.add_argument("--out", default=None, metavar="DIR", help="folder for a report and results.json")
     judged(estimate)
+
+    reweight = command(
+        "reweight",
+        ensembles.reweight,
+        "energy, free energy and heat capacity at other temperatures",
+        "boltzgen reweight run/samples.npz --temperature 310 320",
+    )
+    reweight.add_argument("samples", help="weighted ensemble written by `boltzgen sample`")
+    reweight.add_argument("--temperature", type=_positive, nargs="+", required=True, metavar="T", help="K")
+
+    export = command(
+        "export", ensembles.export, "frames for other programs", "boltzgen export run/samples.npz frames.dcd -n 1000"
+    )
+    export.add_argument("samples", help="weighted ensemble written by `boltzgen sample`")
+    export.add_argument("out", help="file to write, in the format its ending says: .dcd, .pdb, .xtc, .h5, ...")
+    export.add_argument("-n", type=_count, default=1000, metavar="N", help="frames, drawn by weight (default: 1000)")
+    export.add_argument("--seed", type=_seed, default=0, help="of the choice of frames (default: 0)")
+
+    merge = command("merge", ensembles.merge, "several ensembles as one", "boltzgen merge a.npz b.npz --out both.npz")
+    merge.add_argument("samples", nargs="+", help="weighted ensembles of one target")
+    merge.add_argument("--out", required=True, metavar="FILE", help="ensemble to write")
+
+    command("doctor", doctor, "versions, platforms, and a self-test", "boltzgen doctor")
     return parser
 
 

@@ -1,0 +1,97 @@
+"""What an installation is made of, and whether it works: the first thing to send with a question."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from typing import Any
+
+from ..errors import EnergyError
+
+__all__ = ["doctor"]
+
+_PACKAGES = ("boltzgen-flows", "torch", "numpy", "openmm", "mdtraj", "matplotlib")
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Versions, platforms, compiler and threads, and a self-test of the force field and the flow."""
+    facts = _facts()
+    facts["problems"] = problems = [*_clashes(), *_self_test()]
+    if options.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        for name, value in facts.items():
+            if name != "problems":
+                print(f"{name:<20} {', '.join(value) if isinstance(value, list) else value}")
+        print("everything works" if not problems else "\n".join(f"PROBLEM: {problem}" for problem in problems))
+    if problems:
+        raise EnergyError(f"the installation must pass its self-test; got {len(problems)} problems: see above")
+
+
+def _facts() -> dict[str, Any]:
+    import torch
+
+    from ..energies.platforms import platforms
+
+    names, failures = platforms()
+    compiler = next((found for name in ("g++", "c++", "clang++") if (found := shutil.which(name))), "none")
+    return {
+        "Python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+        "OpenMM platforms": names,
+        "OpenMM plugin errors": failures or "none",
+        "C++ compiler": compiler,
+        "processors": os.cpu_count() or 1,
+        "torch threads": torch.get_num_threads(),
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "installed in": os.path.dirname(os.path.dirname(__file__)),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _clashes() -> list[str]:
+    """Other distributions that own the import name."""
+    owners = importlib.metadata.packages_distributions().get("boltzgen", [])
+    return [
+        f"the distribution {owner!r} installs a package named boltzgen too: uninstall it, or use another environment"
+        for owner in sorted(set(owners) - {"boltzgen-flows"})
+    ]
+
+
+def _self_test() -> list[str]:
+    """What does not work, in words."""
+    import torch
+
+    from ..coordinates import InternalCoordinates
+    from ..energies import Pullback
+    from ..flows import molecular_flow
+    from ..molecule import Molecule
+    from ..sampling import draw
+
+    try:
+        molecule = Molecule.load("alanine_dipeptide")
+        coordinates = InternalCoordinates(molecule)
+        target = Pullback(molecule.energy(300.0, backend="torch"), coordinates)  # compares itself with OpenMM
+        flow = molecular_flow(coordinates.circular, *coordinates.harmonic_scales(300.0))
+        samples = draw(flow, target, 500, seed=1)
+        back, _ = coordinates.inverse(samples.positions().double())
+        x, _ = coordinates(back)
+        lost = (target.inner.energy(x) - samples.potential).abs() if samples.potential is not None else torch.zeros(1)
+    except Exception as error:
+        return [f"the self-test ended with {type(error).__name__}: {error}"]
+    found = []
+    if samples.n_failed > 50:
+        found.append(f"{samples.n_failed} of 500 harmonic draws of alanine dipeptide have no finite energy")
+    if float(lost[torch.isfinite(lost)].median()) > 0.1:
+        found.append("coordinates and energies do not agree with themselves")
+    return found

@@ -1,0 +1,87 @@
+"""Commands on ensembles that were drawn already: other temperatures, other formats, several made one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..reweighting import Estimate
+
+__all__ = ["export", "merge", "reweight"]
+
+
+def reweight(options: argparse.Namespace) -> None:
+    """Energy, free energy and heat capacity at other temperatures, from the draws made for one."""
+    from ..reweighting import thermodynamics
+    from ..sampling import Samples
+    from ..units import kT
+
+    samples = Samples.load(options.samples)
+    if samples.potential is None:
+        raise InputError(f"{options.samples} must hold a molecule's energies; got a toy's: it has no temperature in K")
+    drawn_at = samples.temperature
+    curves = thermodynamics(samples.log_w, samples.potential, [drawn_at, *options.temperature], drawn_at=drawn_at)
+    unit = kT(drawn_at)
+    rows = [
+        {
+            "temperature": float(temperature),
+            "mean_potential_energy": _entry(curves.mean_energy[k] * unit, "kJ/mol"),
+            "free_energy": _entry(curves.free_energy[k] * unit, "kJ/mol"),
+            "heat_capacity": _entry(curves.heat_capacity[k], "R"),
+            "ess": float(curves.ess[k]),
+            "reliable": bool(curves.reliable[k]),
+        }
+        for k, temperature in enumerate(curves.temperatures)
+    ]
+    if options.json:
+        print(json.dumps({"system": samples.system, "drawn_at": drawn_at, "temperatures": rows}, indent=2))
+        return
+    print(f"{'T/K':>8}  {'<U> kJ/mol':>22}  {'F kJ/mol':>22}  {'C/R':>18}  {'effective':>9}")
+    for k, row in enumerate(rows):
+        numbers = (curves.mean_energy[k] * unit, curves.free_energy[k] * unit, curves.heat_capacity[k])
+        u, f, c = (str(number).split(" (unreliable")[0] for number in numbers)
+        doubt = "" if row["reliable"] else "  out of reach"
+        print(f"{curves.temperatures[k]:8.1f}  {u:>22}  {f:>22}  {c:>18}  {curves.ess[k]:9.0f}{doubt}")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Frames for other programs, in any format that mdtraj writes."""
+    from ..sampling import Samples
+
+    samples, out = Samples.load(options.samples), Path(options.out)
+    trajectory = samples.to_mdtraj(resample=options.n, seed=options.seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        trajectory.save(str(out))
+    except ImportError as error:
+        raise InputError(
+            f"{out.suffix} needs the package {error.name}; it is not installed: install it, or write .dcd"
+        ) from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise InputError(
+            f"{out} must end in a format that mdtraj writes, such as .dcd, .pdb or .h5; got {out.suffix!r}"
+        ) from error
+    print(f"written: {out}, {options.n} frames of equal weight", file=sys.stderr)
+
+
+def merge(options: argparse.Namespace) -> None:
+    """Several ensembles of one target as one; every weight stays as it is."""
+    from ..sampling import Samples
+
+    first, *others = (Samples.load(path) for path in options.samples)
+    for other in others:
+        first = first + other
+    first.save(options.out)
+    print(f"written: {options.out}, {len(first)} draws", file=sys.stderr)
+
+
+def _entry(estimate: Estimate, unit: str) -> dict[str, float | str]:
+    return {"value": estimate.value, "standard_error": estimate.standard_error, "unit": unit}

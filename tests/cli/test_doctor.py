@@ -1,0 +1,33 @@
+"""The self-test of an installation passes here, and says what is wrong elsewhere."""
+
+import importlib.metadata
+import json
+
+import torch
+
+from boltzgen.cli import doctor
+from boltzgen.cli.main import main
+from boltzgen.coordinates import InternalCoordinates
+
+
+def test_everything_works_here(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == "everything works"
+    assert torch.__version__ in out
+    assert "Reference" in out
+
+
+def test_problems_are_named_and_end_with_code_4(capsys, monkeypatch):
+    owners = {"boltzgen": ["boltzgen", "boltzgen-flows"]}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: owners)
+    original = InternalCoordinates._inverse
+    monkeypatch.setattr(InternalCoordinates, "_inverse", lambda self, x, context: original(self, 1.01 * x, context))
+    assert main(["doctor", "--json"]) == 4
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert any("'boltzgen' installs a package named boltzgen too" in problem for problem in problems)
+    assert any("coordinates and energies" in problem for problem in problems)
+    monkeypatch.setattr(doctor, "_clashes", list)
+    monkeypatch.setattr(InternalCoordinates, "_inverse", None)
+    assert main(["doctor"]) == 4
+    assert "PROBLEM: the self-test ended with TypeError" in capsys.readouterr().out

@@ -1,0 +1,70 @@
+"""Commands on drawn ensembles."""
+
+import json
+
+import mdtraj
+import pytest
+import torch
+
+from boltzgen import BoltzmannGenerator, Molecule, Samples, toys
+from boltzgen.cli.main import main
+from boltzgen.flows import coupling_flow
+from boltzgen.sampling import draw
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory):
+    """Draws of an untrained generator, and the same ones given almost equal weights."""
+    path = tmp_path_factory.mktemp("drawn") / "samples.npz"
+    samples = BoltzmannGenerator(Molecule.load("alanine_dipeptide")).sample(400, seed=1)
+    good = samples[torch.isfinite(samples.u)]
+    good.log_q.copy_(-good.u)
+    good.save(path)
+    return path
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def test_reweight_tabulates_temperatures_and_says_what_is_out_of_reach(capsys, ensemble):
+    code, out, _ = run(capsys, "reweight", ensemble, "--temperature", 300.5, 900, "--json")
+    assert code == 0
+    first, near, far = json.loads(out)["temperatures"]
+    assert [row["temperature"] for row in (first, near, far)] == [300.0, 300.5, 900.0]
+    assert first["reliable"]
+    assert not far["reliable"]
+    mean = Samples.load(ensemble).potential.mean() * 8.31446261815324e-3 * 300
+    assert first["mean_potential_energy"]["value"] == pytest.approx(float(mean), rel=1e-9)
+    code, out, err = run(capsys, "reweight", ensemble, "--temperature", 900)
+    assert code == 0
+    assert out.splitlines()[-1].endswith("out of reach")
+    assert "Warning" not in err
+
+
+def test_export_writes_frames_that_mdtraj_reads(capsys, ensemble, tmp_path):
+    pdb, dcd = tmp_path / "sub" / "a.pdb", tmp_path / "a.dcd"
+    assert run(capsys, "export", ensemble, pdb, "-n", 7)[0] == 0
+    assert run(capsys, "export", ensemble, dcd, "-n", 7)[0] == 0
+    assert mdtraj.load(str(dcd), top=str(pdb)).xyz.shape == (7, 22, 3)
+    code, _, err = run(capsys, "export", ensemble, tmp_path / "a.xyzzy")
+    assert code == 3
+    assert "must end in a format that mdtraj writes, such as .dcd" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_merge_pools_the_draws(capsys, ensemble, tmp_path):
+    code, _, err = run(capsys, "merge", ensemble, ensemble, "--out", tmp_path / "both.npz")
+    one, both = Samples.load(ensemble), Samples.load(tmp_path / "both.npz")
+    assert (code, len(both)) == (0, 2 * len(one))
+    assert f"{len(both)} draws" in err
+    assert both.log_w[: len(one)].equal(one.log_w)
+
+
+def test_a_toy_has_no_temperature(capsys, tmp_path):
+    draw(coupling_flow(2), toys.DoubleWell(), 100, seed=1).save(tmp_path / "toy.npz")
+    code, _, err = run(capsys, "reweight", tmp_path / "toy.npz", "--temperature", 310)
+    assert code == 3
+    assert "must hold a molecule's energies" in err
