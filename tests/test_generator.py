@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import boltzgen as bg
+from boltzgen.units import kT
 
 pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
 
@@ -88,3 +89,21 @@ def test_training_starts_from_frames_if_there_are_any(molecule, tmp_path):
     toy = bg.BoltzmannGenerator(bg.toys.DoubleWell())
     history = toy.train(data=bg.toys.DoubleWell().sample(500, seed=1), steps=10, progress=False)
     assert history.gradient == 0
+
+
+def test_the_bundled_generator_is_good_and_found_by_name(tmp_path, monkeypatch):
+    """A change of coordinates or flow that no longer fits its weights shows here."""
+    monkeypatch.chdir(tmp_path)
+    generator = bg.BoltzmannGenerator.load("alanine_dipeptide")
+    samples = generator.sample(4000, seed=1)
+    assert bg.effective_sample_size(samples.log_w) > 0.75 * len(samples)
+    energy = bg.expectation(samples.log_w, samples.potential * kT(300.0))
+    reference = bg.Molecule.load("alanine_dipeptide").reference["mean_potential_energy"]
+    assert abs(energy.value - reference["value"]) < 4 * (energy.standard_error + reference["standard_error"])
+
+
+def test_a_name_without_a_trained_generator_is_refused():
+    with pytest.raises(bg.InputError, match="double_well must come with a trained generator; got a system without one"):
+        bg.BoltzmannGenerator.load("double_well")
+    with pytest.raises(bg.InputError, match="did you mean 'alanine_dipeptide'"):
+        bg.BoltzmannGenerator.load("alanine_dipeptid")
