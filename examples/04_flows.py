@@ -1,7 +1,7 @@
 """Every kind of flow on one density: how near each comes, and what each direction costs.
 
-Two crescents, r ~ N(2, ¼²) and θ with the density (1 + 0.95 cos 2θ)/2π, can be drawn and evaluated exactly, so that the
-forward divergence of a flow, E_p[log p(x) − log q(x)], is known up to Monte Carlo noise. Writes flows.png in the
+Two crescents, r ~ N(2, ¼²) and θ with the density (1 + 0.95 cos 2θ)/2π, can be drawn and evaluated exactly, so that
+the forward divergence of a flow, E_p[log p(x) − log q(x)], is known up to Monte Carlo noise. Writes flows.png in the
 current folder.
 Run:  python examples/04_flows.py [--quick]
 """

@@ -43,7 +43,6 @@ SMALL = {
     "logistic": lambda: coupling_flow(1, transform="logistic", layers=2),
     "MAF": lambda: maf(2, hidden=(8,), layers=2),
     "IAF": lambda: iaf(2, hidden=(8,), layers=2),
-    "MAF of splines": lambda: maf(2, transform="spline", hidden=(8,), layers=2),
     "MAF on a cylinder": lambda: maf(2, circular=[True, False], transform="spline", hidden=(8,), layers=2),
     "planar": lambda: Flow(Normal(2), Composition([Planar(2) for _ in range(2)])),
     "radial": lambda: Flow(Normal(2), Composition([Radial(2) for _ in range(2)])),
