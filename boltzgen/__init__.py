@@ -29,7 +29,7 @@ from .reweighting import (
     thermodynamics,
     variance,
 )
-from .sampling import Samples, draw, reweight
+from .sampling import Samples, draw, refine, reweight
 from .training import History, anneal, forward_kl, reverse_kl, train
 
 __version__ = "0.1.0"
@@ -72,6 +72,7 @@ __all__ = [
     "probability",
     "profile",
     "quantile",
+    "refine",
     "reverse_kl",
     "reweight",
     "thermodynamics",
