@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         thermodynamics,
         variance,
     )
-    from .sampling import Samples, draw, reweight
+    from .sampling import Samples, draw, refine, reweight
     from .training import (
         History,
         anneal,
@@ -95,6 +95,7 @@ __all__ = [
     "probability",
     "profile",
     "quantile",
+    "refine",
     "reverse_kl",
     "reweight",
     "thermodynamics",

@@ -8,6 +8,7 @@ from .histograms import histogram, profile
 from .moments import expectations, variance
 from .pareto import pareto_k, reliability_threshold, smoothed_log_weights
 from .quantiles import quantile
+from .references import evidence_upper_bound, forward_effective_fraction
 from .temperatures import Thermodynamics, at_temperature, thermodynamics
 from .weights import (
     clipped_effective_sample_size,
@@ -26,9 +27,11 @@ __all__ = [
     "bennett_acceptance_ratio",
     "clipped_effective_sample_size",
     "effective_sample_size",
+    "evidence_upper_bound",
     "expectation",
     "expectations",
     "exponential_average",
+    "forward_effective_fraction",
     "free_energy_change",
     "free_energy_difference",
     "histogram",

@@ -2,6 +2,16 @@
 
 from .drawing import draw, reweight
 from .dynamics import ReplicaExchange, replica_exchange
+from .refinement import Schedule, annealing_schedule, refine
 from .samples import Samples
 
-__all__ = ["ReplicaExchange", "Samples", "draw", "replica_exchange", "reweight"]
+__all__ = [
+    "ReplicaExchange",
+    "Samples",
+    "Schedule",
+    "annealing_schedule",
+    "draw",
+    "refine",
+    "replica_exchange",
+    "reweight",
+]

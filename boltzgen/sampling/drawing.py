@@ -57,7 +57,7 @@ def draw(
         >>> len(samples), samples.log_w.dtype
         (1000, torch.float64)
     """
-    _check(flow, target, n, batch_size)
+    check_draw(flow, target, n, batch_size)
     seed = fresh_seed() if seed is None else seed
     rows = BLOCK * math.ceil(batch_size / BLOCK)
     parts: list[tuple[Tensor, ...]] = []
@@ -66,9 +66,9 @@ def draw(
             blocks = range(start // BLOCK, math.ceil(min(start + rows, n) / BLOCK))
             x, log_q = flow.sample_blocks(seed, blocks)
             wanted = min(n - start, len(x))
-            parts.append(_weighed(target, x, log_q, wanted))
+            parts.append(weighed(target, x, log_q, wanted))
             bar((start + wanted) / n, f"{start + wanted} of {n}")
-    return _samples(target, parts, seed=seed)
+    return as_samples(target, parts, seed=seed)
 
 
 def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progress: bool = False) -> Samples:
@@ -98,7 +98,7 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
         ... )
         True
     """
-    _check_count(batch_size=batch_size)
+    positive_counts(batch_size=batch_size)
     _check_exact(target)
     n, shape = len(samples), tuple(samples.x.shape[1:])
     if not n or shape != tuple(target.event_shape):
@@ -114,15 +114,17 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
             x, log_q = (column[start : start + rows].to(device) for column in (samples.x, samples.log_q))
             wanted, missing = len(x), -len(x) % BLOCK
             x, log_q = torch.cat([x, x.new_zeros(missing, *shape)]), torch.cat([log_q, log_q.new_zeros(missing)])
-            parts.append(_weighed(target, x, log_q, wanted))
+            parts.append(weighed(target, x, log_q, wanted))
             bar((start + wanted) / n, f"{start + wanted} of {n}")
-    found = _samples(target, parts, seed=samples.seed, independent=samples.independent)
+    found = as_samples(target, parts, seed=samples.seed, independent=samples.independent)
     _check_places(samples, found)
     return found
 
 
-def _samples(target: Energy, parts: list[tuple[Tensor, ...]], *, seed: int | None, independent: bool = True) -> Samples:
-    """What `_weighed` found, with the name of the target."""
+def as_samples(
+    target: Energy, parts: list[tuple[Tensor, ...]], *, seed: int | None, independent: bool = True
+) -> Samples:
+    """What `weighed` found, with the name of the target."""
     molecule = getattr(target.bijection, "molecule", None) if isinstance(target, Pullback) else None
     x, log_q, u, *of_molecule = (torch.cat(column) for column in zip(*parts, strict=True))
     if molecule is None:
@@ -144,7 +146,7 @@ def _samples(target: Energy, parts: list[tuple[Tensor, ...]], *, seed: int | Non
     )
 
 
-def _weighed(target: Energy, x: Tensor, log_q: Tensor, n: int) -> tuple[Tensor, ...]:
+def weighed(target: Energy, x: Tensor, log_q: Tensor, n: int) -> tuple[Tensor, ...]:
     """x, log q, u, and for a molecule positions and U/kT, of the first n rows, in main memory."""
     dtype = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float64)
     given = x.to(dtype, copy=True)
@@ -163,8 +165,9 @@ def _weighed(target: Energy, x: Tensor, log_q: Tensor, n: int) -> tuple[Tensor, 
     return tuple(column[:n].cpu() for column in (x.nan_to_num(0.0, 0.0, 0.0), log_q, u, *columns))
 
 
-def _check(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
-    _check_count(n=n, batch_size=batch_size)
+def check_draw(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
+    """Refuses what cannot be drawn, or weighed."""
+    positive_counts(n=n, batch_size=batch_size)
     _check_exact(target)
     if flow.event_shape != target.event_shape:
         raise InputError(
@@ -175,7 +178,8 @@ def _check(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
         raise InputError(f"flow must need no context; got one of size {flow.context_size}: use an unconditional flow")
 
 
-def _check_count(**counts: int) -> None:
+def positive_counts(**counts: int) -> None:
+    """Refuses what is no positive integer."""
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be a positive integer; got {value!r}: pass e.g. {name}=1024")

@@ -1,0 +1,96 @@
+"""Hamiltonian moves of a flow's latent points, which leave the flow's law tilted by its weights invariant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..energies.energy import Energy
+from ..flows.flow import Flow
+
+__all__ = ["Latent", "Walkers"]
+
+
+@dataclass
+class Walkers:
+    """Latent points z (n, d) and x = f(z), with u(x), log p(z) of the base, log w(x), each (n,), and the gradients."""
+
+    z: Tensor
+    x: Tensor
+    u: Tensor
+    log_p: Tensor
+    log_w: Tensor
+    grad_p: Tensor
+    grad_w: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        return type(self)(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def where(self, chosen: Tensor, others: Self) -> Self:
+        """These walkers where chosen, the others elsewhere."""
+        pairs = ((getattr(self, f.name), getattr(others, f.name)) for f in fields(self))
+        return type(self)(*(torch.where(chosen.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
+
+class Latent:
+    """A target seen through a flow: base law p(z), log-weight log w(z) = −u(x) − log q(x) at x = f(z).
+
+    The flow makes it round: in z, p tilted by w^β has scales near one whatever they are in x. At β = 0 it is the flow's
+    law, at β = 1 the target's.
+
+    Arguments:
+        flow: x = f(z), without context.
+        target: u(x).
+    """
+
+    def __init__(self, flow: Flow, target: Energy) -> None:
+        self.flow, self.target = flow, target
+        self.dtype = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float64)
+
+    def at(self, z: Tensor) -> Walkers:
+        """Walkers at these points; one evaluation of the target each, with gradient."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            x, log_det = self.flow.bijection(z)
+            log_p = self.flow.base.log_prob(z)
+            u = self.target.energy(x.to(self.dtype)).double()
+            log_w = -u - (log_p - log_det).double()
+            finite = log_w.isfinite()
+            (grad_w,) = torch.autograd.grad(torch.where(finite, log_w, 0.0).sum(), z, retain_graph=True)
+            if log_p.requires_grad:
+                (grad_p,) = torch.autograd.grad(log_p.sum(), z)
+            else:  # a uniform law
+                grad_p = torch.zeros_like(z)
+        log_w = torch.where(finite, log_w, -torch.inf).detach()
+        grad_w = grad_w.nan_to_num(0.0, 0.0, 0.0)
+        return Walkers(z.detach(), x.detach(), u.detach(), log_p.detach().double(), log_w, grad_p, grad_w)
+
+    def moved(
+        self, walkers: Walkers, beta: float, step: Tensor, steps: int, velocity: Tensor, uniform: Tensor
+    ) -> tuple[Walkers, Tensor]:
+        """The walkers after one Metropolised trajectory each, which leaves p w^β invariant; and which were accepted.
+
+        Arguments:
+            walkers: n of them.
+            beta: 0 < β ≤ 1.
+            step: of the leapfrog, for each walker, (n,); masses are one.
+            steps: how many of them.
+            velocity: standard normal, (n, d).
+            uniform: on [0, 1), (n,).
+
+        References:
+            Duane, Kennedy, Pendleton & Roweth, Phys. Lett. B 195, 216 (1987).
+        """
+        new, v, dt = walkers, velocity, step[:, None].to(velocity.dtype)
+        for _ in range(steps):
+            v = v + 0.5 * dt * (new.grad_p + beta * new.grad_w)
+            new = self.at(new.z + dt * v)
+            v = v + 0.5 * dt * (new.grad_p + beta * new.grad_w)
+        gain = new.log_p - walkers.log_p + beta * (new.log_w - walkers.log_w)
+        gain = gain + 0.5 * (velocity.double().square().sum(-1) - v.double().square().sum(-1))
+        # from nowhere to nowhere is NaN, a refusal
+        accepted = uniform.log() < gain
+        return new.where(accepted, walkers), accepted
