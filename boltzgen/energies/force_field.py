@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import openmm
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,8 @@ class ForceFieldEnergy(Energy):
         super().__init__((system.getNumParticles(), 3), temperature)
         forces = named_forces(system)
         self._names = list(forces)
-        self._forces = nn.ModuleList(compile_force(force) for force in forces.values())
+        masses = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
+        self._forces = nn.ModuleList(compile_force(force, masses) for force in forces.values())
         for name, atoms in zip(("_i", "_j"), all_pairs(system.getNumParticles()), strict=True):
             self.register_buffer(name, torch.from_numpy(atoms), persistent=False)
         self._beta = 1 / kT(temperature)

@@ -7,7 +7,7 @@ import openmm
 from torch import Tensor
 
 from .force import Force, numbers
-from .geometry import Frames, dot, positive
+from .geometry import Frames, length
 
 __all__ = ["HarmonicBonds"]
 
@@ -21,6 +21,5 @@ class HarmonicBonds(Force):
         self.constants(atoms=bonds[:, :2].T.astype(np.int64), length=bonds[:, 2:3], stiffness=bonds[:, 3:4])
 
     def forward(self, frames: Frames) -> Tensor:
-        length, stiffness = self.read(frames.dtype, "length", "stiffness")
-        d = frames.vectors(*self.atoms)
-        return 0.5 * (stiffness * (positive(dot(d, d)).sqrt() - length).square()).sum(0)
+        rest, stiffness = self.read(frames.dtype, "length", "stiffness")
+        return 0.5 * (stiffness * (length(frames.vectors(*self.atoms)) - rest).square()).sum(0)

@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import openmm
+from numpy.typing import NDArray
 
 from ...errors import UnsupportedSystemError
 from .angles import HarmonicAngles
 from .bonds import HarmonicBonds
-from .custom_born import custom_born
+from .cmap import CorrectionMaps
+from .custom_gb import generalized_born
+from .custom_pairs import CustomPairs
+from .custom_terms import (
+    custom_angles,
+    custom_bonds,
+    custom_centroids,
+    custom_compounds,
+    custom_external,
+    custom_torsions,
+)
 from .force import Force
 from .gbsa_obc import obc_born
-from .nonbonded import NonbondedPairs
-from .torsions import PeriodicTorsions
+from .reaction_field import nonbonded
+from .torsions import PeriodicTorsions, RyckaertBellemansTorsions
 
 __all__ = ["COMPILERS", "compile_force", "named_forces"]
 
@@ -22,21 +34,35 @@ COMPILERS: dict[type[openmm.Force], Callable[[Any], Force]] = {
     openmm.HarmonicBondForce: HarmonicBonds,
     openmm.HarmonicAngleForce: HarmonicAngles,
     openmm.PeriodicTorsionForce: PeriodicTorsions,
-    openmm.NonbondedForce: NonbondedPairs,
+    openmm.RBTorsionForce: RyckaertBellemansTorsions,
+    openmm.CMAPTorsionForce: CorrectionMaps,
+    openmm.NonbondedForce: nonbonded,
     openmm.GBSAOBCForce: obc_born,
-    openmm.CustomGBForce: custom_born,
+    openmm.CustomGBForce: generalized_born,
+    openmm.CustomBondForce: custom_bonds,
+    openmm.CustomAngleForce: custom_angles,
+    openmm.CustomTorsionForce: custom_torsions,
+    openmm.CustomExternalForce: custom_external,
+    openmm.CustomCompoundBondForce: custom_compounds,
+    openmm.CustomNonbondedForce: CustomPairs,
 }
 """The class or function that turns a force of each kind into torch."""
 
 
-def compile_force(force: openmm.Force) -> Force:
+def compile_force(force: openmm.Force, masses: NDArray[np.float64]) -> Force:
     """The force in torch.
+
+    Arguments:
+        force: of a System.
+        masses: of the System's particles, which weigh the centres of a `CustomCentroidBondForce`.
 
     Raises:
         UnsupportedSystemError: if forces of its kind, or what it contains, are not known.
     """
+    if isinstance(force, openmm.CustomCentroidBondForce):
+        return custom_centroids(force, masses)
     if type(force) not in COMPILERS:
-        known = ", ".join(sorted(kind.__name__ for kind in COMPILERS))
+        known = ", ".join(sorted(kind.__name__ for kind in (*COMPILERS, openmm.CustomCentroidBondForce)))
         raise UnsupportedSystemError(
             f"{force.getName()} must be one of {known} to run in torch; got {type(force).__name__}: "
             'use backend="openmm"'

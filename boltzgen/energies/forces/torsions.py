@@ -1,4 +1,4 @@
-"""Periodic torsions, all terms of one quadruple as one Fourier series of its dihedral."""
+"""Torsions by the cosine of the dihedral: all periodic terms of one quadruple as one Fourier series, and powers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .force import Force, numbers
-from .geometry import Frames, cross, dot, positive
+from .geometry import Frames, dihedral
 
-__all__ = ["PeriodicTorsions"]
+__all__ = ["PeriodicTorsions", "RyckaertBellemansTorsions"]
 
 _ROUNDED = 1e-10  # what is left of sin φ₀ when a force field writes π with a dozen digits
 
@@ -45,16 +45,30 @@ class PeriodicTorsions(Force):
     def forward(self, frames: Frames) -> Tensor:
         cosines, sines = self.read(frames.dtype, "cosines", "sines")
         a, b, c = (frames.vectors(second, first) for first, second in pairwise(self.atoms))
-        ab, bc = cross(a, b), cross(b, c)
-        norms = dot(ab, ab), dot(bc, bc)
-        scale = positive(norms[0]).rsqrt() * positive(norms[1]).rsqrt()
-        scale = torch.where((norms[0] > 0) & (norms[1] > 0), scale, 0.0)
-        cosine = dot(ab, bc) * scale
+        cosine, sine = dihedral(a, b, c)
         first, second = _clenshaw(cosines, cosine)
         u = cosines[0] + cosine * first - second
         if self._odd:
-            sine = dot(a, bc) * positive(dot(b, b)).sqrt() * scale
             u = u + sine * _clenshaw(sines, cosine)[0]
+        return u.sum(0)
+
+
+class RyckaertBellemansTorsions(Force):
+    """U = Σ Σ_m C_m cos^m ψ, m = 0 … 5, with ψ = φ − 180° (0 in trans)."""
+
+    def __init__(self, force: openmm.RBTorsionForce) -> None:
+        super().__init__()
+        terms = np.array([numbers(force.getTorsionParameters(t)) for t in range(force.getNumTorsions())])
+        terms = terms.reshape(-1, 10)
+        self.constants(atoms=terms[:, :4].T.astype(np.int64), powers=terms[:, 4:].T[..., None])
+
+    def forward(self, frames: Frames) -> Tensor:
+        (powers,) = self.read(frames.dtype, "powers")
+        a, b, c = (frames.vectors(second, first) for first, second in pairwise(self.atoms))
+        cosine = -dihedral(a, b, c)[0]
+        u = torch.zeros_like(cosine)
+        for C in powers.flip(0):
+            u = u * cosine + C
         return u.sum(0)
 
 
