@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import EnergyError, InputError
 from ..files import write_atomically
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..reporting import Verdict
     from ..reporting.verdict import Status
 
-__all__ = ["demo", "estimate", "sample", "systems", "train"]
+__all__ = ["check", "demo", "estimate", "sample", "systems", "train"]
 
 
 def demo(options: argparse.Namespace) -> Status:
@@ -63,6 +64,28 @@ def systems(options: argparse.Namespace) -> None:
     width = max(len(s.name) for s in found)
     for system in found:
         print(f"{system.name:<{width}}  {system.title}")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Whether a molecule can be sampled, minutes before hours."""
+    from .. import reporting
+    from ..molecule import Molecule
+
+    molecule, _ = _target(options.system, options.forcefield)
+    if not isinstance(molecule, Molecule):
+        raise InputError(f"{options.system} must be a molecule to be checked; got a toy: train it at once")
+    found = reporting.examine(molecule, options.temperature)
+    if options.json:
+        plain = {name: getattr(found, name) for name in ("forces", "zmatrix", "stereocentres", "rotors", "speed")}
+        checks = [{"name": one.name, "value": one.value, "status": one.status} for one in found.checks]
+        plain |= {"system": molecule.name, "status": found.status, "checks": checks, "minutes": found.minutes}
+        print(json.dumps(plain, indent=2))
+    else:
+        print(found)
+    if found.status == "red":
+        failed = ", ".join(one.name for one in found.checks if one.status == "red")
+        raise EnergyError(f"{molecule.name} must pass its checks; got red for: {failed}")
+    _say(f"next: boltzgen train {options.system} --out run")
 
 
 def train(options: argparse.Namespace) -> None:

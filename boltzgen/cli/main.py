@@ -100,6 +100,15 @@ def _parser() -> argparse.ArgumentParser:
 
     command("systems", commands.systems, "list the systems that come with boltzgen", "boltzgen systems")
 
+    check = command("check", commands.check, "build, try out and time everything", "boltzgen check mine.pdb")
+    check.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
+    check.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's own)")
+    check.add_argument(
+        "--forcefield", nargs="+", metavar="XML", default=None,
+        help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
+    )  # fmt: skip
+    threaded(check)
+
     train = command("train", commands.train, "train a generator", "boltzgen train double_well --out run")
     train.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
     train.add_argument("--out", required=True, metavar="DIR", help="run folder; given again, training goes on")

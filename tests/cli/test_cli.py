@@ -10,6 +10,7 @@ import torch
 
 from boltzgen import BoltzmannGenerator, Molecule
 from boltzgen.cli.main import main
+from boltzgen.coordinates import InternalCoordinates
 
 KEYS = {
     "system",
@@ -85,6 +86,22 @@ def test_a_torsion_is_estimated_beside_the_rest(capsys, tmp_path):
     assert code == 0
     names = set(json.loads(out)["estimates"])
     assert {"mean_potential_energy", "log_partition", "free_energy_difference_psi"} <= names
+
+
+def test_check_tells_whether_a_molecule_can_be_sampled(capsys, monkeypatch):
+    code, out, err = run(capsys, "check", "alanine_dipeptide")
+    assert code == 0
+    assert "green  energy against OpenMM" in out
+    assert "next: boltzgen train alanine_dipeptide" in err
+    code, _, err = run(capsys, "check", "double_well")
+    assert code == 3
+    assert "must be a molecule to be checked" in err
+    original = InternalCoordinates._log_det
+    monkeypatch.setattr(InternalCoordinates, "_log_det", lambda *args: original(*args) + 0.01)
+    code, out, err = run(capsys, "check", "alanine_dipeptide", "--json")
+    assert code == 4
+    assert json.loads(out)["status"] == "red"
+    assert "got red for: measure against the whole Jacobian" in err
 
 
 def test_an_untrained_generator_is_red_with_reasons_and_code_5_under_strict(capsys, tmp_path):

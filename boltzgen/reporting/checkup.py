@@ -1,0 +1,249 @@
+"""Whether a molecule can be sampled, minutes before hours: everything is built, tried out, and timed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..coordinates import InternalCoordinates
+from ..energies import Energy, OpenMMEnergy, Pullback
+from ..flows import Flow, molecular_flow
+from ..molecule import Molecule
+from ..sampling import draw
+from ..training import reverse_kl
+from .check import SEVERITY, Check, Status, check, grade
+
+__all__ = ["Checkup", "examine"]
+
+_BATCH = 512
+_TRAINING_SAMPLES = 4e6
+"""rows through the flow in ten minutes of training alanine dipeptide: what a decent flow of a small peptide takes."""
+_LARGEST_JACOBIAN = 300
+"""coordinates up to which the log-determinant is compared with that of the whole Jacobian."""
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What a molecule is made of, how it will be sampled, and whether all of it works. Printed, it is a page.
+
+    Attributes:
+        molecule: what was examined.
+        temperature: K.
+        forces: where each force is evaluated, a line each.
+        zmatrix: a line for each coordinate: its name, its value in the structure, what kind it is.
+        stereocentres: the hand of each amino acid, "ALA2: L".
+        rotors: symmetric rotors of which one sector is sampled.
+        checks: the self-tests.
+        speed: measured times in µs per configuration: energy with gradient, and a training sample.
+        minutes: estimated time to train, on this machine as it is now.
+        bytes_per_draw: kept for each draw.
+    """
+
+    molecule: Molecule
+    temperature: float
+    forces: list[str]
+    zmatrix: list[str]
+    stereocentres: list[str]
+    rotors: list[str]
+    checks: list[Check]
+    speed: dict[str, float]
+    minutes: float
+    bytes_per_draw: int
+
+    @property
+    def status(self) -> Status:
+        """ "green", "amber" or "red": that of the worst check."""
+        return max((one.status for one in self.checks), key=SEVERITY.index)
+
+    def __str__(self) -> str:
+        m = self.molecule
+        lines = [
+            f"{m.name}: {m.n_atoms} atoms, {3 * m.n_atoms - 6} internal coordinates, {self.temperature:g} K",
+            *(f"  force    {line}" for line in self.forces),
+            *(f"  centre   {line}" for line in self.stereocentres),
+            *(f"  rotor    {line}" for line in self.rotors),
+            "",
+            *(f"  {line}" for line in self.zmatrix),
+            "",
+        ]
+        for one in self.checks:
+            lines.append(f"  {one.status:<6} {one.name:<34} {one.shown:>9}   wanted: {one.wanted}")
+            if one.next_step:
+                lines.append(f"         {one.meaning} → {one.next_step}")
+        lines += [
+            "",
+            *(f"  {name}: {value:.3g} µs" for name, value in self.speed.items()),
+            f"  training takes about {self.minutes:.0f} minutes, and ten times as long for the last per cents",
+            f"  100 000 draws take {1e5 * self.bytes_per_draw / 2**20:.0f} MiB",
+        ]
+        return "\n".join(lines)
+
+
+def examine(molecule: Molecule, temperature: float | None = None) -> Checkup:
+    """Builds everything that sampling a molecule needs and tries it out on that molecule.
+
+    Arguments:
+        molecule: any.
+        temperature: K; the molecule's own if None.
+
+    Raises:
+        InputError, UnsupportedSystemError: if something cannot be built, saying why.
+        EnergyError: if the compiled energy disagrees with OpenMM.
+    """
+    temperature = molecule.default_temperature if temperature is None else temperature
+    energy = molecule.energy(temperature)
+    coordinates = InternalCoordinates(molecule)
+    target = Pullback(energy, coordinates)
+    flow = molecular_flow(coordinates.circular, *coordinates.harmonic_scales(temperature))
+    speed = {
+        "energy with gradient, per configuration": _energy_time(energy, molecule),
+        "training sample": _training_time(flow, target),
+    }
+    describe = getattr(energy, "describe", None)
+    return Checkup(
+        molecule,
+        temperature,
+        describe().splitlines() if describe else [f"all: OpenMM, {type(energy).__name__}"],
+        _rows(coordinates),
+        _hands(molecule),
+        [", ".join(molecule.atom_labels[i] for i in rotor.members) for rotor in coordinates.rotors],
+        [*_of_energy(energy, molecule), *_of_coordinates(coordinates), *_of_flow(flow, target)],
+        speed,
+        _TRAINING_SAMPLES * speed["training sample"] / 60e6,
+        4 * (3 * molecule.n_atoms - 6) + 12 * molecule.n_atoms + 32,
+    )
+
+
+def _of_energy(energy: Energy, molecule: Molecule) -> list[Check]:
+    x = _perturbed(molecule, 16)
+    reference = OpenMMEnergy(molecule.system, energy.temperature, workers=1, platform="Reference")
+    u, expected = energy.energy(x), reference.energy(x)
+    off = float(((u - expected).abs() / (1 + expected.abs())).max())
+    leaf = x[:4].requires_grad_()
+    (gradient,) = torch.autograd.grad(energy.energy(leaf).sum(), leaf)
+    along = torch.randn(gradient.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    step = 1e-5 * along
+    slope = (energy.energy(x[:4] + step) - energy.energy(x[:4] - step)).detach() / 2e-5
+    uphill = (gradient * along).sum((1, 2))
+    wrong = float(((slope - uphill).abs() / (1 + uphill.abs())).max())
+    return [
+        _small("energy against OpenMM", off, 1e-6, "largest relative difference", 'use backend="openmm"'),
+        _small("gradient against differences", wrong, 1e-4, "largest relative difference", 'use backend="openmm"'),
+    ]
+
+
+def _of_coordinates(coordinates: InternalCoordinates) -> list[Check]:
+    x = _perturbed(coordinates.molecule, 8)
+    y, log_det = coordinates.inverse(x)
+    inside = torch.isfinite(log_det)
+    back, _ = coordinates(y[inside])
+    again, _ = coordinates.inverse(back)
+    turn = (again - y[inside]).abs()
+    turn = torch.where(coordinates.circular, torch.minimum(turn, (turn - 2 * math.pi).abs()), turn)
+    found = [
+        _small("structure and back", float(turn.max()) if len(turn) else math.inf, 1e-8, "largest change", "report it"),
+        check(
+            "perturbed structures in the chart", float(inside.double().mean()), "at least 95 %",
+            grade(float(inside.double().mean()), 0.95, 0.5), "share of small distortions that have coordinates",
+            "minimise the structure: some angle is near 0° or 180°, or a centre is nearly flat", percent=True,
+        ),
+    ]  # fmt: skip
+    d = len(coordinates.labels)
+    if d <= _LARGEST_JACOBIAN:
+        row = coordinates.reference
+        expected = _square_log_det(coordinates, row)
+        off = abs(float(coordinates(row[None])[1]) - expected)
+        found.append(_small("measure against the whole Jacobian", off, 1e-6, "difference of log|det|", "report it"))
+    return found
+
+
+def _square_log_det(coordinates: InternalCoordinates, y: Tensor) -> float:
+    """log |det| of the map from translation, rotation and y to positions; the rotation near the identity has 1."""
+
+    def positions(p: Tensor) -> Tensor:
+        x: Tensor = coordinates.forward(p[6:][None])[0][0]
+        axis = p[3:6].expand_as(x)
+        moved: Tensor = x + torch.linalg.cross(axis, x) + p[:3]  # a rotation to first order, at no rotation
+        return moved.flatten()
+
+    p = torch.cat([torch.zeros(6, dtype=y.dtype), y])
+    return float(torch.linalg.slogdet(torch.func.jacrev(positions)(p)).logabsdet)
+
+
+def _of_flow(flow: Flow, target: Pullback) -> list[Check]:
+    samples = draw(flow, target, 2000, seed=1)
+    share = 1 - samples.n_failed / len(samples)
+    return [
+        check(
+            "untrained draws of finite energy", share, "at least 90 %", grade(share, 0.9, 0.5),
+            "share of the harmonic approximation's draws", "train longer at the hot temperature", percent=True,
+        )
+    ]  # fmt: skip
+
+
+def _energy_time(energy: Energy, molecule: Molecule) -> float:
+    x = _perturbed(molecule, _BATCH).float()
+
+    def run() -> None:
+        leaf = x.clone().requires_grad_()
+        torch.autograd.grad(energy.energy(leaf).sum(), leaf)
+
+    return _time(run)
+
+
+def _training_time(flow: Flow, target: Pullback) -> float:
+    def run() -> None:
+        reverse_kl(flow, target, _BATCH, soften=20.0, generator=torch.Generator().manual_seed(0)).backward()  # type: ignore[no-untyped-call]
+        flow.zero_grad()
+
+    return _time(run)
+
+
+def _time(run: Callable[[], None]) -> float:
+    """µs per row of a batch, the quickest of three, warmed up."""
+    run()
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return 1e6 * min(times) / _BATCH
+
+
+def _rows(coordinates: InternalCoordinates) -> list[str]:
+    n, angle = coordinates.n_atoms, 180 / math.pi
+    width = max(map(len, coordinates.labels))
+    return [
+        f"{label:<{width}}  {f'{y:8.4f} nm' if k < n - 1 else f'{angle * y:8.1f}°'}{'  circular' if turns else ''}"
+        for k, (label, y, turns) in enumerate(
+            zip(coordinates.labels, coordinates.reference.tolist(), coordinates.circular.tolist(), strict=True)
+        )
+    ]
+
+
+def _hands(molecule: Molecule) -> list[str]:
+    """L or D of every residue with N, CA, C and CB, in the order of the chain."""
+    place = {label: i for i, label in enumerate(molecule.atom_labels)}
+    found = []
+    for residue in dict.fromkeys(label.rpartition("-")[0] for label in molecule.atom_labels):
+        atoms = [place.get(f"{residue}-{name}") for name in ("CA", "N", "C", "CB")]
+        if None not in atoms:
+            centre, *others = (torch.tensor(molecule.positions[i]) for i in atoms)
+            a, b, c = (other - centre for other in others)
+            found.append(f"{residue}: {'L' if float(torch.linalg.cross(a, b) @ c) > 0 else 'D'}")
+    return found
+
+
+def _perturbed(molecule: Molecule, n: int) -> Tensor:
+    """The structure with 0.003 nm of noise on every coordinate, (n, n_atoms, 3)."""
+    noise = torch.randn(n, molecule.n_atoms, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return torch.tensor(molecule.positions) + 0.003 * noise
+
+
+def _small(name: str, value: float, limit: float, meaning: str, remedy: str) -> Check:
+    return check(name, value, f"at most {limit:g}", "green" if value <= limit else "red", meaning, remedy)

@@ -1,0 +1,61 @@
+"""A molecule is examined before hours of work: good ones are green, and a planted fault is seen."""
+
+import numpy as np
+import pytest
+
+from boltzgen.coordinates import InternalCoordinates
+from boltzgen.energies.force_field import ForceFieldEnergy
+from boltzgen.molecule import Molecule
+from boltzgen.reporting import examine
+
+
+@pytest.fixture(scope="module")
+def molecule():
+    return Molecule.load("alanine_dipeptide")
+
+
+def lights(found):
+    return {one.name: one.status for one in found.checks}
+
+
+def test_a_good_molecule_is_green_and_described(molecule):
+    found = examine(molecule)
+    assert found.status == "green", lights(found)
+    assert len(found.zmatrix) == 60
+    assert any(line.startswith("torsion ACE1-C ALA2-N ALA2-CA ALA2-C") and "-143.4°" in line for line in found.zmatrix)
+    assert found.stereocentres == ["ALA2: L"]
+    assert "ALA2-HB1, ALA2-HB2, ALA2-HB3" in found.rotors
+    assert "NonbondedForce: torch, NonbondedPairs" in found.forces
+    assert 0 < found.speed["energy with gradient, per configuration"] < found.speed["training sample"]
+    assert 0.1 < found.minutes < 1000
+    page = str(found)
+    assert page.startswith("alanine_dipeptide: 22 atoms, 60 internal coordinates, 300 K")
+    assert "→" not in page
+
+
+def test_a_mirror_image_is_d(molecule):
+    mirrored = Molecule.from_openmm(molecule.system, molecule.topology, molecule.positions * np.array([1, 1, -1]))
+    assert examine(mirrored).stereocentres == ["ALA2: D"]
+
+
+def test_a_wrong_measure_is_red(molecule, monkeypatch):
+    original = InternalCoordinates._log_det
+    monkeypatch.setattr(InternalCoordinates, "_log_det", lambda *args: original(*args) + 0.01)
+    found = examine(molecule)
+    assert lights(found)["measure against the whole Jacobian"] == "red"
+    assert found.status == "red"
+    assert "difference of log|det| → report it" in str(found)
+
+
+def test_a_wrong_energy_and_a_wrong_gradient_are_red(molecule, monkeypatch):
+    original = ForceFieldEnergy._reduced
+
+    def off(self, x):
+        return original(self, x.detach()) + original(self, x) - original(self, x).detach() + 0.1 * (x**2).sum((1, 2))
+
+    monkeypatch.setattr(ForceFieldEnergy, "_reduced", off)
+    assert lights(examine(molecule))["energy against OpenMM"] == "red"
+    monkeypatch.setattr(
+        ForceFieldEnergy, "_reduced", lambda self, x: original(self, x + 0 * x).detach() + 0 * x.sum((1, 2))
+    )
+    assert lights(examine(molecule))["gradient against differences"] == "red"
