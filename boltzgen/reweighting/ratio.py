@@ -108,8 +108,8 @@ def _spread(moments: Array, n: int) -> tuple[Array, Array, Array]:
     second, third, fourth = moments
     some = np.where(second > 0, second, 1.0)
     error = np.sqrt(second)
-    quantile = _student(2 / np.maximum(fourth / some**2 - 1 / n, 1e-9))
-    skewness = third / some**1.5
+    quantile = _student(2 / np.maximum(fourth / some / some - 1 / n, 1e-9))  # its square might be zero
+    skewness = third / some / np.sqrt(some)
     return error, -_unskewed(quantile, skewness) * error, -_unskewed(-quantile, skewness) * error
 
 
