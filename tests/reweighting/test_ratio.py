@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from boltzgen.reweighting.ratio import _student, _unskewed, log_of_mean, powers, ratio_of_means, shares
+from boltzgen.reweighting.ratio import _unskewed, log_of_mean, powers, ratio_of_means, shares, student
 
 
 def test_ratio_and_its_delta_error():
@@ -55,7 +55,7 @@ def test_one_draw_has_no_error():
 
 @pytest.mark.parametrize("degrees", [2, 3, 5, 30, 1e9])
 def test_quantile_of_student(degrees):
-    assert _student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.031)
+    assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.031)
 
 
 @pytest.mark.parametrize("q", [-0.9, -0.1, 0.0, 1e-7, 0.1, 0.9])
