@@ -1,5 +1,6 @@
 """From weights to numbers: effective sample size, Pareto k, observables, log Z and free energies with their errors."""
 
+from .chains import Chain, autocorrelation_time, chain_average, independence_metropolis
 from .estimate import Estimate
 from .estimate_array import BinnedEstimate, EstimateArray
 from .estimators import expectation, free_energy_difference, log_partition, probability
@@ -20,11 +21,14 @@ from .weights import (
 
 __all__ = [
     "BinnedEstimate",
+    "Chain",
     "Estimate",
     "EstimateArray",
     "Thermodynamics",
     "at_temperature",
+    "autocorrelation_time",
     "bennett_acceptance_ratio",
+    "chain_average",
     "clipped_effective_sample_size",
     "effective_sample_size",
     "evidence_upper_bound",
@@ -35,6 +39,7 @@ __all__ = [
     "free_energy_change",
     "free_energy_difference",
     "histogram",
+    "independence_metropolis",
     "largest_weight",
     "log_partition",
     "mbar_arrays",

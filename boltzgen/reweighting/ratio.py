@@ -9,7 +9,7 @@ import numpy as np
 
 from .weights import Array, scaled_weights
 
-__all__ = ["Ratio", "Ratios", "log_of_mean", "powers", "ratio_of_means", "shares", "with_influences"]
+__all__ = ["Ratio", "Ratios", "log_of_mean", "powers", "ratio_of_means", "shares", "student", "with_influences"]
 
 _NORMAL = 1.959963984540054  # 97.5 % quantile
 _ALL = 1 - 1e-9  # share of the weight that leaves nothing to compare with
@@ -108,8 +108,8 @@ def _spread(moments: Array, n: int) -> tuple[Array, Array, Array]:
     second, third, fourth = moments
     some = np.where(second > 0, second, 1.0)
     error = np.sqrt(second)
-    quantile = _student(2 / np.maximum(fourth / some**2 - 1 / n, 1e-9))
-    skewness = third / some**1.5
+    quantile = student(2 / np.maximum(fourth / some / some - 1 / n, 1e-9))  # its square might be zero
+    skewness = third / some / np.sqrt(some)
     return error, -_unskewed(quantile, skewness) * error, -_unskewed(-quantile, skewness) * error
 
 
@@ -120,7 +120,7 @@ def _unskewed(y: Array, q: Array) -> Array:
     return np.where(small, y - q / 6, 3 / steep * (np.cbrt(1 + steep * (y - steep / 6)) - 1))
 
 
-def _student(degrees: Array) -> Array:
+def student(degrees: Array) -> Array:
     """97.5 % quantile of Student's t for 2 degrees of freedom or more, within 3 % (Abramowitz & Stegun 26.7.5)."""
     z, v = _NORMAL, degrees
     return (

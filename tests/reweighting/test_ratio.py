@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from boltzgen.reweighting.ratio import _student, _unskewed, ratio_of_means
+from boltzgen.reweighting.ratio import _unskewed, log_of_mean, powers, ratio_of_means, shares, student
 
 
 def test_ratio_and_its_delta_error():
@@ -55,7 +55,7 @@ def test_one_draw_has_no_error():
 
 @pytest.mark.parametrize("degrees", [2, 3, 5, 30, 1e9])
 def test_quantile_of_student(degrees):
-    assert _student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.031)
+    assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.031)
 
 
 @pytest.mark.parametrize("q", [-0.9, -0.1, 0.0, 1e-7, 0.1, 0.9])
@@ -63,3 +63,44 @@ def test_quantile_of_student(degrees):
 def test_inverse_of_the_cubic(y, q):
     t = _unskewed(y, q)
     assert t + q * t**2 / 3 + q**2 * t**3 / 27 + q / 6 == pytest.approx(y, abs=1e-6)
+
+
+def test_shares_are_ratios_of_means():
+    random = np.random.default_rng(0)
+    w, label = random.gamma(0.5, size=300), random.integers(0, 4, size=300)
+    sums = np.array([np.bincount(label, column, 4) for column in powers(w)])
+    found = shares(w, sums, sums.sum(1, keepdims=True) - sums)
+    for k in range(4):
+        expected = ratio_of_means(w * (label == k), w)
+        assert [column[k] for column in found] == pytest.approx(list(expected), rel=1e-9)
+
+
+@pytest.mark.parametrize("tiny", [1e-40, 1e-90, 1e-120, 1e-300])
+def test_shares_of_tiny_weights_are_numbers(tiny):
+    w = np.array([1.0, 0.9, 0.8, tiny, tiny])
+    columns = powers(w)
+    inside = columns[:, 3:].sum(1, keepdims=True)
+    found = shares(w, inside, columns[:, :3].sum(1, keepdims=True))
+    assert all(np.isfinite(column).all() for column in found)
+    assert found.value[0] == pytest.approx(2 * tiny / 2.7)
+
+
+def test_one_draw_with_all_the_weight_leaves_no_error_of_shares():
+    w = np.array([1.0, 0.0, 0.0])
+    found = shares(w, powers(w)[:, :1], powers(w)[:, 1:].sum(1, keepdims=True))
+    assert (found.value[0], found.standard_error[0], found.low[0], found.high[0]) == (
+        1.0,
+        math.inf,
+        -math.inf,
+        math.inf,
+    )
+
+
+def test_log_of_mean_is_the_log_of_the_ratio():
+    log_w = 300 + np.random.default_rng(0).normal(size=500)
+    w = np.exp(log_w - 300)
+    ratio = ratio_of_means(w, np.ones(500))
+    found = log_of_mean(log_w)
+    assert found.value == pytest.approx(300 + math.log(ratio.value))
+    assert found.standard_error == pytest.approx(ratio.standard_error / ratio.value)
+    assert (found.low, found.high) == pytest.approx((300 + math.log(ratio.low), 300 + math.log(ratio.high)))

@@ -1,0 +1,63 @@
+"""95 % intervals hold the truth in 93 to 97 of a hundred replicas, for every estimator, target and sample quality."""
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "calibration.py"
+TARGETS = ["gaussian", "double well", "many well", "mueller-brown"]
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    spec = importlib.util.spec_from_file_location("calibration", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def problems(calibration):
+    return calibration.problems()
+
+
+def test_the_exact_values_are_those_of_the_toys(problems):
+    for name, log_z in (
+        ("gaussian", None),
+        ("double well", 10.293480),
+        ("many well", 164.695675),
+        ("mueller-brown", 11.72959),
+    ):
+        truths = problems[name].truths()
+        assert truths["log Z"] == pytest.approx(log_z or problems[name].energy.log_partition(), abs=1e-4)
+    assert problems["double well"].truths()["probability"] == pytest.approx(0.155689, abs=1e-3)
+    assert problems["gaussian"].truths()["variance"] == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "share"), [("gaussian", 0.3), ("many well", 0.3), ("mueller-brown", 0.1)])
+def test_intervals_cover_the_truth(calibration, problems, name, share):
+    replicas = 250
+    margin = 3 * math.sqrt(0.05 * 0.95 / replicas)
+    found = calibration.coverage(problems[name], share, n=1000, replicas=replicas)
+    assert len(found) == 10
+    assert all(0.94 - margin <= value <= 0.96 + margin for value in found.values()), found
+
+
+def test_weights_off_by_five_percent_are_caught(calibration, problems):
+    found = calibration.coverage(problems["gaussian"], 0.8, n=20_000, replicas=60, off=calibration.OFF)
+    assert all(
+        found[name] < 0.8 for name in ("log Z", "mean", "median", "probability", "difference", "profile", "F(T)")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("name", TARGETS)
+def test_intervals_cover_the_truth_everywhere(calibration, problems, name, share):
+    found = calibration.coverage(problems[name], share, n=4000, replicas=2000)
+    assert all(0.93 <= value <= 0.97 for value in found.values()), found
