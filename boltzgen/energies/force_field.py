@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import openmm
 import torch
 from torch import Tensor, nn
 
 from ..units import kT
 from .energy import Energy
-from .forces import Frames, all_pairs, compile_force, named_forces
+from .forces import Frames, all_pairs, compile_force, named_forces, particle_masses
 from .openmm_system import check_supported
 from .parity import require_parity
 
@@ -70,7 +69,7 @@ class ForceFieldEnergy(Energy):
         super().__init__((system.getNumParticles(), 3), temperature)
         forces = named_forces(system)
         self._names = list(forces)
-        masses = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
+        masses = particle_masses(system)
         self._forces = nn.ModuleList(compile_force(force, masses) for force in forces.values())
         for name, atoms in zip(("_i", "_j"), all_pairs(system.getNumParticles()), strict=True):
             self.register_buffer(name, torch.from_numpy(atoms), persistent=False)

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import EnergyError, InputError
 from ..units import kT
 from .energy import Energy
+from .forces import named_forces
 from .openmm_context import Frames
 from .openmm_pool import Pool
 from .openmm_system import check_supported, translation_invariant
@@ -69,6 +70,7 @@ class OpenMMEnergy(Energy):
         check_supported(system)
         super().__init__((system.getNumParticles(), 3), temperature)
         self.platform = _platform(platform, system)
+        self._names = list(named_forces(system))
         self.workers = _workers(workers)
         self._settings: dict[str, Any] = {
             "xml": serialize(system),
@@ -79,6 +81,10 @@ class OpenMMEnergy(Energy):
         self._owner = os.getpid()
         frames = self._open()  # whatever OpenMM has against the System, it says now
         self._backend: Frames | Pool | None = None if self.workers else frames
+
+    def describe(self) -> str:
+        """Which force is evaluated where, one per line."""
+        return "\n".join(f"{name}: OpenMM, {self.platform} platform" for name in self._names)
 
     def close(self) -> None:
         """End of the worker processes and of the Context; the next evaluation starts new ones."""

@@ -17,6 +17,7 @@ from openmm import app, unit
 
 from ..energies.energy import Energy
 from ..energies.force_field import ForceFieldEnergy
+from ..energies.hybrid import system_energy
 from ..energies.openmm_energy import OpenMMEnergy
 from ..energies.openmm_system import check_supported
 from ..energies.openmm_xml import deserialize, serialize
@@ -247,8 +248,8 @@ class Molecule:
 
         Arguments:
             temperature: in K.
-            backend: "torch" compiles the System to torch, "openmm" evaluates it frame by frame; "auto" compiles where
-                every force can be.
+            backend: "torch" compiles the System to torch, "openmm" evaluates it frame by frame; "auto" compiles
+                what can be compiled, and leaves the rest to OpenMM (`HybridEnergy`); `describe()` says which is which.
 
         Raises:
             InputError: if the temperature is not positive, or there is no such backend.
@@ -256,13 +257,11 @@ class Molecule:
         """
         if backend not in ("auto", "torch", "openmm"):
             raise InputError(f'backend must be "auto", "torch" or "openmm"; got {backend!r}: choose one of them')
-        if backend != "openmm":
-            try:
-                return ForceFieldEnergy(self.system, temperature, positions=self.positions)
-            except UnsupportedSystemError:
-                if backend == "torch":
-                    raise
-        return OpenMMEnergy(self.system, temperature)
+        if backend == "openmm":
+            return OpenMMEnergy(self.system, temperature)
+        if backend == "torch":
+            return ForceFieldEnergy(self.system, temperature, positions=self.positions)
+        return system_energy(self.system, temperature, self.positions)
 
     def minimized(self) -> Molecule:
         """The same molecule at a local minimum of its potential energy, found by OpenMM on its Reference platform."""

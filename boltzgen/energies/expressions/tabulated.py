@@ -39,9 +39,7 @@ class Table(Parameters):
             self._width = (self._end - self._start) / (len(values) - 1)
             self.constants(coefficients=_spline(values, self._width, periodic=self._periodic))
             self.arity = 1
-        elif isinstance(
-            function, (openmm.Discrete1DFunction, openmm.Discrete2DFunction, openmm.Discrete3DFunction)
-        ):
+        elif isinstance(function, (openmm.Discrete1DFunction, openmm.Discrete2DFunction, openmm.Discrete3DFunction)):
             *shape, values = function.getFunctionParameters()
             self._shape = list(shape) or [len(values)]
             self.constants(values=np.array(values, dtype=np.float64))
@@ -76,9 +74,9 @@ class Table(Parameters):
         if order:
             return torch.zeros_like(arguments[0])
         (values,) = self.read(arguments[0].dtype, "values")
-        index = torch.zeros_like(arguments[0]).long()
-        valid = torch.ones_like(arguments[0], dtype=torch.bool)
-        for size, argument in zip(reversed(self._shape), reversed(torch.broadcast_tensors(*arguments)), strict=True):
+        index, valid = torch.zeros((), dtype=torch.long), torch.ones((), dtype=torch.bool)
+        index, valid = index.to(values.device), valid.to(values.device)
+        for size, argument in zip(reversed(self._shape), reversed(arguments), strict=True):
             nearest = torch.floor(argument + 0.5)
             valid = valid & (nearest >= 0) & (nearest < size)
             index = index * size + torch.nan_to_num(nearest).clamp(0, size - 1).long()

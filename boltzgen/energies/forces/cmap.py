@@ -54,7 +54,7 @@ class CorrectionMaps(Force):
 
     def forward(self, frames: Frames) -> Tensor:
         (patches,) = self.read(frames.dtype, "patches")
-        (first, s), (second, t) = (self._place(frames, atoms) for atoms in self.atoms.split(4))
+        (first, s), (second, t) = (self._place(frames, atoms) for atoms in (self.atoms[:4], self.atoms[4:]))
         c = patches[self.start + first + self.size * second]  # (n_torsions, n, 16)
         u = torch.zeros_like(s)
         for k in (3, 2, 1, 0):
@@ -82,7 +82,9 @@ def _patches(energies: NDArray[np.float64]) -> NDArray[np.float64]:
     def corners(g: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([[g[low, low], g[low, high]], [g[high, low], g[high, high]]])
 
-    values, slopes = (np.concatenate(pair, axis=1) for pair in ((corners(f), corners(by_second)), (corners(by_first), corners(mixed))))
+    values, slopes = (
+        np.concatenate(pair, axis=1) for pair in ((corners(f), corners(by_second)), (corners(by_first), corners(mixed)))
+    )
     data = np.concatenate([values, slopes])  # values and slopes at both ends, by the first angle and by the second
     c = np.einsum("ka,lb,abij->jikl", _HERMITE, _HERMITE, data)
-    return c.reshape(-1, 16)
+    return np.asarray(c.reshape(-1, 16), dtype=np.float64)

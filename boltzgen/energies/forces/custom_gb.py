@@ -86,15 +86,15 @@ class CustomGeneralizedBorn(Force):
             values[name] = total_rows(found, both[0], self._n_atoms)
         return u
 
-    def _over_pairs(self, expression: Expression, values: dict[str, Tensor], r: Tensor, pairs: Tensor) -> Tensor:
-        needed = expression.inputs
+    def _over_pairs(self, expression: nn.Module, values: dict[str, Tensor], r: Tensor, pairs: Tensor) -> Tensor:
         given = {
             name + k: take_rows(value, atoms)
             for name, value in values.items()
             for k, atoms in zip("12", pairs, strict=True)
-            if name + k in needed
+            if name + k in expression.inputs  # type: ignore[operator]
         }
-        return expression({"r": r, **given}, r)
+        found: Tensor = expression({"r": r, **given}, r)
+        return found
 
     def _read_stage(self, force: openmm.CustomGBForce, text: str, kind: int, known: list[str]) -> Expression:
         """The formula of a value or an energy, given the values known before."""

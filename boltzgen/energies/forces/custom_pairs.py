@@ -40,7 +40,11 @@ class CustomPairs(Force):
         columns = particle_parameters(force)
         columns |= _computed_values(force, columns)
         first, second = _pairs(force)
-        by_pair = {name + k: values[atom] for name, values in columns.items() for k, atom in zip("12", (first, second), strict=True)}
+        by_pair = {
+            name + k: values[atom]
+            for name, values in columns.items()
+            for k, atom in zip("12", (first, second), strict=True)
+        }
         self._names = list(by_pair)
         self._expression = Expression(
             force.getEnergyFunction(),
@@ -58,7 +62,8 @@ class CustomPairs(Force):
     def forward(self, frames: Frames) -> Tensor:
         r = frames.distances() if self._everyone else length(frames.vectors(self.first, self.second))
         values = self.read(frames.dtype, *(f"parameter_{k}" for k in range(len(self._names))))
-        return self._expression({"r": r, **dict(zip(self._names, values, strict=True))}, r).sum(0)
+        u: Tensor = self._expression({"r": r, **dict(zip(self._names, values, strict=True))}, r)
+        return u.sum(0)
 
 
 def particle_parameters(force: Any) -> _Columns:

@@ -62,9 +62,8 @@ class CustomTerms(Force):
     ) -> None:
         super().__init__()
         self._expression = Expression(text, shapes, parameters, constants, tables, extensions)
-        names = self._expression.variables
-        self._shapes = {name: shapes.get(name) or shape_of(name) for name in names}
-        self._parameters = list(parameters)
+        self._shapes = {name: shapes.get(name) or shape_of(name) for name in self._expression.variables}
+        self._names = list(parameters)
         self._n_groups = None if groups is None else len(groups)
         self.constants(
             atoms=points.astype(np.int64),
@@ -86,12 +85,13 @@ class CustomTerms(Force):
         if self._n_groups is not None:
             (weight,) = self.read(frames.dtype, "weight")
             points = frames.centroids(self.member, weight, self.group, self._n_groups)
-        columns = self.read(frames.dtype, *(f"parameter_{k}" for k in range(len(self._parameters))))
-        values = dict(zip(self._parameters, columns, strict=True))
+        columns = self.read(frames.dtype, *(f"parameter_{k}" for k in range(len(self._names))))
+        values = dict(zip(self._names, columns, strict=True))
         for name, (kind, which) in self._shapes.items():
             values[name] = _MEASURES[kind](points, self.atoms[list(which)])
         some = values[next(iter(self._shapes))] if self._shapes else points.positions(self.atoms[0])[0]
-        return self._expression(values, some).sum(0)
+        u: Tensor = self._expression(values, some)
+        return u.sum(0)
 
 
 def _coordinate(axis: int) -> Callable[[Points, Tensor], Tensor]:

@@ -68,7 +68,8 @@ class Frames(Points):
     def __init__(self, x: Tensor, i: Tensor, j: Tensor) -> None:
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         rows = torch.cat(x.permute(2, 1, 0).unbind(0))  # cat copies; torch.compile would gather from a strided view
-        super().__init__(rows.view(3, x.shape[1], x.shape[0]).unbind(0))
+        X, Y, Z = rows.view(3, x.shape[1], x.shape[0]).unbind(0)
+        super().__init__((X, Y, Z))
         self._pairs = i, j
         self._distances: Tensor | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import openmm
@@ -28,9 +27,9 @@ from .gbsa_obc import obc_born
 from .reaction_field import nonbonded
 from .torsions import PeriodicTorsions, RyckaertBellemansTorsions
 
-__all__ = ["COMPILERS", "compile_force", "named_forces"]
+__all__ = ["COMPILERS", "compile_force", "named_forces", "particle_masses"]
 
-COMPILERS: dict[type[openmm.Force], Callable[[Any], Force]] = {
+COMPILERS: dict[type[openmm.Force], Callable[..., Force]] = {
     openmm.HarmonicBondForce: HarmonicBonds,
     openmm.HarmonicAngleForce: HarmonicAngles,
     openmm.PeriodicTorsionForce: PeriodicTorsions,
@@ -44,6 +43,7 @@ COMPILERS: dict[type[openmm.Force], Callable[[Any], Force]] = {
     openmm.CustomTorsionForce: custom_torsions,
     openmm.CustomExternalForce: custom_external,
     openmm.CustomCompoundBondForce: custom_compounds,
+    openmm.CustomCentroidBondForce: custom_centroids,
     openmm.CustomNonbondedForce: CustomPairs,
 }
 """The class or function that turns a force of each kind into torch."""
@@ -59,15 +59,24 @@ def compile_force(force: openmm.Force, masses: NDArray[np.float64]) -> Force:
     Raises:
         UnsupportedSystemError: if forces of its kind, or what it contains, are not known.
     """
-    if isinstance(force, openmm.CustomCentroidBondForce):
-        return custom_centroids(force, masses)
     if type(force) not in COMPILERS:
-        known = ", ".join(sorted(kind.__name__ for kind in (*COMPILERS, openmm.CustomCentroidBondForce)))
+        known = ", ".join(sorted(kind.__name__ for kind in COMPILERS))
         raise UnsupportedSystemError(
             f"{force.getName()} must be one of {known} to run in torch; got {type(force).__name__}: "
             'use backend="openmm"'
         )
-    return COMPILERS[type(force)](force)
+    arguments = (force, masses) if isinstance(force, openmm.CustomCentroidBondForce) else (force,)
+    try:
+        return COMPILERS[type(force)](*arguments)
+    except UnsupportedSystemError as error:
+        if str(error).startswith(force.getName()):
+            raise
+        raise UnsupportedSystemError(f"{force.getName()}: {error}") from None
+
+
+def particle_masses(system: openmm.System) -> NDArray[np.float64]:
+    """Mass of each particle in Da, (n_atoms,)."""
+    return np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())], dtype=np.float64)
 
 
 def named_forces(system: openmm.System) -> dict[str, openmm.Force]:

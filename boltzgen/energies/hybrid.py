@@ -1,0 +1,116 @@
+"""A System evaluated by torch as far as its forces are known, and by OpenMM for the rest."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container
+from typing import Any
+
+import openmm
+import torch
+from torch import Tensor
+
+from ..errors import UnsupportedSystemError
+from .force_field import ForceFieldEnergy
+from .forces import COMPILERS, compile_force, named_forces, particle_masses
+from .openmm_energy import OpenMMEnergy
+from .openmm_system import check_supported
+
+__all__ = ["HybridEnergy", "system_energy"]
+
+
+class HybridEnergy(OpenMMEnergy):
+    """Reduced energy u(x) = U(x)/kT of an OpenMM System: the forces that can be are compiled, OpenMM does the others.
+
+    The compiled part is a `ForceFieldEnergy`, compared with OpenMM when it is built. The others go through OpenMM
+    frame by frame, which limits the speed, and allows a first derivative only. `describe` says which is which, and why.
+
+    Arguments:
+        system: an `openmm.System` without constraints and without periodic boundaries.
+        temperature: in K.
+        positions: a configuration for the comparison to start from, (n_atoms, 3), in nm.
+        platform, workers: as of `OpenMMEnergy`.
+
+    Attributes:
+        compiled: the part in torch.
+
+    Raises:
+        InputError: if the temperature is not positive, or there is no such platform.
+        UnsupportedSystemError: if the System cannot be sampled as it stands.
+        EnergyError: if a compiled force disagrees with OpenMM, or OpenMM cannot evaluate the others.
+
+    Example:
+        >>> import openmm
+        >>> system, bond = openmm.System(), openmm.HarmonicBondForce()
+        >>> for _ in range(2):
+        ...     _ = system.addParticle(12.0)
+        >>> _ = bond.addBond(0, 1, 0.15, 1000.0)
+        >>> for force in (bond, openmm.RMSDForce([openmm.Vec3(0, 0, 0), openmm.Vec3(1, 0, 0)])):
+        ...     _ = system.addForce(force)
+        >>> print(HybridEnergy(system, 300.0).describe())
+        HarmonicBondForce: torch, HarmonicBonds
+        RMSDForce: OpenMM, Reference platform, since this kind of force is not compiled
+    """
+
+    def __init__(
+        self,
+        system: openmm.System,
+        temperature: float,
+        *,
+        positions: Any = None,
+        platform: str = "auto",
+        workers: int | str = 0,
+    ) -> None:
+        check_supported(system)
+        self._reasons = _refusals(system)
+        super().__init__(_part(system, self._reasons), temperature, platform=platform, workers=workers)
+        known = named_forces(system).keys() - self._reasons.keys()
+        self.compiled = ForceFieldEnergy(_part(system, known), temperature, positions=positions)
+
+    def describe(self) -> str:
+        """Which force is evaluated where, and why, one per line."""
+        rest = [f"{name}: OpenMM, {self.platform} platform, since {why}" for name, why in self._reasons.items()]
+        return "\n".join([self.compiled.describe(), *rest])
+
+    def _energy(self, x: Tensor) -> Tensor:
+        rest = super()._energy(x)
+        return torch.where(torch.isfinite(rest), self.compiled._energy(x) + rest, torch.inf)  # no gradient where inf
+
+
+def system_energy(system: openmm.System, temperature: float, positions: Any = None) -> ForceFieldEnergy | OpenMMEnergy:
+    """The System's energy with as much of it compiled as can be: all, some, or none of its forces.
+
+    Arguments and errors as of `HybridEnergy`.
+    """
+    check_supported(system)
+    refused = _refusals(system)
+    if not refused:
+        return ForceFieldEnergy(system, temperature, positions=positions)
+    if len(refused) == len(named_forces(system)):
+        return OpenMMEnergy(system, temperature)
+    return HybridEnergy(system, temperature, positions=positions)
+
+
+def _refusals(system: openmm.System) -> dict[str, str]:
+    """Why each of the forces that cannot be compiled cannot."""
+    found = {}
+    for name, force in named_forces(system).items():
+        try:
+            compile_force(force, particle_masses(system))
+        except UnsupportedSystemError as error:
+            known = type(force) in COMPILERS
+            found[name] = str(error).rpartition(": ")[0] if known else "this kind of force is not compiled"
+    return found
+
+
+def _part(system: openmm.System, names: Container[str]) -> openmm.System:
+    """The same particles with some of the forces, under the names they have in the whole."""
+    part = openmm.System()
+    for i in range(system.getNumParticles()):
+        part.addParticle(system.getParticleMass(i))
+    for name, force in named_forces(system).items():
+        if name in names:
+            force = copy.deepcopy(force)
+            force.setName(name)
+            part.addForce(force)
+    return part
