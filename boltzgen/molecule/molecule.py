@@ -21,7 +21,7 @@ from ..energies.hybrid import system_energy
 from ..energies.openmm_energy import OpenMMEnergy
 from ..energies.openmm_system import check_supported
 from ..energies.openmm_xml import deserialize, serialize
-from ..errors import CheckpointError, InputError, UnsupportedSystemError
+from ..errors import CheckpointError, InputError
 from ..units import magnitude, positive_temperature
 from .description import Description
 from .forcefield import DEFAULT_FORCEFIELD, apply_forcefield
