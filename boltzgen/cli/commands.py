@@ -132,12 +132,14 @@ def estimate(options: argparse.Namespace) -> Status:
     for name, angle in angles.items():
         difference = reweighting.free_energy_difference(samples.log_w, angle < 0, angle > 0)
         estimates[f"free_energy_difference_{name}"] = (difference, "kT")
+    others = [Samples.load(path) for path in options.others]
     if options.out:
-        results = reporting.write_report(samples, Path(options.out) / "report.html", estimates=estimates)
+        page = Path(options.out) / "report.html"
+        results = reporting.write_report(samples, page, estimates=estimates, others=others)
         _say(f"written: {options.out}/report.html, results.json")
     else:
-        results = reporting.results(samples, estimates=estimates)
-    verdict = reporting.judge(samples)
+        results = reporting.results(samples, estimates=estimates, others=others)
+    verdict = reporting.judge(samples, others=others)
     _show(options, results, verdict, reference={})
     return verdict.status
 

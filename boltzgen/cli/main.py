@@ -138,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("samples", help="weighted ensemble written by `boltzgen sample`")
     estimate.add_argument("--torsion", nargs="+", default=[], metavar="NAME", help="ΔF from below to above 0 for these")
+    estimate.add_argument(
+        "--others", nargs="+", default=[], metavar="FILE", help="ensembles of generators trained from other seeds"
+    )
     estimate.add_argument("--out", default=None, metavar="DIR", help="folder for a report and results.json")
     judged(estimate)
 

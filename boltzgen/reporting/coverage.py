@@ -19,6 +19,8 @@ from .check import Check, check, grade
 
 __all__ = ["agreement", "coverage"]
 
+_ROUNDING = 1e-6
+"""Difference of two numbers that says nothing, however small their errors."""
 _TRAIN_AGAIN = "the flow lost a mode: train again from a hotter temperature, or on these configurations too"
 
 
@@ -87,8 +89,8 @@ def agreement(samples: Samples, others: Sequence[Samples]) -> Check:
                 f"others must be draws of the same target; got {other!r} beside {samples!r}: judge them apart"
             )
         its = _statistics(other)
-        error = np.hypot(found[1], its[1])
-        apart = max(apart, float(np.max(np.abs(found[0] - its[0]) / np.where(error > 0, error, np.inf))))
+        error = np.hypot(found[1], its[1]) + _ROUNDING
+        apart = max(apart, float(np.max(np.abs(found[0] - its[0]) / error)))
     return check(
         "agreement", apart, "at most 4 sigmas", grade(-apart, -4, -6),
         "how far flows trained independently are apart in log Z and in the means of the coordinates",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,7 @@ def results(
     system: str | None = None,
     evaluations: Evaluations | Mapping[str, int] | None = None,
     seconds: float | None = None,
+    others: Sequence[Samples] = (),
 ) -> dict[str, Any]:
     """The headline numbers as plain data, what `results.json` holds.
 
@@ -70,9 +71,10 @@ def results(
         system: what was sampled; the name the samples carry if None.
         evaluations: ledger of the target, training included.
         seconds: wall-clock time of the whole work.
+        others: draws of generators trained independently, for the verdict; see `judge`.
     """
     estimates = default_estimates(samples) if estimates is None else estimates
-    return _results(samples, judge(samples), estimates, system, evaluations, seconds)
+    return _results(samples, judge(samples, others=others), estimates, system, evaluations, seconds)
 
 
 def write_report(
@@ -84,6 +86,7 @@ def write_report(
     evaluations: Evaluations | Mapping[str, int] | None = None,
     seconds: float | None = None,
     history: History | None = None,
+    others: Sequence[Samples] = (),
 ) -> dict[str, Any]:
     """Writes a self-contained HTML report, and `results.json` beside it.
 
@@ -98,6 +101,7 @@ def write_report(
         evaluations: ledger of the target, training included.
         seconds: wall-clock time of the whole work.
         history: record of the training, to be shown as a curve.
+        others: draws of generators trained independently, for the verdict; see `judge`.
 
     Returns:
         What `results.json` holds; see `results`.
@@ -109,7 +113,7 @@ def write_report(
     path = Path(path)
     if path.is_dir():
         raise InputError(f"path must name an HTML file; got the folder {str(path)!r}: add a name such as report.html")
-    verdict = judge(samples)
+    verdict = judge(samples, others=others)
     estimates = default_estimates(samples) if estimates is None else estimates
     found = _results(samples, verdict, estimates, system, evaluations, seconds)
     page = render(samples, verdict, estimates, found, history)

@@ -1,6 +1,7 @@
 """The command line: the road from train to estimate on a toy, JSON, exit codes, one-sentence errors."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -8,9 +9,10 @@ import sys
 import pytest
 import torch
 
-from boltzgen import BoltzmannGenerator, Molecule
+from boltzgen import BoltzmannGenerator, Molecule, Samples
 from boltzgen.cli.main import main
 from boltzgen.coordinates import InternalCoordinates
+from boltzgen.energies.toys import DoubleWell
 
 KEYS = {
     "system",
@@ -59,6 +61,24 @@ def test_train_sample_estimate_of_a_toy(capsys, tmp_path):
     assert json.loads((folder / "report" / "results.json").read_text())["n"] == 3000
     code, _, _ = run(capsys, "sample", folder, "-n", 1000, "--seed", 1, "--out", tmp_path / "again.npz")
     assert code == 0
+
+
+def test_ensembles_of_other_seeds_count_in_the_verdict(capsys, tmp_path):
+    target = DoubleWell()
+    x = target.sample(4000, seed=1)
+    log_q = -target.energy(x) - target.log_partition()
+    whole = Samples(x, log_q, target.energy(x))
+    left = target.in_a(x)
+    of_one_well = log_q[left] - math.log(float(left.double().mean()))
+    lost = Samples(x[left], of_one_well, target.energy(x[left]))
+    for name, samples in (("whole", whole), ("again", whole[:2000]), ("lost", lost)):
+        samples.save(tmp_path / f"{name}.npz")
+    estimate = ["estimate", tmp_path / "whole.npz", "--strict", "--json", "--others"]
+    code, out, _ = run(capsys, *estimate, tmp_path / "again.npz")
+    assert (code, json.loads(out)["verdict"]) == (0, "green")
+    code, out, _ = run(capsys, *estimate, tmp_path / "lost.npz", "--out", tmp_path / "report")
+    assert (code, json.loads(out)["verdict"]) == (5, "red")
+    assert json.loads((tmp_path / "report" / "results.json").read_text())["verdict"] == "red"
 
 
 @pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
