@@ -1,6 +1,6 @@
 """Do 95 % intervals hold the truth 95 times in a hundred? Toys with exact answers, and imperfect proposals.
 
-    python benchmarks/calibration.py --replicas 2000
+    python benchmarks/calibration.py
 
 Writes benchmarks/results/calibration.json and prints a table: the share of intervals that hold the exact value, by
 target, effective share of the draws, and estimator. The last line is the twin, weights off by 5 % in one state.
@@ -146,7 +146,7 @@ def coverage(problem, share, *, n, replicas, off=0.0, seed=0):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--replicas", type=int, default=2000)
+    parser.add_argument("--replicas", type=int, default=500)
     parser.add_argument("-n", type=int, default=4000, help="draws of each replica")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "calibration.json")
     options = parser.parse_args()

@@ -41,7 +41,7 @@ def test_the_exact_values_are_those_of_the_toys(problems):
 
 @pytest.mark.parametrize(("name", "share"), [("gaussian", 0.3), ("many well", 0.3), ("mueller-brown", 0.1)])
 def test_intervals_cover_the_truth(calibration, problems, name, share):
-    replicas = 250
+    replicas = 150
     margin = 3 * math.sqrt(0.05 * 0.95 / replicas)
     found = calibration.coverage(problems[name], share, n=1000, replicas=replicas)
     assert len(found) == 10
@@ -49,7 +49,7 @@ def test_intervals_cover_the_truth(calibration, problems, name, share):
 
 
 def test_weights_off_by_five_percent_are_caught(calibration, problems):
-    found = calibration.coverage(problems["gaussian"], 0.8, n=20_000, replicas=60, off=calibration.OFF)
+    found = calibration.coverage(problems["gaussian"], 0.8, n=20_000, replicas=40, off=calibration.OFF)
     assert all(
         found[name] < 0.8 for name in ("log Z", "mean", "median", "probability", "difference", "profile", "F(T)")
     )
