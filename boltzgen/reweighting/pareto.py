@@ -14,7 +14,7 @@ from .weights import Array, as_log_weights, scaled_weights
 __all__ = ["pareto_k", "reliability_threshold", "smoothed_log_weights"]
 
 _SHORTEST_TAIL = 5  # draws; reached at n = 25
-_FLAT = 1e-10  # relative spread of weights that differ by rounding only
+_FLAT = 1e-5  # relative spread of weights that differ by the rounding of a float32 log q only
 _NOTHING = 1e-100  # share of the largest weight that is zero to the fit
 
 

@@ -141,3 +141,12 @@ def test_smoothing_lowers_the_error_of_heavy_weights_and_biases_them():
 @pytest.mark.parametrize("log_w", [np.full(1000, 3.7), np.zeros(10), np.full(100, -np.inf)])
 def test_weights_without_a_tail_stay_as_they_are(log_w):
     assert (smoothed_log_weights(log_w) == log_w).all()
+
+
+def test_rounding_of_a_float32_density_is_no_tail():
+    """A flow that is perfect to single precision must not be told that its weights have a tail no one can fit."""
+    log_q = np.random.default_rng(0).normal(size=4000) - 12.0
+    log_w = -(log_q - log_q.astype(np.float32))
+    assert 0 < np.ptp(log_w) < 1e-5
+    assert pareto_k(log_w) == -math.inf
+    assert pareto_k(1e4 * log_w) > -math.inf
