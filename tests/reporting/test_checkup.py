@@ -33,6 +33,14 @@ def test_a_good_molecule_is_green_and_described(molecule):
     assert "→" not in page
 
 
+@pytest.mark.parametrize("name", ["proline_dipeptide", "isoleucine_dipeptide", "alanine_hexapeptide"])
+def test_bundled_molecules_of_every_kind_are_green(name):
+    """Rings, two stereocentres, many residues; 90 % of the untrained draws have a finite energy among the checks."""
+    found = examine(Molecule.load(name))
+    assert found.status == "green", lights(found)
+    assert all(hand.endswith(": L") for hand in found.stereocentres)
+
+
 def test_a_mirror_image_is_d(molecule):
     mirrored = Molecule.from_openmm(molecule.system, molecule.topology, molecule.positions * np.array([1, 1, -1]))
     assert examine(mirrored).stereocentres == ["ALA2: D"]
