@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +89,17 @@ class Expression(Parameters):
     def _differentiable(self, node: int, parameters: list[Tensor], variables: list[Tensor], like: Tensor) -> Tensor:
         if torch.is_grad_enabled() and any(v.requires_grad for v in variables):
             function = _WithGradient if torch.compiler.is_compiling() else _WithTangent  # torch.compile traces no jvp
-            found: Tensor = function.apply(_Call(self, node, parameters), *variables)[0]  # type: ignore[no-untyped-call]
+            found: Tensor = function.apply(_Call(self, node), *variables, *parameters)[0]  # type: ignore[no-untyped-call]
             return found
         return self._evaluate([node], parameters, variables, like)[0]
 
     def _outputs(self, node: int) -> list[int]:
         """The node and its derivatives by each of the variables."""
         return [node, *(self._tape.derivative(node, name) for name in self.variables)]
+
+    def _computed(self, nodes: list[int]) -> set[int]:
+        """Those of the nodes whose values are made by an operation on the variables, not given or constant."""
+        return {n for n in nodes if self._tape.nodes[n].arguments and self._tape.variables(n) & set(self.variables)}
 
     def _evaluate(
         self, nodes: list[int], parameters: list[Tensor], variables: list[Tensor], like: Tensor
@@ -141,51 +145,59 @@ def _power(x: Tensor, exponent: float) -> Tensor:
 
 @dataclass
 class _Call:
-    """A node of an expression with its parameters; for autograd one opaque thing, since it maps over every list."""
+    """A node of an expression: for autograd one opaque thing, since it maps over every list that it sees."""
 
     expression: Expression
     node: int
-    parameters: list[Tensor]
 
-    def with_slopes(self, variables: list[Tensor]) -> list[Tensor]:
+    def split(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Parameters and variables."""
+        n = len(self.expression.variables)
+        return list(inputs[n:]), list(inputs[:n])
+
+    def with_slopes(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The value and its slopes, none of which shares its memory with another or with a variable."""
+        parameters, variables = self.split(inputs)
         nodes = self.expression._outputs(self.node)
-        return self.expression._evaluate(nodes, self.parameters, variables, variables[0])
+        values = self.expression._evaluate(nodes, parameters, variables, variables[0])
+        computed = self.expression._computed(nodes)
+        return tuple(
+            value if node in computed and node not in nodes[:k] else value.clone()
+            for k, (node, value) in enumerate(zip(nodes, values, strict=True))
+        )
 
-    def slopes(self, variables: list[Tensor]) -> list[Tensor]:
+    def slopes(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The gradient, as a function that can be differentiated in its turn."""
+        parameters, variables = self.split(inputs)
         nodes = self.expression._outputs(self.node)[1:]
-        return [self.expression._differentiable(n, self.parameters, variables, variables[0]) for n in nodes]
+        return [self.expression._differentiable(n, parameters, variables, variables[0]) for n in nodes]
 
 
 class _WithGradient(torch.autograd.Function):
-    """The value of a node, with its gradient, which is a formula of the same tape."""
+    """The value of a node, with its gradient, which is a formula of the same tape.
+
+    Parameters are inputs like the variables, so that transformations of torch.func see them, but have no gradient.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(call: _Call, *variables: Tensor) -> tuple[Tensor, ...]:
-        taken = {id(v) for v in variables}
-        found = []
-        for value in call.with_slopes(list(variables)):
-            if id(value) in taken or value._is_view():  # an output must not share its memory with anything
-                value = value.clone()
-            taken.add(id(value))
-            found.append(value)
-        return tuple(found)
+    def forward(call: _Call, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return call.with_slopes(inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.call, *variables = inputs
-        ctx.n = len(variables)
+        ctx.call, *tensors = inputs
+        ctx.n = len(tensors)
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*variables, *output[1:])
+        ctx.save_for_backward(*tensors, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        variables, slopes = list(ctx.saved_tensors[: ctx.n]), ctx.saved_tensors[ctx.n :]
+        slopes = ctx.saved_tensors[ctx.n :]
         if torch.is_grad_enabled():  # a second derivative may be wanted
-            slopes = ctx.call.slopes(variables)
-        return None, *(grad * slope for slope in slopes)
+            slopes = ctx.call.slopes(ctx.saved_tensors[: ctx.n])
+        return None, *(grad * slope for slope in slopes), *[None] * (ctx.n - len(slopes))
 
 
 class _WithTangent(_WithGradient):
@@ -198,6 +210,6 @@ class _WithTangent(_WithGradient):
 
     @staticmethod
     def jvp(ctx: Any, _: Any, *tangents: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = ctx.call.slopes(list(ctx.saved_tensors))
-        total = sum((slope * tangent for slope, tangent in zip(slopes, tangents, strict=True)), torch.zeros(()))
+        slopes = ctx.call.slopes(ctx.saved_tensors)
+        total = sum((slope * tangent for slope, tangent in zip(slopes, tangents, strict=False)), torch.zeros(()))
         return total, *[None] * len(slopes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,10 @@ class Table(Parameters):
             self.constants(coefficients=_spline(values, self._width, periodic=self._periodic))
             self.arity = 1
         elif isinstance(function, (openmm.Discrete1DFunction, openmm.Discrete2DFunction, openmm.Discrete3DFunction)):
-            *shape, values = function.getFunctionParameters()
-            self._shape = list(shape) or [len(values)]
+            given = function.getFunctionParameters()
+            self._shape, values = [len(given)], given
+            if not isinstance(function, openmm.Discrete1DFunction):
+                *self._shape, values = given
             self.constants(values=np.array(values, dtype=np.float64))
             self.arity = len(self._shape)
         else:
@@ -65,8 +68,7 @@ class Table(Parameters):
         s = u - interval
         found = torch.zeros_like(u)
         for power in range(3, order - 1, -1):
-            factor = float(np.prod(np.arange(power, power - order, -1)))
-            found = found * s + factor * coefficients[power][interval.long()]
+            found = found * s + math.perm(power, order) * coefficients[power][interval.long()]
         found = found / self._width**order
         return found if self._periodic else torch.where(inside, found, torch.where(t.isnan(), t, 0.0))
 

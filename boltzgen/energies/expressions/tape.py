@@ -207,7 +207,7 @@ _PARTIALS: dict[str, _Partials] = {
     "square": _unary("2 x multiply"),
     "cube": _unary("3 x square multiply"),
     "recip": _unary("f square negate"),
-    "min": _binary("y x subtract step", "1 y x subtract step subtract"),
+    "min": _binary("1 x y subtract step subtract", "x y subtract step"),
     "max": _binary("x y subtract step", "1 x y subtract step subtract"),
     "abs": _unary("2 x step multiply 1 subtract"),
     "floor": _unary("0"),
