@@ -1,4 +1,4 @@
-"""Generalized Born written as expressions: recognised exactly, its constants read, anything else left alone."""
+"""Generalized Born as expressions: recognised exactly, its constants read, anything else left to its formulae."""
 
 import numpy as np
 import openmm
