@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/boltzgen demo --out $(OUT)
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
