@@ -1,0 +1,97 @@
+"""One energy, two engines: the same numbers, and a word on which force went where."""
+
+import openmm
+import pytest
+import torch
+
+from boltzgen.energies import ForceFieldEnergy, HybridEnergy, OpenMMEnergy
+from boltzgen.energies.hybrid import system_energy
+from boltzgen.errors import EnergyError, UnsupportedSystemError
+
+X = torch.rand(6, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def build(*forces):
+    system = openmm.System()
+    for i in range(4):
+        system.addParticle(1.0 + i)
+    for force in forces:
+        system.addForce(force)
+    return system
+
+
+def bonds():
+    force = openmm.HarmonicBondForce()
+    force.addBond(0, 1, 0.15, 1000.0)
+    return force
+
+
+def likeness():
+    return openmm.RMSDForce([openmm.Vec3(i, i * i, 0) for i in range(4)])
+
+
+def unreadable():
+    force = openmm.CustomCompoundBondForce(2, "f(x1,y2)")
+    force.addTabulatedFunction("f", openmm.Continuous2DFunction(3, 3, [0.0, 1.0, 0.0] * 3, -1, 2, -1, 2))
+    force.addBond([0, 1], [])
+    return force
+
+
+def gradient(energy, x):
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(energy.energy(x).sum(), x)[0]
+
+
+def test_both_parts_add_up_to_openmms_energy_and_forces():
+    system = build(bonds(), likeness(), unreadable(), bonds())
+    hybrid, whole = HybridEnergy(system, 300.0), OpenMMEnergy(system, 300.0)
+    torch.testing.assert_close(hybrid.energy(X), whole.energy(X), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradient(hybrid, X), gradient(whole, X), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(hybrid.at(600.0).energy(X), whole.energy(X) / 2)
+    assert hybrid.evaluations.total == 18
+    assert not torch.allclose(hybrid.compiled.energy(X), whole.energy(X))
+
+
+def test_the_description_says_where_and_why():
+    lines = HybridEnergy(build(bonds(), likeness(), unreadable(), bonds()), 300.0).describe().splitlines()
+    assert lines[:2] == ["HarmonicBondForce: torch, HarmonicBonds", "HarmonicBondForce 2: torch, HarmonicBonds"]
+    assert lines[2] == "RMSDForce: OpenMM, Reference platform, since this kind of force is not compiled"
+    assert lines[3].startswith("CustomCompoundBondForce: OpenMM, Reference platform, since CustomCompoundBondForce: f ")
+    assert "Continuous2DFunction" in lines[3]
+    assert OpenMMEnergy(build(bonds()), 300.0).describe() == "HarmonicBondForce: OpenMM, Reference platform"
+
+
+def test_as_much_is_compiled_as_can_be():
+    assert type(system_energy(build(bonds()), 300.0)) is ForceFieldEnergy
+    assert type(system_energy(build(likeness()), 300.0)) is OpenMMEnergy
+    assert type(system_energy(build(bonds(), likeness()), 300.0)) is HybridEnergy
+    constrained = build(bonds(), likeness())
+    constrained.addConstraint(0, 1, 0.1)
+    with pytest.raises(UnsupportedSystemError, match="constraints"):
+        system_energy(constrained, 300.0)
+
+
+def test_frames_that_openmm_cannot_evaluate_are_infinite_without_gradient():
+    hybrid = HybridEnergy(build(bonds(), likeness()), 300.0)
+    spoilt = X.clone()
+    spoilt[2, 1, 0] = torch.nan
+    u, g = hybrid.energy(spoilt), gradient(hybrid, spoilt)
+    kept = [0, 1, 3, 4, 5]
+    assert u[2] == torch.inf
+    assert not g[2].any()
+    assert torch.equal(u[kept], hybrid.energy(X)[kept])
+    assert torch.equal(g[kept], gradient(hybrid, X)[kept])
+
+
+def test_second_derivatives_are_refused():
+    hybrid = HybridEnergy(build(bonds(), likeness()), 300.0)
+    x = X.clone().requires_grad_()
+    (g,) = torch.autograd.grad(hybrid.energy(x).sum(), x, create_graph=True)
+    with pytest.raises(EnergyError, match="differentiated only once"):
+        torch.autograd.grad(g.sum(), x)
+
+
+def test_workers_share_the_frames_and_end_with_the_energy():
+    hybrid = HybridEnergy(build(bonds(), likeness()), 300.0, workers=1)
+    torch.testing.assert_close(hybrid.energy(X), HybridEnergy(build(bonds(), likeness()), 300.0).energy(X))
+    hybrid.close()
