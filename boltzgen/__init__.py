@@ -23,7 +23,7 @@ from .reweighting import (
     pareto_k,
     probability,
 )
-from .sampling import Samples, draw
+from .sampling import Samples, draw, simulate
 from .training import History, anneal, forward_kl, reverse_kl, train
 
 __version__ = "0.1.0"
@@ -63,6 +63,7 @@ __all__ = [
     "pareto_k",
     "probability",
     "reverse_kl",
+    "simulate",
     "toys",
     "train",
     "write_report",

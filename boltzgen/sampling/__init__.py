@@ -2,6 +2,7 @@
 
 from .drawing import draw
 from .dynamics import ReplicaExchange, replica_exchange
+from .langevin import Simulation, simulate
 from .samples import Samples
 
-__all__ = ["ReplicaExchange", "Samples", "draw", "replica_exchange"]
+__all__ = ["ReplicaExchange", "Samples", "Simulation", "draw", "replica_exchange", "simulate"]
