@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         thermodynamics,
         variance,
     )
-    from .sampling import Samples, draw, refine, reweight
+    from .sampling import Samples, draw, refine, reweight, simulate
     from .training import (
         History,
         anneal,
@@ -98,6 +98,7 @@ __all__ = [
     "refine",
     "reverse_kl",
     "reweight",
+    "simulate",
     "thermodynamics",
     "toys",
     "train",

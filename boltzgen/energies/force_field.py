@@ -29,9 +29,11 @@ class ForceFieldEnergy(Energy):
     A gradient in float32 takes about 70 bytes per frame and pair of atoms.
 
     Arguments:
-        system: an `openmm.System` without constraints, periodic boundaries and cutoffs, of harmonic bonds and angles,
-            periodic torsions, nonbonded interactions and OBC generalized Born (`GBSAOBCForce`, or `CustomGBForce` as
-            `implicit/obc1.xml` and `implicit/obc2.xml` write it).
+        system: an `openmm.System` without constraints and periodic boundaries, of harmonic bonds and angles, torsions
+            (periodic, of Ryckaert and Bellemans, and their correction maps), nonbonded interactions, `GBSAOBCForce`
+            without a cutoff, and custom forces of bonds, angles, torsions, compounds, centres of groups, external
+            fields, pairs and generalized Born. Parameter offsets and formulae take the default values of global
+            parameters. `HybridEnergy` leaves whatever else there is to OpenMM.
         temperature: in K.
         check: whether to compare energies and gradients with OpenMM's Reference platform, force by force, on a few
             distorted and clashing configurations.

@@ -2,6 +2,7 @@
 
 from .drawing import draw, reweight
 from .dynamics import ReplicaExchange, replica_exchange
+from .langevin import Simulation, simulate
 from .refinement import Schedule, annealing_schedule, refine
 from .samples import Samples
 
@@ -9,9 +10,11 @@ __all__ = [
     "ReplicaExchange",
     "Samples",
     "Schedule",
+    "Simulation",
     "annealing_schedule",
     "draw",
     "refine",
     "replica_exchange",
     "reweight",
+    "simulate",
 ]

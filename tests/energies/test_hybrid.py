@@ -1,91 +1,97 @@
-"""A System half in torch and half in OpenMM is the whole System's energy."""
+"""One energy, two engines: the same numbers, and a word on which force went where."""
 
-from pathlib import Path
-
-import numpy as np
 import openmm
 import pytest
 import torch
-from openmm import app, unit
 
-from boltzgen.energies.force_field import ForceFieldEnergy
-from boltzgen.energies.hybrid import HybridEnergy, system_energy
-from boltzgen.energies.openmm_energy import OpenMMEnergy
-from boltzgen.errors import UnsupportedSystemError
+from boltzgen.energies import ForceFieldEnergy, HybridEnergy, OpenMMEnergy
+from boltzgen.energies.hybrid import system_energy
+from boltzgen.errors import EnergyError, UnsupportedSystemError
 
-PDB = app.PDBFile(str(Path(__file__).parents[2] / "systems" / "alanine_dipeptide" / "structure.pdb"))
-POSITIONS = torch.tensor(np.array(PDB.positions.value_in_unit(unit.nanometer)))
-PARITY = 1e-8
+X = torch.rand(6, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def vacuum(*more):
-    system = app.ForceField("amber96.xml").createSystem(PDB.topology, constraints=None)
-    for force in more:
+def build(*forces):
+    system = openmm.System()
+    for i in range(4):
+        system.addParticle(1.0 + i)
+    for force in forces:
         system.addForce(force)
     return system
 
 
-def pull():
-    """A harmonic pull on the distance of a structure from the reference: not compiled."""
-    force = openmm.CustomCVForce("50*(rmsd-0.1)^2")
-    force.addCollectiveVariable("rmsd", openmm.RMSDForce(POSITIONS.numpy() * unit.nanometer))
+def bonds():
+    force = openmm.HarmonicBondForce()
+    force.addBond(0, 1, 0.15, 1000.0)
     return force
 
 
-def frames(n, seed=0):
-    noise = torch.randn(n, 22, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return POSITIONS + 0.01 * noise
+def likeness():
+    return openmm.RMSDForce([openmm.Vec3(i, i * i, 0) for i in range(4)])
+
+
+def unreadable():
+    force = openmm.CustomCompoundBondForce(2, "f(x1,y2)")
+    force.addTabulatedFunction("f", openmm.Continuous2DFunction(3, 3, [0.0, 1.0, 0.0] * 3, -1, 2, -1, 2))
+    force.addBond([0, 1], [])
+    return force
 
 
 def gradient(energy, x):
-    x = x.clone().requires_grad_()
+    x = x.detach().requires_grad_()
     return torch.autograd.grad(energy.energy(x).sum(), x)[0]
 
 
-def test_energy_and_gradient_are_those_of_the_whole_system():
-    whole, hybrid = OpenMMEnergy(vacuum(pull()), 300.0, platform="Reference"), HybridEnergy(vacuum(pull()), 300.0)
-    x = frames(10)
-    torch.testing.assert_close(hybrid.energy(x), whole.energy(x), rtol=PARITY, atol=0)
-    expected = gradient(whole, x)
-    torch.testing.assert_close(gradient(hybrid, x), expected, rtol=0, atol=PARITY * float(expected.abs().max()))
-    without = ForceFieldEnergy(vacuum(), 300.0, check=False)
-    assert (whole.energy(x) - without.energy(x)).min() > 0.01, "the part in OpenMM is there"
+def test_both_parts_add_up_to_openmms_energy_and_forces():
+    system = build(bonds(), likeness(), unreadable(), bonds())
+    hybrid, whole = HybridEnergy(system, 300.0), OpenMMEnergy(system, 300.0)
+    torch.testing.assert_close(hybrid.energy(X), whole.energy(X), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradient(hybrid, X), gradient(whole, X), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(hybrid.at(600.0).energy(X), whole.energy(X) / 2)
+    assert hybrid.evaluations.total == 18
+    assert not torch.allclose(hybrid.compiled.energy(X), whole.energy(X))
 
 
-def test_each_frame_is_counted_once_and_a_bad_one_spoils_its_own_row_only():
-    hybrid, x = HybridEnergy(vacuum(pull()), 300.0), frames(6)
-    clean = hybrid.energy(x)
-    assert hybrid.evaluations.energy == 6
-    spoilt = x.clone()
-    spoilt[2, 4, 0] = torch.nan
-    u = hybrid.energy(spoilt)
-    good = torch.arange(6) != 2
-    assert u[2] == torch.inf
-    assert torch.equal(u[good], clean[good])
-    assert not gradient(hybrid, spoilt)[2].any()
-    assert torch.isfinite(gradient(hybrid, spoilt)).all()
+def test_the_description_says_where_and_why():
+    lines = HybridEnergy(build(bonds(), likeness(), unreadable(), bonds()), 300.0).describe().splitlines()
+    assert lines[:2] == ["HarmonicBondForce: torch, HarmonicBonds", "HarmonicBondForce 2: torch, HarmonicBonds"]
+    assert lines[2] == "RMSDForce: OpenMM, Reference platform, since this kind of force is not compiled"
+    assert lines[3].startswith("CustomCompoundBondForce: OpenMM, Reference platform, since CustomCompoundBondForce: f ")
+    assert "Continuous2DFunction" in lines[3]
+    assert OpenMMEnergy(build(bonds()), 300.0).describe() == "HarmonicBondForce: OpenMM, Reference platform"
 
 
-def test_what_is_built_is_as_much_torch_as_can_be():
-    only = openmm.System()
-    for _ in range(22):
-        only.addParticle(12.0)
-    only.addForce(pull())
-    built = [system_energy(system, 300.0) for system in (vacuum(), vacuum(pull()), only)]
-    assert [type(energy) for energy in built] == [ForceFieldEnergy, HybridEnergy, OpenMMEnergy]
-    lines = built[1].describe().splitlines()
-    assert "HarmonicBondForce: torch, HarmonicBonds" in lines
-    assert lines[-1].startswith("CustomCVForce: OpenMM, ")
-    assert lines[-1].endswith("since this kind of force is not compiled")
-
-
-def test_another_temperature_divides_both_parts():
-    hybrid, x = HybridEnergy(vacuum(pull()), 300.0), frames(4)
-    torch.testing.assert_close(hybrid.at(600.0).energy(x), hybrid.energy(x) / 2, rtol=PARITY, atol=0)
-
-
-def test_systems_that_cannot_be_sampled_are_refused():
-    system = vacuum(pull())
-    system.addConstraint(0, 1, 0.109)
+def test_as_much_is_compiled_as_can_be():
+    assert type(system_energy(build(bonds()), 300.0)) is ForceFieldEnergy
+    assert type(system_energy(build(likeness()), 300.0)) is OpenMMEnergy
+    assert type(system_energy(build(bonds(), likeness()), 300.0)) is HybridEnergy
+    constrained = build(bonds(), likeness())
+    constrained.addConstraint(0, 1, 0.1)
     with pytest.raises(UnsupportedSystemError, match="constraints"):
-        system_energy(system, 300.0)
+        system_energy(constrained, 300.0)
+
+
+def test_frames_that_openmm_cannot_evaluate_are_infinite_without_gradient():
+    hybrid = HybridEnergy(build(bonds(), likeness()), 300.0)
+    spoilt = X.clone()
+    spoilt[2, 1, 0] = torch.nan
+    u, g = hybrid.energy(spoilt), gradient(hybrid, spoilt)
+    kept = [0, 1, 3, 4, 5]
+    assert u[2] == torch.inf
+    assert not g[2].any()
+    assert torch.equal(u[kept], hybrid.energy(X)[kept])
+    assert torch.equal(g[kept], gradient(hybrid, X)[kept])
+
+
+def test_second_derivatives_are_refused():
+    hybrid = HybridEnergy(build(bonds(), likeness()), 300.0)
+    x = X.clone().requires_grad_()
+    (g,) = torch.autograd.grad(hybrid.energy(x).sum(), x, create_graph=True)
+    with pytest.raises(EnergyError, match="differentiated only once"):
+        torch.autograd.grad(g.sum(), x)
+
+
+def test_workers_share_the_frames_and_end_with_the_energy():
+    hybrid = HybridEnergy(build(bonds(), likeness()), 300.0, workers=1)
+    torch.testing.assert_close(hybrid.energy(X), HybridEnergy(build(bonds(), likeness()), 300.0).energy(X))
+    hybrid.close()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import InputError
 from ..parameters import Parameters
 from .operations import OPERATIONS
 from .parser import Extension, parse
@@ -84,7 +85,11 @@ class Expression(Parameters):
         """
         variables = [values[name] for name in self.variables]
         parameters = [values[name] for name in self._parameters_used]
-        return self._differentiable(self._value, parameters, variables, variables[0] if like is None else like)
+        if variables:
+            return self._differentiable(self._value, parameters, variables, variables[0])
+        if like is None:
+            raise InputError("the shape of f must be known where f depends on no variable; got none: pass like")
+        return self._evaluate([self._value], parameters, [], like)[0] + 0 * like  # its gradient is 0, not missing
 
     def _differentiable(self, node: int, parameters: list[Tensor], variables: list[Tensor], like: Tensor) -> Tensor:
         if torch.is_grad_enabled() and any(v.requires_grad for v in variables):

@@ -1,0 +1,177 @@
+"""Langevin dynamics of many independent walkers in one batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..energies.energy import Energy
+from ..errors import EnergyError, InputError
+from ..progress import Show, silent
+
+__all__ = ["Simulation", "simulate"]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What W independent walkers leave behind.
+
+    Attributes:
+        x: the configurations kept, (n, W, *event).
+        u: their energies, (n, W), float64.
+        kinetic: their kinetic energies in kT, (n, W), float64; d/2 on average, as far as the time step allows.
+        state: where the simulation stands; `resume=` it to go on as if it had not stopped.
+    """
+
+    x: Tensor
+    u: Tensor
+    kinetic: Tensor
+    state: WalkerState = field(repr=False)
+
+
+@dataclass(frozen=True)
+class WalkerState:
+    """Configurations and velocities of all walkers, and the random numbers to come."""
+
+    x: Tensor  # (W, *event)
+    v: Tensor
+    random: Tensor
+
+
+def simulate(
+    energy: Energy,
+    positions: Tensor,
+    masses: Tensor | float,
+    *,
+    walkers: int,
+    steps: int,
+    step_size: float,
+    friction: float,
+    seed: int,
+    equilibration: int = 0,
+    thin: int = 1,
+    resume: WalkerState | None = None,
+    show: Show = silent,
+) -> Simulation:
+    """Langevin dynamics at the energy's temperature, m dv = −∂u/∂x dt − γ m v dt + √(2 γ m) dW, all walkers at once.
+
+    The steps are those of BAOAB: half a kick, half a drift, the exact decay of the velocities with its noise, half a
+    drift, half a kick. Configurations follow exp(−u) up to errors of the fourth order in the time step where friction
+    is high, and without any in harmonic potentials; velocities up to the second order. There is no Metropolis test:
+    unlike with `replica_exchange` the answer depends on the time step.
+
+    Arguments:
+        energy: u(x) at the temperature to simulate at, in kT; `energy.at(temperature)` is one at another.
+        positions: where all walkers start, of the energy's event shape, in the precision to compute in.
+        masses: m in ½ m v² / kT, one per atom (leading event dimension) or one for all; with dalton / kT(T), lengths in
+            nm, times are in ps.
+        walkers: W, independent of one another.
+        steps: number of steps after equilibration.
+        step_size: Δt.
+        friction: γ, an inverse time.
+        seed: of all random numbers; ignored when resuming.
+        equilibration: steps before the first recorded one.
+        thin: steps between kept configurations.
+        resume: `state` of an earlier simulation with the same arguments.
+        show: what to call with the fraction done.
+
+    Raises:
+        InputError: if an argument is not what it must be.
+        EnergyError: if the energy is infinite at the start, or becomes so.
+
+    Example:
+        >>> from boltzgen.energies.toys import Gaussian
+        >>> run = simulate(Gaussian([0.0], [[1.0]]), torch.zeros(1), 1.0, walkers=500, steps=200, thin=20,
+        ...                step_size=0.5, friction=1.0, seed=0, equilibration=50)
+        >>> run.x.shape, round(run.x.var().item(), 1)
+        (torch.Size([10, 500, 1]), 1.0)
+
+    References:
+        Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34; J. Chem. Phys. 138, 174102 (2013).
+    """
+    if energy.event_shape != positions.shape:
+        raise InputError(
+            f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
+            "pass the configuration from which all walkers start"
+        )
+    counts = {"walkers": walkers, "steps": steps, "thin": thin, "equilibration": equilibration + 1}
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} must be a positive number; got {count}: pass a whole number of at least 1")
+    mass = torch.as_tensor(masses, dtype=positions.dtype)
+    if not (step_size > 0 and friction > 0 and bool((mass > 0).all())):
+        raise InputError(
+            f"step_size, friction and masses must be positive; got {step_size}, {friction} and {masses}: "
+            "pass e.g. 1e-3 ps and 1.0 / ps"
+        )
+    walk = _Walk(energy, mass, step_size, friction, resume or _start(positions, mass, walkers, seed))
+    if len(walk.x) != walkers or walk.x.shape[1:] != energy.event_shape:
+        raise InputError(
+            f"resume must hold {walkers} walkers; got {tuple(walk.x.shape)}: give the arguments of the run it continues"
+        )
+    return walk.run(equilibration, steps, thin, show)
+
+
+def _start(positions: Tensor, mass: Tensor, walkers: int, seed: int) -> WalkerState:
+    """All walkers in one place, with velocities of their own."""
+    random = torch.Generator().manual_seed(seed)
+    noise = torch.randn((walkers, *positions.shape), generator=random, dtype=positions.dtype)
+    v = noise / _aligned(mass, positions.ndim).sqrt()
+    return WalkerState(positions.detach().expand(walkers, *positions.shape).clone(), v, random.get_state())
+
+
+def _aligned(mass: Tensor, n_dimensions: int) -> Tensor:
+    """One number per atom, ready to multiply its coordinates."""
+    return mass.reshape(*mass.shape, *[1] * (n_dimensions - mass.ndim))
+
+
+class _Walk:
+    """Walkers under way."""
+
+    def __init__(self, energy: Energy, mass: Tensor, step_size: float, friction: float, state: WalkerState) -> None:
+        self.energy, self.dt = energy, step_size
+        self.x, self.v = state.x.clone(), state.v.clone()
+        self.mass = _aligned(mass, self.x.ndim - 1)
+        self.decay = math.exp(-friction * step_size)
+        self.noise = math.sqrt(-math.expm1(-2 * friction * step_size)) / self.mass.sqrt()
+        self.random = torch.Generator()
+        self.random.set_state(state.random)
+        self.u, self.gradient = self.evaluate()
+        self.require_finite("minimise positions first")
+
+    def run(self, equilibration: int, steps: int, thin: int, show: Show) -> Simulation:
+        kept = steps // thin
+        x = self.x.new_empty(kept, *self.x.shape)
+        u, kinetic = (torch.empty(kept, len(self.x), dtype=torch.float64) for _ in range(2))
+        for i in range(-equilibration, steps):
+            self.step()
+            self.require_finite("take a smaller step_size")
+            if i >= 0 and (i + 1) % thin == 0:
+                k = i // thin
+                x[k], u[k] = self.x, self.u
+                kinetic[k] = 0.5 * (self.mass * self.v.square()).flatten(1).sum(1)
+                show((i + 1 + equilibration) / (steps + equilibration))
+        return Simulation(x, u, kinetic, WalkerState(self.x, self.v, self.random.get_state()))
+
+    def step(self) -> None:
+        v = self.v - 0.5 * self.dt * self.gradient / self.mass
+        x = self.x + 0.5 * self.dt * v
+        v = self.decay * v + self.noise * torch.randn(v.shape, generator=self.random, dtype=v.dtype)
+        self.x = x + 0.5 * self.dt * v
+        self.u, self.gradient = self.evaluate()
+        self.v = v - 0.5 * self.dt * self.gradient / self.mass
+
+    def evaluate(self) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            x = self.x.detach().requires_grad_()
+            u = self.energy.energy(x)
+            (gradient,) = torch.autograd.grad(u.sum(), x)
+        return u.detach(), gradient
+
+    def require_finite(self, remedy: str) -> None:
+        lost = int((~torch.isfinite(self.u)).sum())
+        if lost:
+            raise EnergyError(f"every walker must have a finite energy; got inf for {lost} of {len(self.u)}: {remedy}")

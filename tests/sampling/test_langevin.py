@@ -1,0 +1,148 @@
+"""Langevin dynamics: the exact averages of oscillators at any time step, and the same bits after a break."""
+
+import math
+
+import pytest
+import torch
+
+from boltzgen.energies.energy import Energy
+from boltzgen.errors import EnergyError, InputError
+from boltzgen.sampling import langevin
+from boltzgen.sampling.langevin import simulate
+
+STIFFNESS = torch.tensor([1.0, 4.0], dtype=torch.float64)
+
+
+class Harmonic(Energy):
+    """u = ½ Σ k x², with k = 1 and 4 for the two coordinates; +inf beyond a wall."""
+
+    def __init__(self, wall=math.inf):
+        super().__init__(2)
+        self.wall = wall
+
+    def _energy(self, x):
+        u = 0.5 * (STIFFNESS.to(x) * x.square()).sum(-1)
+        return torch.where(x[:, 0] < self.wall, u, torch.inf)
+
+
+class Quartic(Energy):
+    """u = x⁴/4 − cos, with ⟨x⁴⟩ = 1 + ⟨x sin x⟩ by the virial theorem, ⟨x ∂u/∂x⟩ = 1."""
+
+    def __init__(self):
+        super().__init__(1)
+
+    def _energy(self, x):
+        return (x**4 / 4 - x.cos()).sum(-1)
+
+
+def harmonic(energy=None, **options):
+    arguments = {"walkers": 1000, "steps": 400, "step_size": 0.7, "friction": 0.5, "seed": 1, "equilibration": 60}
+    start = torch.zeros(2, dtype=torch.float64)
+    masses = options.pop("masses", torch.tensor([1.0, 1.0]))
+    return simulate(energy or Harmonic(), start, masses, **{"thin": 2} | arguments | options)
+
+
+def over_walkers(values):
+    """Mean of (n, walkers) with the error between independent walkers."""
+    columns = values.double().mean(0)
+    return columns.mean().item(), columns.std().item() / math.sqrt(len(columns))
+
+
+def check_variances(run, assert_consistent):
+    for k, stiffness in enumerate(STIFFNESS):
+        assert_consistent(over_walkers(run.x[..., k]), 0.0)
+        assert_consistent(over_walkers(run.x[..., k].square()), 1 / stiffness.item())
+
+
+@pytest.mark.parametrize("options", [{}, {"friction": 5.0}, {"step_size": 0.1, "steps": 2000, "thin": 10}])
+def test_oscillators_have_their_exact_variance_at_any_time_step(options, assert_consistent):
+    run = harmonic(**options)
+    check_variances(run, assert_consistent)
+    assert_consistent(over_walkers(run.u), 1.0)
+
+
+def test_masses_choose_the_speed_only(assert_consistent):
+    run = harmonic(masses=torch.tensor([1.0, 6.0]))
+    check_variances(run, assert_consistent)
+    small = harmonic(step_size=0.05, masses=torch.tensor([1.0, 6.0]), steps=2000, thin=20)
+    assert_consistent(over_walkers(small.kinetic), 1.0)
+
+
+@pytest.mark.parametrize("factor", [0.97, 1.03])
+def test_noise_of_a_wrong_temperature_is_caught(factor, monkeypatch, assert_consistent):
+    """Power: three percent too little or too much noise."""
+    build = langevin._Walk.__init__
+
+    def spoilt(self, *arguments):
+        build(self, *arguments)
+        self.noise = self.noise * factor
+
+    monkeypatch.setattr(langevin._Walk, "__init__", spoilt)
+    with pytest.raises(AssertionError, match="sigmas"):
+        check_variances(harmonic(), assert_consistent)
+
+
+def test_the_virial_of_an_anharmonic_well(assert_consistent):
+    start = torch.zeros(1, dtype=torch.float64)
+    run = simulate(
+        Quartic(), start, 1.0, walkers=1000, steps=1500, step_size=0.1, friction=2.0, seed=3, equilibration=200, thin=5
+    )
+    x = run.x[..., 0]
+    assert_consistent(over_walkers(x**4 + x * x.sin()), 1.0)
+    with pytest.raises(AssertionError, match="sigmas"):
+        assert_consistent(over_walkers(x**4 + x * x.sin()), 1.03)
+
+
+def test_the_same_seed_gives_the_same_bits_and_a_resumed_run_too():
+    whole, again = harmonic(steps=20, walkers=20), harmonic(steps=20, walkers=20)
+    assert torch.equal(whole.x, again.x)
+    assert not torch.equal(whole.x, harmonic(steps=20, walkers=20, seed=2).x)
+    first = harmonic(steps=10, walkers=20)
+    second = harmonic(steps=10, walkers=20, equilibration=0, resume=first.state)
+    assert torch.equal(torch.cat([first.x, second.x]), whole.x)
+    assert torch.equal(torch.cat([first.kinetic, second.kinetic]), whole.kinetic)
+
+
+def test_kept_energies_are_those_of_kept_frames():
+    run = harmonic(steps=11, thin=3, walkers=5)
+    assert run.x.shape == (3, 5, 2)
+    torch.testing.assert_close(Harmonic().energy(run.x.flatten(0, 1)).view(3, 5), run.u)
+    assert run.u.dtype == torch.float64
+    assert torch.equal(run.state.x[0], harmonic(steps=11, thin=11, walkers=5).x[0, 0])
+
+
+def test_progress_is_told_and_global_random_numbers_are_left_alone():
+    told = []
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    harmonic(steps=4, equilibration=0, walkers=2, show=lambda fraction, message="": told.append(fraction))
+    assert torch.equal(torch.rand(1), expected)
+    assert told == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be a positive"),
+        ({"walkers": 0}, "walkers must be"),
+        ({"thin": 0}, "thin must be"),
+        ({"step_size": -1.0}, "step_size, friction and masses"),
+        ({"friction": 0.0}, "step_size, friction and masses"),
+        ({"masses": 0.0}, "step_size, friction and masses"),
+    ],
+)
+def test_mistakes_are_explained(options, message):
+    with pytest.raises(InputError, match=message):
+        harmonic(**options)
+
+
+def test_more_mistakes_are_explained():
+    with pytest.raises(InputError, match=r"shape \(2,\); got \(1, 2\)"):
+        simulate(Harmonic(), torch.zeros(1, 2), 1.0, walkers=1, steps=1, step_size=0.1, friction=1.0, seed=0)
+    with pytest.raises(InputError, match="resume must hold 3 walkers"):
+        harmonic(walkers=3, steps=2, resume=harmonic(walkers=2, steps=2).state)
+    with pytest.raises(EnergyError, match="minimise positions first"):
+        harmonic(Harmonic(wall=-1.0))
+    with pytest.raises(EnergyError, match="take a smaller step_size"):
+        harmonic(Harmonic(wall=0.5))
