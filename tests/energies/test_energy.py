@@ -64,7 +64,11 @@ BATTERY = {
 }
 
 # energies that need a molecule, and the module beside this one that holds their battery
-COVERED_ELSEWHERE = {"ForceFieldEnergy": "test_force_field.py", "OpenMMEnergy": "test_openmm_energy.py"}
+COVERED_ELSEWHERE = {
+    "ForceFieldEnergy": "test_force_field.py",
+    "HybridEnergy": "test_hybrid.py",
+    "OpenMMEnergy": "test_openmm_energy.py",
+}
 
 
 @pytest.fixture(params=BATTERY)
