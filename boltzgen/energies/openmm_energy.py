@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -72,13 +73,15 @@ class OpenMMEnergy(Energy):
         self.platform = _platform(platform, system)
         self._names = list(named_forces(system))
         self.workers = _workers(workers)
+        xml = serialize(system)
+        self._system = re.sub(r' openmmVersion="[^"]*"', "", xml)  # for the fingerprint, which takes plain attributes
         self._settings: dict[str, Any] = {
-            "xml": serialize(system),
+            "xml": xml,
             "platform": self.platform,
             "centred": translation_invariant(system),
         }
         self._lock = threading.Lock()
-        self._owner = os.getpid()
+        self._owner = {"pid": os.getpid()}  # a dict, since the fingerprint must not depend on it
         frames = self._open()  # whatever OpenMM has against the System, it says now
         self._backend: Frames | Pool | None = None if self.workers else frames
 
@@ -127,9 +130,9 @@ class OpenMMEnergy(Energy):
 
     def _leave_inherited(self) -> None:
         """After a fork the Context's threads and the pipes to the workers are the parent's."""
-        if self._owner != os.getpid():
+        if self._owner["pid"] != os.getpid():
             _INHERITED.append(self._backend)
-            self._backend, self._owner = None, os.getpid()
+            self._backend, self._owner = None, {"pid": os.getpid()}
 
     def _open(self) -> Frames:
         try:
@@ -146,7 +149,7 @@ class OpenMMEnergy(Energy):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
-        self._owner = os.getpid()
+        self._owner = {"pid": os.getpid()}
 
 
 class _WithGradient(torch.autograd.Function):

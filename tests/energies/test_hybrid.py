@@ -95,3 +95,28 @@ def test_workers_share_the_frames_and_end_with_the_energy():
     hybrid = HybridEnergy(build(bonds(), likeness()), 300.0, workers=1)
     torch.testing.assert_close(hybrid.energy(X), HybridEnergy(build(bonds(), likeness()), 300.0).energy(X))
     hybrid.close()
+
+
+def test_fingerprints_know_formulae_and_what_openmm_evaluates_but_not_the_process():
+    def quartic(text):
+        force = openmm.CustomBondForce(text)
+        force.addGlobalParameter("g", 2.0)
+        force.addBond(0, 1, [])
+        return force
+
+    def other(k):
+        force = openmm.CustomCompoundBondForce(2, f"{k}*f(x1,y2)")
+        force.addTabulatedFunction("f", openmm.Continuous2DFunction(3, 3, [0.0, 1.0, 0.0] * 3, -1, 2, -1, 2))
+        force.addBond([0, 1], [])
+        return force
+
+    def systems():
+        yield from (build(quartic("g*r")), build(quartic("g*r^2")), build(other(1)), build(other(2)))
+        yield from (build(bonds(), other(1)), build(bonds(), other(2)), build(quartic("r"), other(1)))
+
+    found, again = ([system_energy(system, 300.0) for system in systems()] for _ in range(2))
+    assert len({energy.fingerprint for energy in found}) == len(found)
+    assert [energy.fingerprint for energy in again] == [energy.fingerprint for energy in found]
+    before = found[-1].fingerprint
+    found[-1]._owner = {"pid": 1}
+    assert found[-1].fingerprint == before

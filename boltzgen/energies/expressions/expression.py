@@ -62,6 +62,7 @@ class Expression(Parameters):
         super().__init__()
         variables = list(variables)
         self._tape = tape = Tape()
+        self._formula = (text, around, tuple((constants or {}).items()))  # for an energy's fingerprint
         self._table_names = list(tables or {})
         self._tables = nn.ModuleList((tables or {}).values())
         names = {name: tape.variable(name) for name in (*parameters, *variables)}

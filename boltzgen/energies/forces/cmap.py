@@ -82,9 +82,8 @@ def _patches(energies: NDArray[np.float64]) -> NDArray[np.float64]:
     def corners(g: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([[g[low, low], g[low, high]], [g[high, low], g[high, high]]])
 
-    values, slopes = (
-        np.concatenate(pair, axis=1) for pair in ((corners(f), corners(by_second)), (corners(by_first), corners(mixed)))
-    )
+    values = np.concatenate([corners(f), corners(by_second)], axis=1)
+    slopes = np.concatenate([corners(by_first), corners(mixed)], axis=1)
     data = np.concatenate([values, slopes])  # values and slopes at both ends, by the first angle and by the second
     c = np.einsum("ka,lb,abij->jikl", _HERMITE, _HERMITE, data)
     return np.asarray(c.reshape(-1, 16), dtype=np.float64)

@@ -31,62 +31,53 @@ class CustomGeneralizedBorn(Force):
         UnsupportedSystemError: if a formula cannot be read, or for periodic methods.
     """
 
-    atoms: Tensor
+    every: Tensor
     kept: Tensor
 
     def __init__(self, force: openmm.CustomGBForce) -> None:
         super().__init__()
         columns = particle_parameters(force)
+        self._names = list(columns)
         self._n_atoms = force.getNumParticles()
-        self._parameters_of_atoms = list(columns)
         i, j = all_pairs(self._n_atoms)
         self.constants(
+            every=range(self._n_atoms),
             atoms=[i, j],
             kept=without_exclusions(force, i, j),
-            every=range(self._n_atoms),
             **{f"parameter_{k}": values[:, None] for k, values in enumerate(columns.values())},
         )
-        values = [force.getComputedValueParameters(v) for v in range(force.getNumComputedValues())]
-        terms = [force.getEnergyTermParameters(t) for t in range(force.getNumEnergyTerms())]
-        self._stages = [(name, kind) for name, _, kind in values] + [("", kind) for _, kind in terms]
-        self._expressions = nn.ModuleList()
-        known: list[str] = []
-        for name, text, kind in [*values, *(("", text, kind) for text, kind in terms)]:
-            self._expressions.append(self._read_stage(force, text, kind, known))
-            known += [name] if name else []
-
-    every: Tensor
+        stages = [force.getComputedValueParameters(v) for v in range(force.getNumComputedValues())]
+        stages += [("", *force.getEnergyTermParameters(t)) for t in range(force.getNumEnergyTerms())]
+        self._stages = [(name, kind) for name, _, kind in stages]  # a term of U has no name
+        names = [name for name, _, _ in stages if name]
+        self._expressions = nn.ModuleList(
+            self._expression(force, text, kind, names[:k]) for k, (_, text, kind) in enumerate(stages)
+        )
 
     def forward(self, frames: Frames) -> Tensor:
-        parameters = dict(
-            zip(
-                self._parameters_of_atoms,
-                self.read(frames.dtype, *(f"parameter_{k}" for k in range(len(self._parameters_of_atoms)))),
-                strict=True,
-            )
-        )
+        columns = self.read(frames.dtype, *(f"parameter_{k}" for k in range(len(self._names))))
         x, y, z = frames.positions(self.every)
-        values = {"x": x, "y": y, "z": z}
+        values = {**dict(zip(self._names, columns, strict=True)), "x": x, "y": y, "z": z}
         u = torch.zeros_like(x[0])
         for (name, kind), expression in zip(self._stages, self._expressions, strict=True):
             if kind == _SINGLE:
-                found = expression(parameters | values, x)
-                if name:
-                    values[name] = found
-                else:
-                    u = u + found.sum(0)
-                continue
-            pairs = self.kept if kind == _EXCLUDING else self.atoms
-            r = length(frames.vectors(*pairs)) if kind == _EXCLUDING else frames.distances()
-            if not name:
-                u = u + self._over_pairs(expression, parameters | values, r, pairs).sum(0)
-                continue
-            both = torch.cat([pairs, pairs.flip(0)], 1)
-            found = self._over_pairs(expression, parameters | values, torch.cat([r, r]), both)
-            values[name] = total_rows(found, both[0], self._n_atoms)
+                found = expression(values, x)
+            else:
+                found = self._over_pairs(expression, values, frames, excluding=kind == _EXCLUDING, ordered=bool(name))
+            if name:
+                values[name] = found
+            else:
+                u = u + found.sum(0)
         return u
 
-    def _over_pairs(self, expression: nn.Module, values: dict[str, Tensor], r: Tensor, pairs: Tensor) -> Tensor:
+    def _over_pairs(
+        self, expression: nn.Module, values: dict[str, Tensor], frames: Frames, *, excluding: bool, ordered: bool
+    ) -> Tensor:
+        """The formula for each pair; or, for pairs in either order, its sum over each atom's neighbours."""
+        pairs = self.kept if excluding else self.atoms
+        r = length(frames.vectors(*pairs)) if excluding else frames.distances()
+        if ordered:
+            pairs, r = torch.cat([pairs, pairs.flip(0)], 1), torch.cat([r, r])
         given = {
             name + k: take_rows(value, atoms)
             for name, value in values.items()
@@ -94,11 +85,11 @@ class CustomGeneralizedBorn(Force):
             if name + k in expression.inputs  # type: ignore[operator]
         }
         found: Tensor = expression({"r": r, **given}, r)
-        return found
+        return total_rows(found, pairs[0], self._n_atoms) if ordered else found
 
-    def _read_stage(self, force: openmm.CustomGBForce, text: str, kind: int, known: list[str]) -> Expression:
+    def _expression(self, force: openmm.CustomGBForce, text: str, kind: int, known: list[str]) -> Expression:
         """The formula of a value or an energy, given the values known before."""
-        constants, tables, parameters = global_parameters(force), tables_of(force), self._parameters_of_atoms
+        constants, tables, parameters = global_parameters(force), tables_of(force), self._names
         if kind == _SINGLE:
             return Expression(text, [*known, "x", "y", "z"], parameters, constants, tables)
         variables = ["r", *(name + k for name in known for k in "12")]
