@@ -2,6 +2,7 @@
 
 import math
 import sys
+from numbers import Real
 from typing import Any
 
 from .errors import InputError
@@ -29,7 +30,7 @@ def kT(temperature: float) -> float:  # noqa: N802 - the physicist's name
 def positive_temperature(temperature: Any) -> float:
     """The temperature as a float in K, refused unless positive and finite."""
     value = magnitude(temperature, "kelvin")
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not (math.isfinite(value) and value > 0):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
         raise InputError(f"temperature must be a positive number of kelvin; got {temperature!r}: pass e.g. 300.0")
     return float(value)
 

@@ -14,7 +14,7 @@ ROOT = Path(boltzgen.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"errors"},
-    {"units", "files", "progress"},
+    {"arguments", "units", "files", "progress"},
     {"energies", "flows"},
     {"molecule"},
     {"coordinates"},

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import openmm.unit as u
 import pytest
 
@@ -22,6 +23,12 @@ def test_quantities_are_accepted_and_converted():
     assert magnitude(u.Quantity(1.0, u.kilocalorie_per_mole), "kilojoule/mole") == pytest.approx(4.184)
     assert kT(u.Quantity(300.0, u.kelvin)) == kT(300.0)
     assert magnitude(2.5, "nanometer") == 2.5
+
+
+@pytest.mark.parametrize("value", [300, np.int64(300), np.float32(300), np.arange(300, 400, 50)[0]])
+def test_numbers_of_numpy_are_temperatures(value):
+    assert positive_temperature(value) == 300.0
+    assert type(positive_temperature(value)) is float
 
 
 def test_a_quantity_of_another_dimension_is_refused():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import positive_counts
 from ..errors import InputError
 from .bases import Base
 from .bijection import Bijection
@@ -72,7 +73,7 @@ class Flow(nn.Module):
         Raises:
             InputError: if seed and generator are both given, or an argument has a wrong value.
         """
-        _check_count(n)
+        positive_counts(n=n)
         self.bijection._check_context(context, n)
         if seed is not None and generator is not None:
             raise InputError("seed and generator must not both be given; got both: drop one of them")
@@ -108,7 +109,7 @@ class Flow(nn.Module):
         self, n: int, *, generator: torch.Generator | None = None, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """n draws and their log-density, differentiable with respect to the parameters of the flow."""
-        _check_count(n)
+        positive_counts(n=n)
         self.bijection._check_context(context, n)
         return self._push(self.base.sample(n, generator), context)
 
@@ -152,8 +153,3 @@ class Flow(nn.Module):
             raise InputError(
                 f"x must have the flow's dtype {dtype}; got {x.dtype}: use x.to({dtype}) or flow.to({x.dtype})"
             )
-
-
-def _check_count(n: Any) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise InputError(f"n must be a positive integer; got {n!r}: pass the number of draws")

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..arguments import positive_counts
 from ..energies.combinators import Pullback
 from ..energies.energy import Energy
 from ..errors import InputError
@@ -176,13 +177,6 @@ def check_draw(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
         )
     if flow.context_size:
         raise InputError(f"flow must need no context; got one of size {flow.context_size}: use an unconditional flow")
-
-
-def positive_counts(**counts: int) -> None:
-    """Refuses what is no positive integer."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a positive integer; got {value!r}: pass e.g. {name}=1024")
 
 
 def _check_exact(target: Energy) -> None:

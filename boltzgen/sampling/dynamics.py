@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..arguments import positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
-from ..units import positive_temperature
+from ..units import magnitude, positive_temperature
 
 __all__ = ["ReplicaExchange", "replica_exchange"]
 
@@ -56,7 +58,7 @@ class State:
 
 def replica_exchange(
     energy: Energy,
-    positions: Tensor,
+    positions: Any,
     masses: Tensor | float,
     temperatures: Sequence[float],
     *,
@@ -81,7 +83,8 @@ def replica_exchange(
 
     Arguments:
         energy: u(x) at T₀ = `energy.temperature`, in kT₀; give it a compiled `_energy` for speed.
-        positions: where all replicas start, of the energy's event shape, in the precision to compute in.
+        positions: where all replicas start, of the energy's event shape, in the precision to compute in; a tensor, an
+            array or a Quantity.
         masses: m in ½ m v² / kT₀, one per atom (leading event dimension) or one for all; with dalton / kT(T₀),
             lengths in nm, times are in ps.
         temperatures: T_1 … T_K, strictly ascending, in the unit of `energy.temperature`.
@@ -102,15 +105,13 @@ def replica_exchange(
         Duane, Kennedy, Pendleton & Roweth, Phys. Lett. B 195, 216 (1987).
         Sugita & Okamoto, Chem. Phys. Lett. 314, 141 (1999).
     """
+    positions = torch.as_tensor(magnitude(positions, "nanometer"))
     if energy.event_shape != positions.shape:
         raise InputError(
             f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
             "pass the configuration from which all replicas start"
         )
-    counts = {"walkers": walkers, "rounds": rounds, "steps": steps, "thin": thin, "equilibration": equilibration + 1}
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} must be a positive number; got {count}: pass a whole number of at least 1")
+    positive_counts(walkers=walkers, rounds=rounds, steps=steps, thin=thin, equilibration=equilibration + 1)
     ladder = [positive_temperature(t) for t in temperatures]
     if not ladder or sorted(set(ladder)) != ladder:
         raise InputError(f"temperatures must be strictly ascending; got {ladder}: sort them, each once")

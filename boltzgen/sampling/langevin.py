@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..arguments import positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..progress import Show, silent
+from ..units import magnitude
 
 __all__ = ["Simulation", "simulate"]
 
@@ -43,7 +46,7 @@ class WalkerState:
 
 def simulate(
     energy: Energy,
-    positions: Tensor,
+    positions: Any,
     masses: Tensor | float,
     *,
     walkers: int,
@@ -65,7 +68,8 @@ def simulate(
 
     Arguments:
         energy: u(x) at the temperature to simulate at, in kT; `energy.at(temperature)` is one at another.
-        positions: where all walkers start, of the energy's event shape, in the precision to compute in.
+        positions: where all walkers start, of the energy's event shape, in the precision to compute in; a tensor, an
+            array or a Quantity.
         masses: m in ½ m v² / kT, one per atom (leading event dimension) or one for all; with dalton / kT(T), lengths in
             nm, times are in ps.
         walkers: W, independent of one another.
@@ -92,15 +96,13 @@ def simulate(
     References:
         Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34; J. Chem. Phys. 138, 174102 (2013).
     """
+    positions = torch.as_tensor(magnitude(positions, "nanometer"))
     if energy.event_shape != positions.shape:
         raise InputError(
             f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
             "pass the configuration from which all walkers start"
         )
-    counts = {"walkers": walkers, "steps": steps, "thin": thin, "equilibration": equilibration + 1}
-    for name, count in counts.items():
-        if count < 1:
-            raise InputError(f"{name} must be a positive number; got {count}: pass a whole number of at least 1")
+    positive_counts(walkers=walkers, steps=steps, thin=thin, equilibration=equilibration + 1)
     mass = torch.as_tensor(masses, dtype=positions.dtype)
     if not (step_size > 0 and friction > 0 and bool((mass > 0).all())):
         raise InputError(

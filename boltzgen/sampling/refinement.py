@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..arguments import positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK, keyed_generator
 from ..progress import show
-from .drawing import as_samples, check_draw, positive_counts, weighed
+from .drawing import as_samples, check_draw, weighed
 from .latent import Latent, Walkers
-from .samples import Samples, fresh_seed
+from .samples import Samples, fresh_seed, systematic
 
 __all__ = ["Schedule", "annealing_schedule", "refine"]
 
@@ -158,7 +159,7 @@ def annealing_schedule(
             beta.append(_next_beta(walkers.log_w, beta[-1], share))
             if beta[-1] == 1:
                 return Schedule(tuple(beta[1:]), tuple(step[1:]), steps, tuple(acceptance[1:]))
-            walkers = walkers[_resampled((beta[-1] - beta[-2]) * walkers.log_w, generator)]
+            walkers = walkers[systematic((beta[-1] - beta[-2]) * walkers.log_w, BLOCK, generator)]
             length = step[-1]
             for _ in range(_TRIALS):
                 spread, *noise = _noise([generator], walkers.z.shape[1], walkers.z)
@@ -211,14 +212,6 @@ def _next_beta(log_w: Tensor, beta: float, share: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if kept(middle) >= share else (low, middle)
     return low
-
-
-def _resampled(log_w: Tensor, generator: torch.Generator) -> Tensor:
-    """Rows drawn by weight, as many as there are (systematic resampling)."""
-    cumulated = (log_w - log_w.max()).exp().cumsum(0)
-    marks = torch.arange(len(log_w), dtype=torch.float64) + torch.rand((), generator=generator, dtype=torch.float64)
-    marks = marks.to(log_w.device) / len(log_w) * (1 - 1e-12) * cumulated[-1]
-    return torch.searchsorted(cumulated, marks, right=True)
 
 
 def _check_schedule(schedule: Schedule) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..arguments import positive_counts
 from ..coordinates import dihedral
 from ..errors import CheckpointError, InputError
 from ..flows.noise import keyed_generator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import mdtraj
     import numpy as np
 
-__all__ = ["Samples", "fresh_seed"]
+__all__ = ["Samples", "fresh_seed", "systematic"]
 
 _ROWS = ("x", "log_q", "u", "cartesian", "potential")
 _PLAIN = ("temperature", "system", "seed", "independent", "topology", "torsions")
@@ -217,18 +218,14 @@ class Samples:
         References:
             Douc & Cappé, Comparison of resampling schemes for particle filtering (2005).
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise InputError(f"n must be a positive integer; got {n!r}: pass the number of rows")
+        positive_counts(n=n)
         log_w = self.log_w
         if self.n_failed == len(self):
             raise InputError(
                 f"at least one draw must have a finite energy; got none of {len(self)}: check the target and the flow"
             )
         generator = keyed_generator(fresh_seed() if seed is None else seed)
-        share = (log_w - log_w.max()).exp().cumsum(0)
-        offset = torch.rand((), generator=generator, dtype=torch.float64)
-        marks = ((torch.arange(n, dtype=torch.float64) + offset) / n).clamp_max(1 - 1e-16) * share[-1]
-        chosen = self[torch.searchsorted(share, marks, right=True)]
+        chosen = self[systematic(log_w, n, generator)]
         log_z = log_w.logsumexp(0) - math.log(len(self))
         return replace(chosen, log_q=-chosen.u - log_z, independent=False)
 
@@ -293,3 +290,11 @@ class Samples:
 def fresh_seed() -> int:
     """A seed from torch's default generator, for those who give none."""
     return int(torch.randint(2**62, ()))
+
+
+def systematic(log_w: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """n rows in proportion to their weights: evenly spaced marks on the cumulated weights, from one random offset."""
+    share = (log_w - log_w.max()).exp().cumsum(0)
+    offset = torch.rand((), generator=generator, dtype=torch.float64)
+    marks = ((torch.arange(n, dtype=torch.float64) + offset) / n).clamp_max(1 - 1e-16).to(share.device) * share[-1]
+    return torch.searchsorted(share, marks, right=True).clamp_max(len(share) - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 
+from ..arguments import positive_counts
 from ..errors import InputError
 
 __all__ = ["Budget"]
@@ -26,8 +27,8 @@ class Budget:
     ) -> None:
         if (steps is None) == (minutes is None):
             raise InputError(f"either steps or minutes must be given; got {steps!r} and {minutes!r}: pass one of them")
-        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-            raise InputError(f"steps must be a positive integer; got {steps!r}: pass e.g. steps=10_000")
+        if steps is not None:
+            positive_counts(steps=steps)
         if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
             raise InputError(f"minutes must be a positive number; got {minutes!r}: pass e.g. minutes=10")
         self.steps = steps

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import EnergyError
+from ..errors import EnergyError, InputError
 
 if TYPE_CHECKING:
     from ..flows import Flow
@@ -58,11 +58,21 @@ class Learner:
             decay: of the running average of the weights, 0 for no averaging.
 
         Raises:
+            InputError: if the loss is not one number, or has no gradient.
             EnergyError: after `patience` skipped steps in a row.
         """
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError(f"the loss must be one number, a tensor of shape (); got {got}: take its mean")
         value = float(loss.detach())
-        self.optimiser.zero_grad()
-        if math.isfinite(value) and loss.requires_grad:
+        self.gradient_norm = math.nan
+        if math.isfinite(value):
+            if not loss.requires_grad:
+                raise InputError(
+                    "the loss must depend on the parameters of the flow; got one without a gradient: use rsample or "
+                    "log_prob, since sample gives none"
+                )
+            self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             limit = self.clip * float(np.median(self.norms)) if len(self.norms) >= 20 else math.inf
             self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..arguments import positive_counts
 from ..errors import InputError
 from ..flows.noise import keyed_generator
 from ..progress import show
@@ -72,8 +73,7 @@ def train(
         EnergyError: if 100 steps in a row are not finite.
         CheckpointError: if the checkpoint is damaged or another flow's.
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise InputError(f"steps must be a positive integer; got {steps!r}: pass e.g. steps=1000")
+    positive_counts(steps=steps)
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise InputError(f"learning_rate must be positive; got {learning_rate!r}: pass e.g. 1e-3")
     learner, history = Learner(flow, clip=clip), History()

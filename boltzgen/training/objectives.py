@@ -90,6 +90,12 @@ def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None) -> Tensor:
         return -log_q.mean()
     if log_w.shape != log_q.shape:
         raise InputError(f"log_w must have shape {tuple(log_q.shape)}; got {tuple(log_w.shape)}: one weight per row")
+    if bool(log_w.isnan().any() | log_w.isposinf().any() | log_w.isneginf().all()):
+        raise InputError(
+            f"log_w must be finite or -inf, and not -inf throughout; got {int(log_w.isnan().sum())} NaN, "
+            f"{int(log_w.isposinf().sum())} +inf and {int(log_w.isneginf().sum())} -inf of {len(log_w)}: "
+            "give rows that cannot be evaluated log_w = -inf"
+        )
     w = torch.softmax(log_w.detach().double(), 0).to(log_q.dtype)
     return -torch.where(w > 0, w * log_q, torch.zeros_like(log_q)).sum()
 

@@ -213,3 +213,13 @@ def test_more_mistakes_are_explained():
         replica_exchange(energy, start, 1.0, LADDER, **arguments | {"walkers": 2}, resume=harmonic(rounds=1).state)
     with pytest.raises(EnergyError, match="finite where the replicas start"):
         replica_exchange(DoubleWell(wall=-2.0), torch.zeros(2), 1.0, LADDER, **arguments)
+
+
+def test_positions_may_be_an_array():
+    options = {"walkers": 3, "rounds": np.int64(2), "steps": 2, "step_size": 0.3, "seed": 1}
+    run = [
+        replica_exchange(Harmonic(2), start, 1.0, LADDER, **options) for start in (torch.zeros(2), np.zeros(2, "f4"))
+    ]
+    assert torch.equal(run[0].x, run[1].x)
+    with pytest.raises(InputError, match=r"steps must be a positive integer; got 2\.5"):
+        replica_exchange(Harmonic(2), torch.zeros(2), 1.0, LADDER, **options | {"steps": 2.5})

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import openmm.unit as unit
 import pytest
 import torch
 
@@ -146,3 +148,14 @@ def test_more_mistakes_are_explained():
         harmonic(Harmonic(wall=-1.0))
     with pytest.raises(EnergyError, match="take a smaller step_size"):
         harmonic(Harmonic(wall=0.5))
+
+
+def test_positions_may_be_an_array_or_a_quantity():
+    start = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    options = {"walkers": 3, "steps": np.int64(4), "step_size": 0.5, "friction": 0.5, "seed": 1}
+    expected = simulate(Harmonic(), start, 1.0, **options).x
+    assert torch.equal(simulate(Harmonic(), start.numpy(), 1.0, **options).x, expected)
+    quantity = unit.Quantity(10 * start.numpy(), unit.angstrom)
+    torch.testing.assert_close(simulate(Harmonic(), quantity, 1.0, **options).x, expected)
+    with pytest.raises(InputError, match=r"steps must be a positive integer; got 10000\.0"):
+        simulate(Harmonic(), start, 1.0, **options | {"steps": 1e4})

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from boltzgen.errors import EnergyError
+from boltzgen.errors import EnergyError, InputError
 from boltzgen.flows import coupling_flow
 from boltzgen.training.learner import Learner
 
@@ -123,3 +123,17 @@ def test_state_continues_to_the_same_bits():
         return weights(flow)
 
     assert torch.equal(run(stop=None), run(stop=17))
+
+
+def test_a_loss_that_nothing_can_be_learned_from_is_refused_at_once():
+    flow = coupling_flow(2)
+    learner = Learner(flow)
+    learner.step(loss_of(flow), 1e-3, decay=0.0)
+    x, _ = flow.sample(5)
+    with pytest.raises(InputError, match=r"must depend on the parameters of the flow.*use rsample or log_prob"):
+        learner.step(x.square().mean(), 1e-3, decay=0.0)
+    with pytest.raises(InputError, match=r"one number, a tensor of shape \(\); got \(5,\): take its mean"):
+        learner.step(flow.log_prob(x), 1e-3, decay=0.0)
+    with pytest.raises(InputError, match=r"one number, a tensor of shape \(\); got float"):
+        learner.step(1.0, 1e-3, decay=0.0)
+    assert (learner.steps, learner.skipped) == (1, 0)

@@ -227,3 +227,12 @@ def test_wrong_arguments_are_refused():
         coordinate_entropy(gaussian_flow(), lambda x: x, 10, width=1.0)
     with pytest.raises(InputError, match="log_w must have shape"):
         forward_kl(gaussian_flow(), torch.zeros(3, 1, dtype=torch.float64), torch.zeros(2))
+
+
+@pytest.mark.parametrize("bad", [[math.nan, 0.0, 0.0], [math.inf, 0.0, 0.0], [-math.inf] * 3])
+def test_log_weights_that_say_nothing_are_refused(bad):
+    x = torch.zeros(3, 1, dtype=torch.float64)
+    with pytest.raises(InputError, match="log_w must be finite or -inf, and not -inf throughout"):
+        forward_kl(gaussian_flow(0.0), x, torch.tensor(bad))
+    some = torch.tensor([-math.inf, 0.0, 0.0])
+    assert torch.isfinite(forward_kl(gaussian_flow(0.0), x, some))
