@@ -62,6 +62,8 @@ class ForceFieldEnergy(Energy):
         {'HarmonicBondForce': tensor([5.0000])}
     """
 
+    compiled_methods = ("_energy",)
+
     _i: Tensor
     _j: Tensor
 

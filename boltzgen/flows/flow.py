@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,13 @@ class Flow(nn.Module):
         self.bijection = bijection
         self.event_shape = bijection.out_shape
         self.context_size = bijection.context_size
+
+    @property
+    def architecture(self) -> str:
+        """Tells a flow from one of another structure, whatever their weights: a hash of the parts and their shapes."""
+        parts = [(name, type(module).__qualname__) for name, module in self.named_modules()]
+        shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in self.state_dict().items()]
+        return hashlib.sha256(repr((parts, shapes)).encode()).hexdigest()
 
     @torch.no_grad()
     def sample(

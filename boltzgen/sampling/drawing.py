@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..energies.combinators import Pullback
 from ..energies.energy import Energy
 from ..errors import InputError
@@ -168,6 +168,7 @@ def weighed(target: Energy, x: Tensor, log_q: Tensor, n: int) -> tuple[Tensor, .
 
 def check_draw(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
     """Refuses what cannot be drawn, or weighed."""
+    instances(flow=(flow, Flow), target=(target, Energy))
     positive_counts(n=n, batch_size=batch_size)
     _check_exact(target)
     if flow.event_shape != target.event_shape:

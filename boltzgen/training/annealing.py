@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..arguments import instances
+from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
+from ..flows.flow import Flow
 from ..flows.noise import BLOCK, keyed_generator
 from ..progress import Show, show, silent
 from ..units import positive_temperature
@@ -23,10 +27,6 @@ from .history import History, Round
 from .learner import Learner
 from .loop import cosine
 from .objectives import forward_kl, reverse_kl
-
-if TYPE_CHECKING:
-    from ..energies import Energy
-    from ..flows import Flow
 
 __all__ = ["anneal"]
 
@@ -88,8 +88,8 @@ def anneal(
             be converged: they only start the flow, and the rounds put the weights of the wells right.
         learning_rate: highest of the first stage; the rounds use 0.4 of it.
         seed: of all noise.
-        checkpoint: a file written every minute, at the end, and before an interruption, which waits for the round to
-            end; if it exists, training goes on from it. See `Autosave` for signals and full disks.
+        checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
+            on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.
         fingerprint: of what is trained, kept in the checkpoint and compared.
         compile: "auto", "always" or "never"; see `compiled`.
         progress: whether to show progress on standard error.
@@ -105,6 +105,7 @@ def anneal(
         Schopmans & Friederich (2025), temperature-annealed Boltzmann generators (TA-BG); the ladder by effective
         sample size: Del Moral, Doucet, Jasra (2012).
     """
+    instances(flow=(flow, Flow), target=(target, Energy))
     cold = target.temperature if cold is None else positive_temperature(cold)
     hot = 4.0 * cold if hot is None else positive_temperature(hot)
     if hot < cold:
@@ -156,6 +157,7 @@ class _Annealing:
         self.temperature = hot
         self.hot_done = False
         self.cold_start: float | None = None
+        self.round_start: dict[str, Any] | None = None
         self.show: Show = silent
 
     def resume(self, checkpoint: str | os.PathLike[str] | None, *, steps: int | None, minutes: float | None) -> None:
@@ -176,7 +178,9 @@ class _Annealing:
         self.ledger_start = (ledger.energy - self.history.energy, ledger.gradient - self.history.gradient)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data from which `resume` goes on to the same bits."""
+        """Plain data from which `resume` goes on to the same bits: within a round, from its beginning."""
+        if self.round_start is not None:
+            return self.round_start
         self.account()
         return {
             "learner": self.learner.state_dict(),
@@ -200,7 +204,9 @@ class _Annealing:
             self.hot_done = True
             self.learner.start_phase()
         while self.temperature > self.cold or self.budget.fraction < 1:
-            self.round()
+            self.round_start = copy.deepcopy(self.state_dict())
+            self.round(autosave)
+            self.round_start = None
             autosave()
         self.account()
         autosave.finish()
@@ -229,10 +235,10 @@ class _Annealing:
             self.step(loss, rate, 0.99, f"loss {float(loss.detach()):.2f}")
             autosave()
 
-    def round(self) -> None:
+    def round(self, autosave: Autosave) -> None:
         """One buffer, the choice of the next temperature, and the fit to it."""
         index = len(self.history.rounds)
-        x, log_w, potential = self.buffer(index)
+        x, log_w, potential = self.buffer(index, autosave)
         ess = _fraction(log_w)
         following = self.next_temperature(log_w, potential)
         self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds))
@@ -249,9 +255,10 @@ class _Annealing:
                 decay = 0.998
             self.step(forward_kl(self.flow, x[rows]), rate, decay, f"effective samples {100 * ess:.1f} %")
             self.history.training_samples += BATCH
+            autosave()
 
     @torch.no_grad()
-    def buffer(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:
         """Draws (m, *event), and their log-weights and potential at the present temperature; weight 0 if they fail."""
         target, parts = self.target.at(self.temperature), []
         seed = keyed_generator(self.seed, 2, index).initial_seed()
@@ -260,6 +267,7 @@ class _Annealing:
                 x, log_q = self.flow.sample_blocks(seed, [block])
                 u, _, potential = target.evaluate(x)
                 parts.append((x, (-u - log_q).double(), potential.double()))
+                autosave()
         x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
         good = torch.isfinite(log_w) & torch.isfinite(potential)
         if not good.any():

@@ -16,7 +16,8 @@ from .checkpoint import save_checkpoint
 __all__ = ["Autosave"]
 
 _SECONDS = 60.0
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [*_ENDING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
 
 
 class Autosave:
@@ -78,8 +79,9 @@ class Autosave:
             save_checkpoint(self.path, self.state(), fingerprint=self.fingerprint)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = number
-        if number in (signal.SIGINT, signal.SIGTERM):
+        if self._asked not in _ENDING:  # what asks for the end is not forgotten over what asks for less
+            self._asked = number
+        if number in _ENDING:
             self._restore(number)
 
     def _restore(self, number: int) -> None:

@@ -27,6 +27,7 @@ __all__ = ["Compile", "cache_folder", "compiled"]
 
 Compile = Literal["auto", "always", "never"]
 
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _TRIAL_SECONDS = 420.0
 
 
@@ -52,12 +53,12 @@ def compiled(
     """
     if compile not in ("auto", "always", "never"):
         raise InputError(f'compile must be "auto", "always" or "never"; got {compile!r}: choose one')
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder()))
     reason = _objection(flow, target, rows, compile=compile, pays=pays)
     if reason:
         yield f"eager: {reason}"
         return
-    pieces = hot_methods(flow, target)
+    pieces, kept = hot_methods(flow, target), os.environ.get(_CACHE)
+    os.environ.setdefault(_CACHE, str(cache_folder()))
     try:
         for module, name in pieces:
             # set on the instance, where it shadows the class's method
@@ -66,6 +67,8 @@ def compiled(
     finally:
         for module, name in pieces:
             module.__dict__.pop(name, None)
+        if kept is None:
+            os.environ.pop(_CACHE, None)
 
 
 def hot_methods(flow: Flow, target: Energy) -> list[tuple[nn.Module, str]]:
@@ -94,12 +97,17 @@ def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Co
         job = pickle.dumps((flow, target, rows, torch.get_num_threads()))
     except Exception as error:
         return f"flow or target cannot be sent to a trial process ({type(error).__name__})"
-    return _trial(job)
+    return _trial(job, cache_folder() / f"{_same_code(flow, target, rows)}.agreed")
 
 
-def _trial(job: bytes) -> str:
-    """Runs the trial of `trial.py` in a child process, once for each job and version of torch."""
-    stamp = cache_folder() / f"{hashlib.sha256(torch.__version__.encode() + job).hexdigest()}.agreed"
+def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
+    """A name for the code that would be compiled, which the weights of the flow do not change."""
+    what = (torch.__version__, torch.get_num_threads(), rows, flow.architecture, target.fingerprint)
+    return hashlib.sha256(repr(what).encode()).hexdigest()
+
+
+def _trial(job: bytes, stamp: Path) -> str:
+    """Runs the trial of `trial.py` in a child process, unless its stamp says that it has agreed before."""
     if stamp.exists():
         return ""
     try:
@@ -108,7 +116,7 @@ def _trial(job: bytes) -> str:
             input=job,
             capture_output=True,
             timeout=_TRIAL_SECONDS,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env={_CACHE: str(cache_folder()), **os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -7,22 +7,20 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..errors import InputError
+from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..progress import show
 from .autosave import Autosave
 from .checkpoint import checkpoint_exists, load_checkpoint
 from .history import History
 from .learner import Learner
-
-if TYPE_CHECKING:
-    from ..flows import Flow
 
 __all__ = ["cosine", "train"]
 
@@ -43,6 +41,7 @@ def train(
     decay: float = 0.99,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
+    fingerprint: str = "",
     progress: bool = True,
 ) -> History:
     """Minimises an objective over the parameters of a flow, which is changed in place.
@@ -63,7 +62,9 @@ def train(
         decay: of the running average of the weights, 0 for no averaging.
         seed: of the noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
-            on from it. See `Autosave` for signals and full disks.
+            on from it, up to the number of steps given now. See `Autosave` for signals and full disks.
+        fingerprint: of the objective, kept in the checkpoint and compared: a function cannot tell what it computes.
+            Flow, seed and schedule are compared in any case, but not the number of steps.
         progress: whether to show progress on standard error.
 
     Returns:
@@ -71,13 +72,15 @@ def train(
 
     Raises:
         EnergyError: if 100 steps in a row are not finite.
-        CheckpointError: if the checkpoint is damaged or another flow's.
+        InputError: if an argument is out of range, or the objective gives no scalar with a gradient.
+        CheckpointError: if the checkpoint is damaged or another run's.
     """
+    instances(flow=(flow, Flow))
     positive_counts(steps=steps)
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise InputError(f"learning_rate must be positive; got {learning_rate!r}: pass e.g. 1e-3")
     learner, history = Learner(flow, clip=clip), History()
-    fingerprint = f"train {steps} {seed} {sum(p.numel() for p in learner.parameters)}"
+    fingerprint += f" train {learning_rate!r} {warmup!r} {clip!r} {decay!r} {seed!r} {flow.architecture}"
     done = 0
     if checkpoint is not None and checkpoint_exists(checkpoint):
         saved = load_checkpoint(checkpoint, fingerprint=fingerprint)
@@ -90,7 +93,7 @@ def train(
     begin, before = time.monotonic(), history.seconds
     with show("training", visible=progress) as bar, Autosave(checkpoint, state, fingerprint=fingerprint) as autosave:
         while done < steps:
-            with _noise(seed, done):
+            with _noise(flow, seed, done):
                 loss = objective(flow)
             rate = learning_rate * min(1.0, (done + 1) / max(warmup, 1)) * cosine(done / steps)
             # an average over the first steps must not remember the initial weights
@@ -107,11 +110,12 @@ def train(
 
 
 @contextmanager
-def _noise(*key: int) -> Iterator[None]:
-    """Sets torch's default generator from a key for the time of a block, and puts it back."""
-    kept = torch.get_rng_state()
-    torch.set_rng_state(keyed_generator(*key).get_state())
-    try:
+def _noise(flow: Flow, *key: int) -> Iterator[None]:
+    """Sets torch's default generators, of the flow's device too, from a key for the time of a block."""
+    source = keyed_generator(*key)
+    devices = {parameter.device.index for parameter in flow.parameters() if parameter.is_cuda}
+    with torch.random.fork_rng(list(devices)):
+        torch.set_rng_state(source.get_state())
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(source.initial_seed())
         yield
-    finally:
-        torch.set_rng_state(kept)

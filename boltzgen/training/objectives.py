@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..arguments import instances, positive_counts
+from ..energies.energy import Energy
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from ..energies import Energy
-    from ..flows import Flow
+from ..flows.flow import Flow
 
 __all__ = ["coordinate_entropy", "forward_kl", "frozen", "log_variance", "reverse_kl"]
 
@@ -52,6 +50,8 @@ def reverse_kl(
         Noé, Olsson, Köhler, Wu (2019), Science 365, eaaw1147, "training by energy".
         Roeder, Wu, Duvenaud (2017), "Sticking the landing"; Vaitl, Nicoli, Nakajima, Kessel (2022), for flows.
     """
+    instances(flow=(flow, Flow), target=(target, Energy))
+    positive_counts(n=n)
     if soften is not None and not soften > 0:
         raise InputError(f"soften must be a positive number of kT; got {soften!r}: pass e.g. 20.0, or None")
     x, log_q = flow.rsample(n, generator=generator)
@@ -119,6 +119,8 @@ def log_variance(flow: Flow, target: Energy, n: int, *, generator: torch.Generat
     References:
         Richter, Boustati, Nüsken, Ruiz, Akyildiz (2020), "VarGrad", NeurIPS 33.
     """
+    instances(flow=(flow, Flow), target=(target, Energy))
+    positive_counts(n=n)
     with torch.no_grad():
         x, _ = flow.rsample(n, generator=generator)
         u = target.energy(x)
@@ -156,6 +158,10 @@ def coordinate_entropy(
     References:
         Noé, Olsson, Köhler, Wu (2019), "reaction-coordinate loss".
     """
+    instances(flow=(flow, Flow))
+    if n == 1:
+        raise InputError("n must be at least 2; got 1: a draw is no witness of its own density, pass e.g. n=512")
+    positive_counts(n=n)
     if not width > 0 or (period is not None and not period > 0):
         raise InputError(f"width and period must be positive; got {width!r} and {period!r}: give them in the unit of r")
     x, _ = flow.rsample(n, generator=generator)

@@ -1,6 +1,8 @@
 """Annealing: finds both wells of a double well, counts what it spends, resumes to the same bits."""
 
+import itertools
 import math
+import time
 
 import pytest
 import torch
@@ -51,11 +53,11 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypa
 
     rounds, original = [], annealing._Annealing.round
 
-    def stopping(self):
+    def stopping(self, autosave):
         if len(rounds) == 3:
             raise Stop
         rounds.append(1)
-        original(self)
+        original(self, autosave)
 
     path = tmp_path / "training.pt"
     monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
@@ -108,18 +110,12 @@ def test_a_flow_that_never_suffices_reaches_cold_within_its_budget_all_the_same(
     assert len(history.losses) < 200 + annealing.PASSES * annealing.BUFFER // annealing.BATCH
 
 
-def test_a_budget_in_minutes_ends_in_time():
-    history = anneal(flow_of(), DoubleWell(), minutes=0.1, progress=False)
-    assert 5.0 < history.seconds < 15.0
+def test_a_budget_in_minutes_ends_in_time(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))  # a second passes whenever one looks
+    history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
+    assert 1200 <= history.seconds < 1200 + 4 * annealing.PASSES * annealing.BUFFER // annealing.BATCH
     assert history.rounds[-1].temperature == 1.0
-
-
-def test_training_aids_never_touch_the_energy_of_the_target():
-    target = DoubleWell()
-    x = torch.tensor([[0.3, 0.2]], dtype=torch.float64)
-    before = target.energy(x).clone()
-    anneal(flow_of(), target, steps=30, progress=False)
-    assert torch.equal(target.energy(x), before)
 
 
 def test_a_target_that_is_never_finite_ends_with_advice():
@@ -149,6 +145,8 @@ def test_wrong_arguments_are_refused_before_work(wrong, message):
 
 
 def test_a_flow_of_another_shape_is_refused():
+    with pytest.raises(InputError, match="flow must be a Flow; got a DoubleWell: check the order"):
+        anneal(DoubleWell(), coupling_flow(2), steps=10, progress=False)
     with pytest.raises(InputError, match="same event shape"):
         anneal(coupling_flow(3), DoubleWell(), steps=10, progress=False)
 

@@ -15,6 +15,7 @@ from boltzgen.training import anneal, reverse_kl, train
 from boltzgen.training import autosave as module
 from boltzgen.training.autosave import Autosave
 from boltzgen.training.checkpoint import load_checkpoint
+from boltzgen.training.learner import Learner
 
 STEPS = 40
 
@@ -74,26 +75,37 @@ def test_usr1_saves_and_the_training_goes_on(tmp_path):
     assert seen == [None] * 5 + [5] * 5
 
 
-def test_annealing_answers_a_signal_and_resumes_to_the_same_bits(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("at", "saved"), [(7, 7), (10 + 8 + 3, 10 + 8), (10 + 3 * 8, 10 + 2 * 8)])
+def test_annealing_answers_a_signal_within_a_step_and_resumes_to_the_same_bits(at, saved, tmp_path, monkeypatch):
     whole, path = flow_of(), tmp_path / "training.pt"
     anneal(whole, DoubleWell(), steps=100, progress=False)
-    target, original, calls = DoubleWell(), DoubleWell._energy, []
+    steps, original = [], Learner.step
 
-    def energy(self, x):
-        calls.append(1)
-        if len(calls) == 40:
+    def step(self, *arguments, **options):
+        steps.append(1)
+        if len(steps) == at:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, x)
+        return original(self, *arguments, **options)
 
-    monkeypatch.setattr(DoubleWell, "_energy", energy)
+    monkeypatch.setattr(Learner, "step", step)
     with pytest.raises(SystemExit):
-        anneal(flow_of(), target, steps=100, checkpoint=path, progress=False)
-    monkeypatch.setattr(DoubleWell, "_energy", original)
-    done = len(load_checkpoint(path)["history"]["losses"])
-    assert 10 < done < 100
+        anneal(flow_of(), DoubleWell(), steps=100, checkpoint=path, progress=False)
+    monkeypatch.setattr(Learner, "step", original)
+    assert len(steps) == at
+    assert len(load_checkpoint(path)["history"]["losses"]) == saved
     resumed = flow_of(seed=9)
     anneal(resumed, DoubleWell(), steps=100, checkpoint=path, progress=False)
     assert torch.equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("last", [signal.SIGUSR1, signal.SIGINT])
+def test_a_request_to_end_is_not_forgotten_over_a_later_signal(last, tmp_path):
+    with Autosave(tmp_path / "t.pt", lambda: {"done": 1}, fingerprint="") as autosave:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), last)
+        with pytest.raises(SystemExit):
+            autosave()
+    assert load_checkpoint(tmp_path / "t.pt") == {"done": 1}
 
 
 def test_a_full_disk_does_not_end_the_training_before_its_end(tmp_path, monkeypatch):

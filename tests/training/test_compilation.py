@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
 
+import openmm
 import pytest
 import torch
 
+from boltzgen.energies import ForceFieldEnergy
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.flows import coupling_flow
 from boltzgen.training import compilation
@@ -45,6 +48,16 @@ class MiscompiledInTheChild(Miscompiled):
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+
+
+@pytest.fixture
+def two_atoms():
+    system, bond = openmm.System(), openmm.HarmonicBondForce()
+    for _ in range(2):
+        system.addParticle(12.0)
+    bond.addBond(0, 1, 0.15, 1000.0)
+    system.addForce(bond)
+    return ForceFieldEnergy(system, 300.0).at(1200.0)
 
 
 def test_a_planted_miscompilation_is_noticed_in_value(monkeypatch):
@@ -105,6 +118,47 @@ def test_methods_are_eager_again_afterwards(monkeypatch):
         assert how == "compiled"
         assert all(name in module.__dict__ for module, name in hot_methods(flow, target))
     assert not any(name in module.__dict__ for module, name in hot_methods(flow, target))
+
+
+def test_the_cache_of_a_process_is_its_own_affair_unless_it_compiles(monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    flow, target = coupling_flow(2, layers=2), Miscompiled()
+    with compiled(flow, target, rows=ROWS, compile="never"):
+        assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    with compiled(flow, target, rows=ROWS, compile="always"):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(compilation.cache_folder())
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+def test_a_trial_counts_for_other_weights_but_not_for_other_code(monkeypatch):
+    monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    trials = []
+
+    def trial(*arguments, **_):
+        trials.append(1)
+        return subprocess.CompletedProcess(arguments, 0)
+
+    monkeypatch.setattr(compilation.subprocess, "run", trial)
+
+    def tries(flow, target, rows=ROWS):
+        before = len(trials)
+        with compiled(flow, target, rows=rows) as how:
+            assert how == "compiled"
+        return len(trials) - before
+
+    target = Miscompiled()
+    assert tries(coupling_flow(2, layers=2), target) == 1
+    target.energy(torch.zeros(3, 2))
+    assert tries(coupling_flow(2, layers=2, seed=5), target) == 0
+    assert tries(coupling_flow(2, layers=4), target) == 1
+    assert tries(coupling_flow(2, layers=2), target, (64, 128)) == 1
+    assert tries(coupling_flow(2, layers=2), DoubleWell()) == 1
+
+
+def test_force_fields_are_compiled_too(two_atoms):
+    assert any(name == "_energy" for _, name in hot_methods(coupling_flow(2), two_atoms))
 
 
 @pytest.mark.slow

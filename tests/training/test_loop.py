@@ -70,8 +70,35 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
     history = train(resumed, objective, steps=40, checkpoint=path, progress=False)
     assert torch.equal(weights(resumed), weights(whole))
     assert len(history.losses) == 40
-    with pytest.raises(CheckpointError):
-        train(flow_of(), objective, steps=41, checkpoint=path, progress=False)
+
+
+def test_a_finished_run_goes_on_when_given_more_steps(tmp_path):
+    path = tmp_path / "flow.pt"
+    train(flow_of(), objective, steps=10, checkpoint=path, progress=False)
+    longer = flow_of(seed=9)
+    history = train(longer, objective, steps=15, checkpoint=path, progress=False)
+    assert len(history.losses) == 15
+    again = flow_of(seed=9)
+    assert len(train(again, objective, steps=15, checkpoint=path, progress=False).losses) == 15
+    assert torch.equal(weights(again), weights(longer))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"learning_rate": 2e-3}, {"warmup": 10}, {"clip": 3.0}, {"decay": 0.9}, {"seed": 1}, {"fingerprint": "another"}],
+)
+def test_the_checkpoint_of_another_run_is_refused(other, tmp_path):
+    path = tmp_path / "flow.pt"
+    train(flow_of(), objective, steps=3, checkpoint=path, progress=False)
+    with pytest.raises(CheckpointError, match="another"):
+        train(flow_of(), objective, steps=3, checkpoint=path, progress=False, **other)
+
+
+def test_the_checkpoint_of_a_flow_of_other_structure_is_refused(tmp_path):
+    path = tmp_path / "flow.pt"
+    train(coupling_flow(2, layers=2, hidden=(32, 8)), objective, steps=3, checkpoint=path, progress=False)
+    with pytest.raises(CheckpointError, match="another"):
+        train(coupling_flow(2, layers=2, hidden=(8, 32)), objective, steps=3, checkpoint=path, progress=False)
 
 
 def test_a_target_that_is_never_finite_ends_with_advice():
