@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import instances
 from ..errors import EnergyError, InputError
 from ..units import positive_temperature
 
@@ -92,9 +93,11 @@ class Energy(nn.Module, ABC):
     @staticmethod
     def _settle(u: Tensor, n: int) -> Tensor:
         """u by the +inf rule."""
-        if u.shape != (n,):
+        if not isinstance(u, Tensor) or u.shape != (n,) or not u.is_floating_point():
+            got = f"{tuple(u.shape)}, {u.dtype}" if isinstance(u, Tensor) else type(u).__name__
             raise EnergyError(
-                f"_energy must return shape ({n},); got {tuple(u.shape)}: sum over all but the first axis"
+                f"_energy must return a floating-point tensor of shape ({n},); got {got}: "
+                "sum over all but the first axis"
             )
         return torch.where(torch.isfinite(u), u, torch.full_like(u, torch.inf))
 
@@ -144,6 +147,11 @@ class Energy(nn.Module, ABC):
         return digest.hexdigest()
 
     def _check(self, x: Any) -> None:
+        if "event_shape" not in vars(self):
+            raise EnergyError(
+                f"an energy must know the shape of its configurations; got none in {type(self).__name__}: "
+                "call super().__init__(event_shape) in its __init__"
+            )
         expected = "(n, " + ", ".join(map(str, self.event_shape)) + ")"
         if not isinstance(x, Tensor):
             raise InputError(
@@ -164,7 +172,8 @@ class Energy(nn.Module, ABC):
 class Tempered(Energy):
     """An energy at another temperature, u_T(x) = u(x)·T₀/T, T₀ that of the energy given.
 
-    Made by `energy.at(temperature)`, which a `Pullback` answers with care: its Jacobian does not depend on T.
+    Made by `energy.at(temperature)`, which an energy with terms that do not depend on T answers in its own way, such as
+    the Jacobian of a `Pullback`; such an energy is refused here.
     The energy of a Tempered is taken as it was before: temperatures replace one another.
 
     Arguments:
@@ -172,7 +181,7 @@ class Tempered(Energy):
         temperature: T in K (a plain number where `inner` has no unit).
 
     Raises:
-        InputError: unless the temperature is positive and finite.
+        InputError: unless the temperature is positive and finite, and u is a potential divided by kT.
 
     Example:
         >>> class Harmonic(Energy):
@@ -183,6 +192,12 @@ class Tempered(Energy):
     """
 
     def __init__(self, inner: Energy, temperature: float) -> None:
+        instances(inner=(inner, Energy))
+        if type(inner).at is not Energy.at:
+            raise InputError(
+                f"inner must be a potential divided by kT; got {type(inner).__name__}, which answers to temperature in "
+                "its own way: use energy.at(temperature)"
+            )
         super().__init__(inner.event_shape, temperature)
         self.inner: Energy = inner.inner if isinstance(inner, Tempered) else inner
         self.exact = inner.exact

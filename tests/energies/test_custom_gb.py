@@ -94,5 +94,5 @@ def test_a_neighbour_counted_once_would_be_seen(assert_parity, monkeypatch):
     from boltzgen.energies.forces.geometry import total_rows
 
     monkeypatch.setattr(total, lambda v, i, n: total_rows(v[: len(v) // 2], i[: len(i) // 2], n))
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="differs from OpenMM"):
         assert_parity(own(), 8)

@@ -65,5 +65,5 @@ def test_every_kind_of_pairs_agrees_with_openmm(make, assert_parity):
 def test_forgotten_exclusions_and_cutoffs_would_be_seen(function, assert_parity, monkeypatch):
     wrong = {"without_exclusions": lambda force, i, j: (i, j), "within_cutoff": lambda force: "f"}[function]
     monkeypatch.setattr(f"boltzgen.energies.forces.custom_pairs.{function}", wrong)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="differs from OpenMM"):
         assert_parity(excluding() if function == "without_exclusions" else cut(), N)

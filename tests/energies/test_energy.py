@@ -309,7 +309,7 @@ def test_a_subclass_must_return_one_number_per_row():
         def _energy(self, x):
             return x.square().sum(-1, keepdim=True)
 
-    with pytest.raises(EnergyError, match=r"shape \(5,\); got \(5, 1\): sum over"):
+    with pytest.raises(EnergyError, match=r"shape \(5,\); got \(5, 1\), torch.float32: sum over"):
         Column(3).energy(torch.zeros(5, 3))
 
 
@@ -353,3 +353,28 @@ def test_the_fingerprint_tells_energies_apart():
     evaluated = toys.DoubleWell()
     evaluated.energy(torch.zeros(3, 2))
     assert evaluated.fingerprint == energies_[0].fingerprint, "counting is not being another energy"
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [(lambda x: 1.0, "float"), (lambda x: torch.ones(len(x), dtype=torch.int64), r"\(3,\), torch.int64")],
+)
+def test_an_energy_that_is_no_tensor_of_numbers_is_explained(returned, got):
+    class Wrong(Energy):
+        def _energy(self, x):
+            return returned(x)
+
+    with pytest.raises(EnergyError, match=rf"_energy must return a floating-point tensor of shape \(3,\); got {got}"):
+        Wrong(2).energy(torch.zeros(3, 2))
+
+
+def test_a_forgotten_init_is_explained():
+    class Forgetful(Energy):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+
+        def _energy(self, x):
+            return x.sum(-1)
+
+    with pytest.raises(EnergyError, match=r"got none in Forgetful: call super\(\).__init__\(event_shape\)"):
+        Forgetful().energy(torch.zeros(3, 2))

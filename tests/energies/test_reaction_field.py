@@ -56,7 +56,7 @@ def test_a_wrong_constant_would_be_seen(wrong, assert_parity, monkeypatch):
         return found
 
     monkeypatch.setattr(reaction_field.ReactionFieldPairs, "_evaluate", spoilt)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="differs from OpenMM"):
         assert_parity(pairs(switch=0.3), 9, size=0.8)
 
 

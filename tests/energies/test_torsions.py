@@ -27,5 +27,5 @@ def test_a_wrong_sign_of_the_angle_would_be_seen(assert_parity, monkeypatch):
         return forward(self, frames)
 
     monkeypatch.setattr(RyckaertBellemansTorsions, "forward", mirrored)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="differs from OpenMM"):
         assert_parity(ryckaert_bellemans(), 7)

@@ -121,7 +121,7 @@ def test_double_well_needs_the_exchange(assert_consistent):
         walkers=500, rounds=50, steps=4, step_size=0.2, seed=2, equilibration=50,
     )  # fmt: skip
     assert run.swaps.shape == (0,)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="sigmas"):
         check_double_well(run, assert_consistent)
 
 
@@ -130,7 +130,7 @@ def test_a_region_of_infinite_energy_is_never_entered(assert_consistent):
     assert run.x[..., 0].max() < 2.0
     assert torch.isfinite(run.u).all()
     check_double_well(run, assert_consistent, wall=2.0)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="sigmas"):
         check_double_well(run, assert_consistent, wall=1.4)
 
 
