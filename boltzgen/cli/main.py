@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..errors import BoltzgenError, CheckpointError, EnergyError, UnreliableEstimateWarning
 from . import commands, ensembles
-from .doctor import doctor
+from .installation import doctor
 
 __all__ = ["main"]
 
