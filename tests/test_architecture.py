@@ -21,7 +21,7 @@ FLOORS = [
     {"coordinates"},
     {"training", "sampling"},
     {"reweighting"},
-    {"reporting"},
+    {"reporting", "run_folder"},
     {"generator"},
     {"cli"},
     {"__main__", "__init__"},
