@@ -121,3 +121,28 @@ def test_another_kind_of_checkpoint_is_named(capsys, trained):
     code, _, err = run(capsys, "sample", trained / "training.pt")
     assert (code, len(err.splitlines())) == (3, 1)
     assert "must hold the state of a generator; got that of a training" in err
+
+
+def test_report_tells_of_draws_and_training(capsys, trained):
+    assert run(capsys, "sample", trained, "-n", 2000, "--seed", 1)[0] == 0
+    code, out, err = run(capsys, "report", trained, "--json")
+    assert code == 0
+    results, page = json.loads(out), (trained / "report.html").read_text()
+    assert results == json.loads((trained / "results.json").read_text())
+    assert results["provenance"]["system"] == "double_well"
+    assert results["evaluations"]["gradient"] > 0
+    assert f"torch {torch.__version__}" in page
+    assert "Course of the training" in page
+    assert f"written: {trained}/report.html" in err
+    code, out, _ = run(capsys, "report", trained / "samples.npz", "--out", trained / "plain.html", "--json")
+    assert (code, "provenance" in json.loads(out)) == (0, False)
+
+
+def test_a_red_report_is_code_5_under_strict_and_one_without_draws_is_refused(capsys, trained, tmp_path):
+    draws = Samples.load(trained / "samples.npz")[:20]  # too few to judge by
+    draws.save(tmp_path / "samples.npz")
+    assert run(capsys, "report", tmp_path, "--strict")[0] == 5
+    assert run(capsys, "report", tmp_path)[0] == 0
+    (tmp_path / "samples.npz").unlink()
+    code, _, err = run(capsys, "report", tmp_path)
+    assert (code, "must hold draws; got none: boltzgen sample" in err) == (3, True)
