@@ -16,7 +16,7 @@ from ..flows import Flow, molecular_flow
 from ..molecule import Molecule
 from ..sampling import draw
 from ..training import reverse_kl
-from .check import SEVERITY, Check, Status, check, grade
+from .lights import SEVERITY, Check, Status, check, grade
 
 __all__ = ["Checkup", "examine"]
 

@@ -63,6 +63,7 @@ def anneal(
     checkpoint: str | os.PathLike[str] | None = None,
     fingerprint: str = "",
     compile: Compile = "auto",
+    watch: Callable[[History], None] | None = None,
     progress: bool = True,
 ) -> History:
     """Trains a flow on an energy alone, from hot to cold; the flow is changed in place.
@@ -95,6 +96,7 @@ def anneal(
             on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.
         fingerprint: of what is trained, kept in the checkpoint and compared.
         compile: "auto", "always" or "never"; see `compiled`.
+        watch: called with the record so far, once the checkpoint is taken up and after every step.
         progress: whether to show progress on standard error.
 
     Returns:
@@ -123,6 +125,9 @@ def anneal(
     Budget(steps=steps, minutes=minutes)  # refuses a wrong budget before any work
     annealing = _Annealing(flow, target, hot, cold, data, learning_rate, seed, fingerprint)
     annealing.resume(checkpoint, steps=steps, minutes=minutes)
+    if watch is not None:
+        annealing.watch = watch
+        watch(annealing.history)
     pays = (minutes or 0) * 60 >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
     if annealing.budget.fraction < 1:
         with (
@@ -162,6 +167,7 @@ class _Annealing:
         self.cold_start: float | None = None
         self.round_start: dict[str, Any] | None = None
         self.show: Show = silent
+        self.watch: Callable[[History], None] = lambda history: None
 
     def resume(self, checkpoint: str | os.PathLike[str] | None, *, steps: int | None, minutes: float | None) -> None:
         """Takes up the checkpoint if there is one, and opens the budget."""
@@ -220,6 +226,7 @@ class _Annealing:
         self.budget.spent_steps += 1
         skipped = f", {self.learner.skipped} skipped" if self.learner.skipped else ""
         self.show(min(self.budget.fraction, 0.999), f"{self.temperature:.0f} K, {message}{skipped}")
+        self.watch(self.history)
 
     def begin(self, autosave: Autosave) -> None:
         """The first stage: reverse KL at the hot temperature, or forward KL on the data."""
