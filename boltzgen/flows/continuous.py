@@ -33,8 +33,8 @@ class Continuous(Bijection):
 
     Arguments:
         dim: number of dimensions d.
-        velocity: a function or module from z (n, d), t (n,) and context (n, c) or None to v (n, d), row by row and
-            twice differentiable; a network of z, t and context if None.
+        velocity: a function from z (n, d), t (n,) and context (n, c) or None to v (n, d), row by row and twice
+            differentiable, a module if it is to learn; a network of z, t and context if None.
         hidden: widths of the network's hidden layers.
         tolerance: of a step, relative to 1 + |z|; never less than ten roundings of the dtype.
         steps: number of steps of RK4 instead.
@@ -108,8 +108,10 @@ class Continuous(Bijection):
     def _velocity_and_trace(
         self, z: Tensor, t: Tensor, context: Tensor | None, probe: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """v and tr ∂v/∂z, with a graph if gradients are enabled."""
-        recording = torch.is_grad_enabled()
+        """v and tr ∂v/∂z, with a graph if gradients are enabled and something wants one."""
+        learned = isinstance(self.velocity, nn.Module) and any(p.requires_grad for p in self.velocity.parameters())
+        wanted = learned or z.requires_grad or (context is not None and context.requires_grad)
+        recording = torch.is_grad_enabled() and wanted
 
         def pull(cotangent: Tensor) -> Tensor:  # ∂(cotangent · v)/∂z
             return torch.autograd.grad(
