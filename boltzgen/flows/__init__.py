@@ -5,6 +5,7 @@ from .architectures import coupling_flow, iaf, maf, molecular_flow
 from .autoregressive import Autoregressive
 from .bases import Base, MultivariateNormal, Normal, Product, UniformTorus, VonMises
 from .bijection import Bijection, Composition, Inverse
+from .continuous import Continuous
 from .coupling import Coupling
 from .flow import Flow
 from .linear import Whitening
@@ -35,6 +36,7 @@ __all__ = [
     "Bijection",
     "CircularSpline",
     "Composition",
+    "Continuous",
     "Coupling",
     "Flow",
     "GaussianMixture",
