@@ -71,8 +71,8 @@ class Placement(nn.Module):
         x = o + r d,   d = cos θ e + sin θ w,   w = cos φ m + sin φ k,
 
     and its own frame is (−d, sin θ e − cos θ w, cos φ k − sin φ m): a chain of rotations, without a root or a division,
-    hence smooth everywhere. Siblings share a frame, so that the depth is that of the bond graph. Beyond a straight angle
-    the frame (m, −e, k) takes the place of (e, m, k): the straight line is then at θ = π/2, φ = 0, far from the poles.
+    hence smooth everywhere. Siblings share a frame, so that the depth is that of the bond graph. Beyond a straight
+    angle the frame (m, −e, k) takes the place of (e, m, k): the line is then at θ = π/2, φ = 0, far from the poles.
 
     Arguments:
         rows: a z-matrix; the azimuth of a sibling is here its own, not relative to the first one's.

@@ -287,5 +287,9 @@ def _refuse_degenerate(rows: Sequence[Row], r: Sequence[float], theta: Sequence[
 def _labels(rows: Sequence[Row], names: Sequence[str], folded: set[int]) -> list[str]:
     words = {"circular": "torsion", "ring": "torsion", "linear": "bend", "sibling": "improper"}
     torsions = [("rotor" if row.atom in folded else words[row.kind], row[:4]) for row in rows[3:]]
-    columns = [("bond", row[:2]) for row in rows[1:]] + [("bend" if row.kind == "linear" else "angle", row[:3]) for row in rows[2:]] + torsions
+    columns = (
+        [("bond", row[:2]) for row in rows[1:]]
+        + [("bend" if row.kind == "linear" else "angle", row[:3]) for row in rows[2:]]
+        + torsions
+    )
     return [" ".join([word, *(names[k] for k in atoms)]) for word, atoms in columns]

@@ -14,7 +14,16 @@ from torch import Tensor
 from .automorphism import turned_branches
 from .zmatrix import Row
 
-__all__ = ["Rotor", "centre_and_reach", "confirmed", "find_rotors", "inverting", "opposite_siblings", "relabel", "ring_hands"]
+__all__ = [
+    "Rotor",
+    "centre_and_reach",
+    "confirmed",
+    "find_rotors",
+    "inverting",
+    "opposite_siblings",
+    "relabel",
+    "ring_hands",
+]
 
 _PYRAMIDAL = 0.4  # |sin| of an azimuth between siblings above which neither is in the plane of the other
 _VOLUMINOUS = 0.3  # triple product of unit vectors; 0.77 at a tetrahedral centre
@@ -44,8 +53,8 @@ def centre_and_reach(
 
     A sibling stays on its side of the plane through its first sibling and the bond they share: within π/2 of ±π/2 at
     a pyramidal centre, so that no draw is ever a mirror image or swaps two hydrogens, and within π/2 of π (or 0) at a
-    planar one. At a centre that may invert it goes round to either side. Torsions in rings and beyond straight angles may
-    take any value, the interval being centred on the reference. Others are circular and have no bounds.
+    planar one. At a centre that may invert it goes round to either side. Torsions in rings and beyond straight angles
+    may take any value, the interval being centred on the reference. Others are circular and have no bounds.
 
     Arguments:
         azimuths: torsions of the reference structure in rad.

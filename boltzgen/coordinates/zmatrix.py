@@ -108,7 +108,7 @@ def _distances(neighbours: Sequence[Sequence[int]], start: int) -> list[int]:
 
 
 def _central(neighbours: Sequence[Sequence[int]], heavy: Sequence[bool], linear: Collection[int]) -> list[int]:
-    """Possible roots, the most central first: heavy atoms with two heavy neighbours, or else any with two, at a bend."""
+    """Possible roots at bends, the most central first: heavy atoms with two heavy neighbours, or else any with two."""
     bent = [(k, v) for k, v in enumerate(neighbours) if len(v) >= 2 and k not in linear]
     candidates = [k for k, v in bent if heavy[k] and sum(heavy[j] for j in v) >= 2] or [k for k, _ in bent]
 
