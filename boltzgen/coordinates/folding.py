@@ -16,7 +16,7 @@ __all__ = ["Folding"]
 
 
 class Folding(nn.Module):
-    """The coordinate y = k (ψ − ψ₀) of rotors of k = 2 or 3 branches, and what relabels them to bring ψ within π/k of ψ₀.
+    """The coordinate y = k (ψ − ψ₀) of rotors of k = 2 or 3 branches, and the relabelling that keeps it small.
 
     ψ is the mean of the branches' azimuths, τ of the first plus 1/k times those of its siblings relative to it: a turn
     by 2π/k, which only relabels the branches, adds 2π/k to it exactly, however they are bent.
