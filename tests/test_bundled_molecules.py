@@ -64,3 +64,9 @@ def test_torsions_have_names_and_can_be_read_off(name, torsions):
         torch.testing.assert_close(
             coordinates.torsion(y, torsion), bg.coordinates.dihedral(x, molecule.torsions[torsion]), atol=1e-9, rtol=0
         )
+
+
+def test_rings_of_a_ligand_turn_by_half():
+    coordinates = bg.InternalCoordinates(bg.Molecule.load("paracetamol"))
+    assert sorted(len(rotor.members) for rotor in coordinates.rotors) == [2, 3]
+    assert len(max(coordinates.rotors, key=lambda rotor: len(rotor.rest)).rest) == 3  # meta carbons, four hydrogens

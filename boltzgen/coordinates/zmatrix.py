@@ -9,7 +9,7 @@ from ..errors import InputError
 
 __all__ = ["Row", "z_matrix"]
 
-_CANDIDATES = 16  # roots tried for the sake of named torsions: enough for every backbone atom near the centre
+_CANDIDATES = 16  # roots tried: enough for every backbone atom near the centre
 
 
 class Row(NamedTuple):
@@ -45,7 +45,8 @@ def z_matrix(
 
     The bond graph is walked breadth-first from a central heavy atom, so that the tree is shallow. Whatever hangs on
     an atom turns together: its first neighbour carries the torsion, the others are measured against the first.
-    Terminal hydrogens come last. Named torsions become coordinates where one tree can hold them.
+    Terminal hydrogens come last. Named torsions become coordinates where one tree can hold them; else, the root is in
+    no ring if it can be.
 
     Arguments:
         n_atoms: number of atoms, at least 3.
@@ -86,12 +87,14 @@ def z_matrix(
         )
     named = [tuple(quadruple) for quadruple in (torsions or {}).values()]
 
-    def coordinates_among_named(rows: Sequence[Row]) -> int:
+    def merit(rows: Sequence[Row]) -> tuple[int, bool]:
+        """How many named torsions are coordinates, and whether the root is in no ring, so that all rings can turn."""
         made = {row[:4] for row in rows if row.kind in ("circular", "ring")}
-        return sum(quadruple in made or quadruple[::-1] in made for quadruple in named)
+        in_ring = any(row.kind == "ring" and row.angle == rows[0].atom for row in rows)
+        return sum(quadruple in made or quadruple[::-1] in made for quadruple in named), not in_ring
 
-    trees = [_walk(neighbours, heavy, root, named, linear) for root in roots[: _CANDIDATES if named else 1]]
-    return max(trees, key=coordinates_among_named)  # the most central one wins a tie
+    trees = (_walk(neighbours, heavy, root, named, linear) for root in roots[:_CANDIDATES])
+    return max(trees, key=merit)  # the most central one wins a tie
 
 
 def _distances(neighbours: Sequence[Sequence[int]], start: int) -> list[int]:
