@@ -9,6 +9,7 @@ import pytest
 import torch
 from corpus import NAMES, chart, corpus
 
+from boltzgen import Pullback, draw, log_partition, molecular_flow
 from boltzgen.coordinates import InternalCoordinates, dihedral
 from boltzgen.coordinates.geometry import wrap
 from boltzgen.coordinates.symmetry import relabel
@@ -194,3 +195,19 @@ def test_an_amine_may_invert(draws):
     assert len(x) > 100
     share = (handedness(x, (nitrogen, *around)) > 0).double().mean()
     assert 0.05 < share < 0.95
+
+
+@pytest.mark.parametrize("name", ["propionate", "2-butyne"])
+def test_folding_leaves_log_z_as_it_is(name):
+    """Importance sampling from the harmonic approximation, with a carboxylate and methyls folded or free."""
+    found = {}
+    for fold in (True, False):
+        coordinates = InternalCoordinates(corpus(name), fold=fold)
+        flow = molecular_flow(coordinates.circular, *coordinates.harmonic_scales(300.0))
+        target = Pullback(corpus(name).energy(300.0), coordinates)
+        found[fold] = log_partition(draw(flow, target, 50_000, seed=2).log_w)
+    difference = found[True].value - found[False].value
+    error = math.hypot(found[True].standard_error, found[False].standard_error)
+    assert error < 0.03
+    assert abs(difference) < 4 * error
+    assert abs(difference - math.log(2)) > 4 * error
