@@ -186,15 +186,18 @@ def test_a_square_planar_centre_is_refused_naming_its_atoms(structure):
         InternalCoordinates(structure([(0, k) for k in range(1, 5)], ["Pt", *["Cl"] * 4], positions))
 
 
-def test_an_amine_may_invert(draws):
-    coordinates, molecule = chart("pyrrolidine"), corpus("pyrrolidine")
-    nitrogen = molecule.elements.index("N")
-    around = [k for bond in molecule.bonds if nitrogen in bond for k in bond if k != nitrogen]
-    x, log_det = coordinates(draws(coordinates, 20_000))
+@pytest.mark.parametrize(("element", "shares"), [("N", (0.3, 0.7)), ("P", (0.0, 0.0))])
+def test_an_amine_may_invert_and_a_phosphine_may_not(structure, draws, element, shares):
+    positions = 0.15 * np.array([[-1.3, 0, 0.9], [-1, 0, 0], [0, 0, 0], [0.4, 0.8, 0.3], [0.4, -0.8, 0.3]])
+    coordinates = InternalCoordinates(
+        structure([(0, 1), (1, 2), (2, 3), (2, 4)], ["C", "C", element, "C", "O"], positions)
+    )
+    x, log_det = coordinates(draws(coordinates, 2000))
     x = x[torch.isfinite(log_det)]
-    assert len(x) > 100
-    share = (handedness(x, (nitrogen, *around)) > 0).double().mean()
-    assert 0.05 < share < 0.95
+    assert len(x) > 500
+    own = handedness(torch.tensor(positions)[None], (2, 1, 3, 4))
+    flipped = (handedness(x, (2, 1, 3, 4)) != own).double().mean()
+    assert shares[0] <= flipped <= shares[1]
 
 
 @pytest.mark.parametrize("name", ["propionate", "2-butyne"])

@@ -41,6 +41,23 @@ def test_a_turn_by_one_sector_is_a_whole_period(column, k):
     torch.testing.assert_close(folding.fold(turned)[column], y)
 
 
+@pytest.mark.parametrize(("column", "k"), [(0, 3), (3, 2)])
+def test_an_exchange_of_labels_keeps_y(column, k):
+    """Azimuths (a, b, c) become (b, c, a), or (a, b) become (b, a): siblings are measured against another first."""
+    folding = Folding([THREE, TWO], ROWS, TAU)
+    tau = TAU + torch.tensor([[0.1, 0.2, -0.15, -0.1, 0.05]], dtype=torch.float64).T
+    first, *siblings = tau[column : column + k, 0].tolist()
+    azimuths = [first, *(first + sibling for sibling in siblings)]
+    azimuths = [*azimuths[1:], azimuths[0]]
+    turned = tau.clone()
+    turned[column] = azimuths[0]
+    for j in range(1, k):  # back into the interval that the chart keeps the sibling in
+        middle = TAU[column + j, 0].item()
+        relative = azimuths[j] - azimuths[0]
+        turned[column + j] = relative - 2 * math.pi * round((relative - middle) / (2 * math.pi))
+    torch.testing.assert_close(folding.fold(turned)[column], folding.fold(tau)[column])
+
+
 def test_rotors_wait_for_those_that_carry_them():
     assert _stages([THREE, TWO], ROWS) == [[0], [1]]
     inner = Row(8, 3, 2, 0, "circular")
