@@ -16,7 +16,7 @@ target = bg.toys.DoubleWell()
 flow = bg.coupling_flow(target.event_shape[0], hidden=(64, 64))
 
 # From four times the temperature, where the barrier is low, down to the one we want.
-history = bg.anneal(flow, target, steps=1500 if quick else 8000)
+history = bg.anneal(flow, target, steps=500 if quick else 8000)
 print(f"trained with {history.energy + history.gradient:,} energy evaluations")
 
 samples = bg.draw(flow, target, 20_000 if quick else 100_000, seed=1)

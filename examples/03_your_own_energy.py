@@ -25,7 +25,7 @@ quick = parser.parse_args().quick
 
 target = Ring((2,))
 flow = bg.coupling_flow(2)
-bg.anneal(flow, target, steps=1500 if quick else 8000)
+bg.anneal(flow, target, steps=500 if quick else 8000)
 
 samples = bg.draw(flow, target, 20_000 if quick else 100_000, seed=1)
 print(bg.judge(samples))
