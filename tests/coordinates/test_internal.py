@@ -161,7 +161,7 @@ def test_outside_the_chart_nothing_is_nan(ala, near):
     y = near(ala, 7)
     y[1, 0], y[2, 3], y[3, n], y[4, n + 1] = 0.0, -0.1, math.pi, -0.2
     y[5, next(i for i, label in enumerate(ala.labels) if label.startswith("improper ALA2-CB"))] *= -1
-    second, third = (int(k[0]) + 2 * n - 3 for k in ala._turns[1:])
+    second, third = (int(k[0]) + 2 * n - 3 for k in ala._folding._turns[1:])
     y[6, second], y[6, third] = 0.3, -0.3  # three hydrogens on one side
     y.requires_grad_()
     x, log_det = ala(y)
@@ -248,15 +248,6 @@ def test_copies_and_pickles(ala, near):
 
 
 # ---------------------------------------------------------------------- refusals
-
-
-def test_linear_groups_are_refused_naming_atoms(structures):
-    acetylene = copy.copy(structures["butane"])
-    acetylene.n_atoms, acetylene.elements, acetylene.bonds = 4, ["H", "C", "C", "H"], [(0, 1), (1, 2), (2, 3)]
-    acetylene.positions = np.array([[0, 0, 0], [0.106, 0, 0], [0.226, 0, 0], [0.332, 0, 0]])
-    acetylene.atom_labels = ["H1", "C1", "C2", "H2"]
-    with pytest.raises(InputError, match=r"away from 0 and 180 degrees; got 180.0 for \w\w - \w\w - \w\w"):
-        InternalCoordinates(acetylene)
 
 
 def test_bonded_atoms_in_one_place_are_refused(butane):
