@@ -63,6 +63,12 @@ class Folding(nn.Module):
         """ψ − ψ₀ of each rotor, (rotors, n)."""
         return tau[self._turns[0]] + self._siblings(tau) - self._phase.to(tau)
 
+    @property
+    def sectors(self) -> list[float]:
+        """k ψ₀ of each rotor, in [−π, π): where its sectors begin."""
+        found: list[float] = wrap(self._order * self._phase)[:, 0].tolist()
+        return found
+
     def fold(self, tau: Tensor) -> Tensor:
         """Torsions (N − 3, n) with y in the place of the first branch's."""
         folded = wrap(self._order.to(tau) * self._psi(tau))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -145,7 +146,7 @@ class InternalCoordinates(Bijection):
         phi = torch.cat([torch.zeros_like(r[:1]), tau])
         phi = phi + phi.index_select(0, self._first)  # siblings turn with their first; others add row 0, which is zero
         x = self._placement(r, theta, phi)
-        return x.permute(2, 1, 0), self._same_hands(x, log_det)
+        return _numbers(x.permute(2, 1, 0)), self._same_hands(x, log_det)
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         x = self._into_chart(x.permute(2, 1, 0))
@@ -154,7 +155,7 @@ class InternalCoordinates(Bijection):
         if self._folding is not None:
             tau = self._folding.fold(tau)
         log_det = self._same_hands(x, self._log_det(r, theta, tau))
-        return torch.cat([r, theta, tau]).T, torch.where(torch.isfinite(log_det), -log_det, log_det)
+        return _numbers(torch.cat([r, theta, tau]).T), torch.where(torch.isfinite(log_det), -log_det, log_det)
 
     def _log_det(self, r: Tensor, theta: Tensor, tau: Tensor) -> Tensor:
         """log |det ∂x/∂y| (n,), −inf outside the chart."""
@@ -162,7 +163,7 @@ class InternalCoordinates(Bijection):
         across = tau[self._opposite[0]] - tau[self._opposite[1]] - math.pi
         inside = (torch.cat([r, theta, math.pi - theta, side, across]) > 0).all(0)
         log_det = 2 * r.clamp_min(_TINY).log().sum(0) + theta.sin().clamp_min(_TINY).log().sum(0) - self.log_symmetry
-        return torch.where(inside, log_det, torch.full_like(log_det, -math.inf))
+        return torch.where(inside & log_det.isfinite(), log_det, torch.full_like(log_det, -math.inf))
 
     def _same_hands(self, x: Tensor, log_det: Tensor) -> Tensor:
         """log_det, −inf where x (3, N, n) has another handedness than the reference at the end of a ring bond."""
@@ -205,6 +206,19 @@ class InternalCoordinates(Bijection):
         """
         _require_shape("x", x, self.out_shape)
         return self._into_chart(x.permute(2, 1, 0)).permute(2, 1, 0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells one chart from another: the same y means the same configuration wherever this is the same.
+
+        The z-matrix, the hands of stereocentres, the labels of atoms, and the sectors of rotors (rounded to 0.1 rad)
+        enter it; bond lengths and angles of the molecule's own positions do not.
+        """
+        centres = zip(self.zmatrix[3:], self._centre[:, 0].tolist(), strict=True)
+        sides = [round(centre, 3) for row, centre in centres if row.kind == "sibling"]
+        sectors = [] if self._folding is None else self._folding.sectors
+        chart = (self.zmatrix, sides, self._hands.tolist(), self.rotors, [round(s, 1) for s in sectors])
+        return hashlib.sha256(repr(chart).encode()).hexdigest()
 
     def torsion(self, y: Tensor, atoms: str | Sequence[int]) -> Tensor:
         """Torsion angle in [−π, π), rad, of internal coordinates y (n, 3N − 6).
@@ -253,6 +267,11 @@ class InternalCoordinates(Bijection):
         molecule = self.molecule.minimized()
         x = torch.tensor(molecule.positions, dtype=torch.float64)[None]
         return harmonic_scales(molecule.energy(temperature), self, self.circular, self.inverse(x)[0][0])
+
+
+def _numbers(values: Tensor) -> Tensor:
+    """The values, zero in the place of what is none: those rows lie outside the chart."""
+    return values.nan_to_num(0.0, 0.0, 0.0)
 
 
 def _precise_energy(molecule: Molecule) -> Callable[[Tensor], Tensor]:

@@ -287,3 +287,27 @@ def test_shapes_of_frames_are_checked(ala):
     for call in (ala.inverse, ala.into_chart):
         with pytest.raises(InputError, match=r"x must have shape \(n, 22, 3\); got \(5, 21, 3\)"):
             call(torch.zeros(5, 21, 3))
+
+
+def test_a_row_without_numbers_leaves_none_behind(ala, near):
+    x, _ = ala(near(ala, 3))
+    x[1, 4, 0] = torch.nan
+    y, log_det = ala.inverse(x)
+    assert torch.isfinite(y).all()
+    assert log_det.isneginf().tolist() == [False, True, False]
+    y[2, 7] = torch.inf
+    x, log_det = ala(y)
+    assert torch.isfinite(x).all()
+    assert log_det[2] == -torch.inf
+
+
+def test_the_fingerprint_tells_charts_apart(alanine, ala):
+    moved = alanine.positions + 1e-4 * np.random.default_rng(0).normal(size=alanine.positions.shape)
+    system, topology = alanine.system, alanine.topology
+    again, mirrored = (
+        InternalCoordinates(Molecule.from_openmm(system, topology, positions))
+        for positions in (moved, alanine.positions * [1, 1, -1])
+    )
+    assert again.fingerprint == ala.fingerprint
+    assert mirrored.fingerprint != ala.fingerprint
+    assert InternalCoordinates(alanine, fold=False).fingerprint != ala.fingerprint
