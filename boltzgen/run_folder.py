@@ -37,7 +37,7 @@ def provenance() -> dict[str, Any]:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([*_program(), *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count() or 1} processors",
@@ -146,6 +146,12 @@ def _steps(line: str) -> float:
         return float(json.loads(line)["steps"])
     except (ValueError, KeyError, TypeError):
         return math.inf
+
+
+def _program() -> list[str]:
+    """How this program was called."""
+    script = Path(sys.argv[0])
+    return ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
 
 
 def _processor() -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EnergyError, InputError
+from ..files import require_writable
 from .printing import print_json, print_results, say
 from .runs import trained
 from .targets import target_of
 
 if TYPE_CHECKING:
     from ..reporting.verdict import Status
+    from ..sampling import Samples
 
-__all__ = ["check", "demo", "estimate", "systems"]
+__all__ = ["check", "demo", "estimate", "report", "systems"]
 
 
 def demo(options: argparse.Namespace) -> Status:
@@ -105,3 +108,44 @@ def estimate(options: argparse.Namespace) -> Status:
     verdict = reporting.judge(samples, others=others)
     print_results(options, results, verdict)
     return verdict.status
+
+
+def report(options: argparse.Namespace) -> Status:
+    """A page for others, from a run folder or a file of draws."""
+    from .. import reporting
+    from ..sampling import Samples
+
+    path = Path(options.draws)
+    file = path / "samples.npz" if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        raise InputError(f"{path} must hold draws; got none: boltzgen sample {shlex.quote(str(path))}")
+    page = Path(options.out) if options.out else file.with_name("report.html")
+    require_writable(page)
+    samples = Samples.load(file)
+    others = [Samples.load(other) for other in options.others]
+    facts = _of_training(path, samples) if path.is_dir() else {}
+    results = reporting.write_report(samples, page, others=others, **facts)
+    verdict = reporting.judge(samples, others=others)
+    print_results(options, results, verdict)
+    say(f"written: {page}, results.json")
+    return verdict.status
+
+
+def _of_training(folder: Path, samples: Samples) -> dict[str, Any]:
+    """What a run folder knows of the training that came before the draws, for their report."""
+    from ..run_folder import RunFolder
+    from ..training import History
+    from ..training.checkpoint import load_checkpoint
+
+    run, facts = RunFolder(folder), dict[str, Any]()
+    if run.record.exists():
+        told = run.read()
+        start = told["starts"][-1] if told["starts"] else {}
+        facts["provenance"] = {key: told[key] for key in ("system", "settings", "seed") if key in told} | start
+    if run.generator.exists():
+        state = load_checkpoint(run.generator, kind="generator")["history"]
+        if state is not None:
+            history = History.from_state(state)
+            evaluations = {"energy": history.energy + len(samples), "gradient": history.gradient}
+            facts |= {"history": history, "evaluations": evaluations}
+    return facts

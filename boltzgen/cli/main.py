@@ -183,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--out", default=None, metavar="DIR", help="folder for a report and results.json")
     judged(estimate)
 
+    report = command("report", commands.report, "a page to show to others", "boltzgen report run --strict")
+    report.add_argument("draws", help="run folder with draws in it, or a weighted ensemble")
+    report.add_argument("--others", nargs="+", default=[], metavar="FILE", help="ensembles of other seeds")
+    report.add_argument("--out", default=None, metavar="FILE", help="(default: report.html beside the draws)")
+    judged(report)
+
     reweight = command(
         "reweight",
         ensembles.reweight,

@@ -83,7 +83,7 @@ class Settings:
         Raises:
             ConfigurationError: if it does not remember any.
         """
-        if not isinstance(told, dict) or "system" not in told:
+        if not isinstance(told, dict) or told.get("system") is None:
             raise ConfigurationError(
                 f"{source} must come from `boltzgen train`; got the folder of another program's training: run that "
                 "program again"

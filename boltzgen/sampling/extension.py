@@ -76,7 +76,7 @@ def extend(
                     _compare(samples, part, start, seed)
                     part = tuple(column[there - start :] for column in part)
                 if not len(part[0]):
-                    break
+                    continue
                 parts.append(part)
                 done += len(part[0])
                 bar(min(done / n, 1.0), f"{done} of {n}")

@@ -157,11 +157,11 @@ def test_an_energy_that_cannot_be_evaluated_ends_with_advice_and_code_4(capsys, 
     assert run(capsys, *train, 0.02, "--out", folder)[0] == 0
     kept = {p.name: p.read_bytes() for p in folder.glob("*.pt*")}
     monkeypatch.setattr("boltzgen.energies.toys.DoubleWell._energy", lambda _, x: torch.full_like(x[:, 0], torch.nan))
-    code, out, err = run(capsys, *train, 1, "--out", tmp_path / "other")
+    code, out, err = run(capsys, *train, 10, "--out", tmp_path / "other")
     assert (code, out) == (4, "")
     assert "100 steps in a row" in err
     assert "lower the learning rate" in err
-    run(capsys, *train, 1, "--out", folder)
+    run(capsys, *train, 10, "--out", folder)
     assert {p.name: p.read_bytes() for p in folder.glob("*.pt*")} == kept
 
 
