@@ -8,6 +8,7 @@ from .bijection import Bijection, Composition, Inverse
 from .continuous import Continuous
 from .coupling import Coupling
 from .flow import Flow
+from .gaussianization import gaussianization
 from .linear import Whitening
 from .logistic import LogisticMixture
 from .mixing import LU, Householder, Permutation
@@ -58,6 +59,7 @@ __all__ = [
     "VonMises",
     "Whitening",
     "coupling_flow",
+    "gaussianization",
     "iaf",
     "keyed_generator",
     "maf",
