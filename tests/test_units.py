@@ -45,5 +45,5 @@ def test_a_temperature_must_be_positive_and_finite(value):
 
 
 def test_units_are_at_hand_in_a_fresh_interpreter():
-    done = subprocess.run([sys.executable, "-c", "import boltzgen as bg; print(bg.units.kT(300))"], capture_output=True)
-    assert float(done.stdout) == kT(300.0)
+    code = "import boltzgen as bg; print(bg.units.kT(300))"
+    assert float(subprocess.check_output([sys.executable, "-c", code])) == kT(300.0)
