@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: demo test lint check wheel clean
+.PHONY: demo test lint clean
 
 demo: .venv/installed
 	$(BIN)/boltzgen demo --out $(OUT)

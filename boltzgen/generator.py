@@ -159,10 +159,12 @@ class BoltzmannGenerator:
 
     @property
     def fingerprint(self) -> str:
-        """What a checkpoint must agree on: the target, its temperature, and the flow's architecture."""
-        shapes = [(name, tuple(value.shape)) for name, value in self.flow.state_dict().items()]
-        what = self.molecule.fingerprint if self.molecule else self.target.fingerprint
-        return hashlib.sha256(repr((what, self.temperature, self.seed, shapes)).encode()).hexdigest()
+        """What a checkpoint must agree on: the target, its chart and temperature, and the flow's architecture."""
+        if self.molecule is not None and self.coordinates is not None:
+            what = self.molecule.fingerprint + self.coordinates.fingerprint
+        else:
+            what = self.target.fingerprint
+        return hashlib.sha256(repr((what, self.temperature, self.seed, self.flow.architecture)).encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Saves the generator, its molecule included, so that `load` needs nothing else.

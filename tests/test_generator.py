@@ -110,6 +110,13 @@ def test_a_name_without_a_trained_generator_is_refused():
         bg.BoltzmannGenerator.load("alanine_dipeptid")
 
 
+def test_the_mirror_image_does_not_take_up_a_run(molecule, tmp_path):
+    bg.BoltzmannGenerator(molecule, temperature=300.0).train(steps=10, run_dir=tmp_path, progress=False)
+    mirrored = bg.Molecule.from_openmm(molecule.system, molecule.topology, molecule.positions * [1, 1, -1])
+    with pytest.raises(bg.CheckpointError, match="must belong to this molecule"):
+        bg.BoltzmannGenerator(mirrored, temperature=300.0).train(steps=10, run_dir=tmp_path, progress=False)
+
+
 def test_a_file_that_is_not_there_is_an_input_error(tmp_path):
     with pytest.raises(bg.InputError, match=r"must be a file that can be read; got .*none\.pt \(No such file"):
         bg.BoltzmannGenerator.load(tmp_path / "none.pt")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..flows.flow import Flow
@@ -106,6 +106,7 @@ def refine(
     seed = fresh_seed() if seed is None else seed
     if schedule is None:
         schedule = annealing_schedule(flow, target, seed=seed)
+    instances(schedule=(schedule, Schedule))
     _check_schedule(schedule)
     latent, rows = Latent(flow, target), BLOCK * math.ceil(batch_size / BLOCK)
     parts: list[tuple[Tensor, ...]] = []

@@ -205,9 +205,7 @@ def test_a_place_that_cannot_be_written_to_is_named(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = run(capsys, "train", "double_well", "--out", tmp_path / "file" / "run", "--minutes", 0.01)
     assert code == 3
-    assert err.splitlines()[-1].endswith(
-        "must be a folder that can be written to (Not a directory): choose another one"
-    )
+    assert "must be a folder that can be written to (Not a directory): choose another one" in err.splitlines()[-1]
 
 
 def test_python_m_boltzgen_and_help_which_waits_for_no_library():

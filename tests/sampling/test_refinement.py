@@ -189,6 +189,8 @@ def test_mistakes_are_explained():
         refine(identity(), Softened(gaussian(), 1.0), 10)
     with pytest.raises(InputError, match="one shape"):
         refine(identity(3), gaussian(), 10)
+    with pytest.raises(InputError, match="schedule must be a Schedule; got an int"):
+        refine(identity(), gaussian(), 10, schedule=3)
     with pytest.raises(InputError, match="share must lie between 0 and 1"):
         annealing_schedule(identity(), gaussian(), share=1.0)
     with pytest.raises(InputError, match="steps must be a positive integer"):
