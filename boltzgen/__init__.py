@@ -108,8 +108,8 @@ __all__ = [
 ]
 
 _ROOMS = (
-    "errors", "energies", "flows", "molecule", "coordinates", "training", "sampling", "reweighting", "reporting",
-    "generator",
+    "errors", "units", "energies", "flows", "molecule", "coordinates", "training", "sampling", "reweighting",
+    "reporting", "generator",
 )  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers see the imports above

@@ -5,6 +5,7 @@ from .architectures import coupling_flow, iaf, maf, molecular_flow
 from .autoregressive import Autoregressive
 from .bases import Base, MultivariateNormal, Normal, Product, UniformTorus, VonMises
 from .bijection import Bijection, Composition, Inverse
+from .continuous import Continuous
 from .coupling import Coupling
 from .flow import Flow
 from .linear import Whitening
@@ -13,6 +14,7 @@ from .mixing import LU, Householder, Permutation
 from .mixture import GaussianMixture
 from .noise import BLOCK, keyed_generator
 from .planar import Planar, Radial
+from .rbig import gaussianization
 from .transformer import (
     Additive,
     Affine,
@@ -35,6 +37,7 @@ __all__ = [
     "Bijection",
     "CircularSpline",
     "Composition",
+    "Continuous",
     "Coupling",
     "Flow",
     "GaussianMixture",
@@ -56,6 +59,7 @@ __all__ = [
     "VonMises",
     "Whitening",
     "coupling_flow",
+    "gaussianization",
     "iaf",
     "keyed_generator",
     "maf",

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..arguments import positive_counts
 from ..errors import InputError
 from .autoregressive import Autoregressive
 from .bases import Base, Normal, Product, UniformTorus
@@ -79,11 +80,9 @@ def coupling_flow(
     References:
         Dinh et al. (2015, 2017); Durkan et al. (2019); Rezende et al. (2020).
     """
-    _check_transform(transform)
-    if dim < 1 or layers < min(dim, 2):
-        raise InputError(
-            f"dim and layers must be at least 1 (2 layers for 2 dimensions); got {dim} and {layers}: add layers"
-        )
+    _check(dim, layers, transform)
+    if layers < min(dim, 2):
+        raise InputError(f"layers must be at least 2 to transform {dim} dimensions; got {layers}: add layers")
     angle = _mask(circular, dim)
     generator = torch.Generator().manual_seed(seed)
     couplings: list[Bijection] = []
@@ -291,9 +290,7 @@ def _autoregressive(
     seed: int,
 ) -> tuple[list[bool], list[Bijection]]:
     """Which dimensions are angles, and the layers of `maf`."""
-    _check_transform(transform)
-    if dim < 1 or layers < 1:
-        raise InputError(f"dim and layers must be at least 1; got {dim} and {layers}: add layers")
+    _check(dim, layers, transform)
     angle = _mask(circular, dim)
     generator = torch.Generator().manual_seed(seed)
     bijections: list[Bijection] = []
@@ -308,7 +305,8 @@ def _autoregressive(
     return angle, bijections
 
 
-def _check_transform(transform: str) -> None:
+def _check(dim: int, layers: int, transform: str) -> None:
+    positive_counts(dim=dim, layers=layers)
     if transform not in get_args(Transform):
         raise InputError(
             f"transform must be one of {', '.join(get_args(Transform))}; got {transform!r}: check the name"

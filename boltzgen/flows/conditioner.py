@@ -10,15 +10,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..arguments import positive_counts
 from ..errors import InputError
 
-__all__ = ["Conditioner", "circular_features"]
+__all__ = ["Conditioner", "check_widths", "circular_features"]
 
 
 def circular_features(angles: Tensor) -> Tensor:
     """cos θ, sin θ, cos 2θ and sin 2θ of angles in radians, (k, n) → (4k, n)."""
     c, s = angles.cos(), angles.sin()
     return torch.cat([c, s, 2 * c * c - 1, 2 * s * c])
+
+
+def check_widths(hidden: Sequence[int]) -> None:
+    """Refuses widths of hidden layers that are no sequence of positive integers.
+
+    Raises:
+        InputError: if they are not.
+    """
+    if not isinstance(hidden, Sequence) or isinstance(hidden, str):
+        raise InputError(
+            f"hidden must be a sequence of widths, one for each hidden layer; got {hidden!r}: pass e.g. hidden=(64, 64)"
+        )
+    for width in hidden:
+        positive_counts(hidden=width)
 
 
 class Conditioner(nn.Module):
@@ -37,7 +52,7 @@ class Conditioner(nn.Module):
         generator: source of the initial weights; the default generator of torch if None.
 
     Raises:
-        InputError: if widths differ and `residual`.
+        InputError: if a width is not positive, or widths differ and `residual`.
     """
 
     def __init__(
@@ -52,6 +67,7 @@ class Conditioner(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_widths(hidden)
         if residual and len(set(hidden)) > 1:
             raise InputError(f"residual layers must be of one width; got {tuple(hidden)}: pass e.g. hidden=(64, 64)")
         self.residual = residual

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .conditioner import Dense, circular_features
+from .conditioner import Dense, check_widths, circular_features
 
 __all__ = ["MaskedConditioner"]
 
@@ -29,6 +29,9 @@ class MaskedConditioner(nn.Module):
         hidden: widths of the hidden layers.
         generator: source of the initial weights; the default generator of torch if None.
 
+    Raises:
+        InputError: if a width is not positive.
+
     References:
         Germain, Gregor, Murray, Larochelle (2015), MADE, eqs. 11-13.
     """
@@ -44,6 +47,7 @@ class MaskedConditioner(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_widths(hidden)
         d, p = len(positions), torch.tensor([int(i) for i in positions])
         first = -1 if context else 0  # units of degree -1 see the context alone
         degrees = torch.cat([p[: d - circular], p[d - circular :].repeat(4), torch.full((context,), -1)])

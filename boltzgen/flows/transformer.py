@@ -155,6 +155,27 @@ class Spline(Transformer):
         z, step = self._spline((-log_scale).exp() * (x - mean), theta[0], theta[1], inverse=True)
         return z, (step - log_scale).sum(0)
 
+    def theta_of(
+        self, widths: Tensor, heights: Tensor, derivatives: Tensor, mean: Tensor, scale: Tensor
+    ) -> list[Tensor]:
+        """The parameters θ, as `sizes` has them, of given splines, as near as the floors and bounds allow.
+
+        Arguments:
+            widths, heights: of the bins, (K, m); only their proportions matter.
+            derivatives: at the knots, (K + 1, m).
+            mean, scale: of the affine map that follows, (m,).
+        """
+        sides = [(widths, self._floors["min_width"]), (heights, self._floors["min_height"])]
+        excess = [((side / side.sum(0) - floor) / (1 - self.bins * floor)).clamp_min(1e-6) for side, floor in sides]
+        bound = -math.log(self._floors["min_derivative"])
+        soft = (derivatives.log() / bound).clamp(-0.99, 0.99)
+        log_scale = (scale.log() / self.max_log_scale).clamp(-0.99, 0.99)
+        return [
+            torch.cat(excess).log().flatten(),
+            (bound * soft / (1 - soft.abs())).flatten(),
+            torch.cat([mean, self.max_log_scale * log_scale.atanh()]),
+        ]
+
     def _affine(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = theta.chunk(2)
         return mean, _bounded(log_scale, self.max_log_scale)

@@ -87,6 +87,7 @@ def write_report(
     seconds: float | None = None,
     history: History | None = None,
     others: Sequence[Samples] = (),
+    provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes a self-contained HTML report, and `results.json` beside it.
 
@@ -102,6 +103,7 @@ def write_report(
         seconds: wall-clock time of the whole work.
         history: record of the training, to be shown as a curve.
         others: draws of generators trained independently, for the verdict; see `judge`.
+        provenance: plain data that say where the draws come from, shown as they are and kept in results.json.
 
     Returns:
         What `results.json` holds; see `results`.
@@ -116,6 +118,8 @@ def write_report(
     verdict = judge(samples, others=others)
     estimates = default_estimates(samples) if estimates is None else estimates
     found = _results(samples, verdict, estimates, system, evaluations, seconds)
+    if provenance is not None:
+        found["provenance"] = dict(provenance)
     page = render(samples, verdict, estimates, found, history)
     # a name from the command line may hold bytes that are no text: they become character references
     write_atomically(path, page.encode("utf-8", "xmlcharrefreplace"))

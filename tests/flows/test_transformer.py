@@ -90,3 +90,18 @@ def test_one_bin_is_allowed():
 def test_impossible_options_are_refused(kind, options, message):
     with pytest.raises(InputError, match=message):
         kind(1, **options)
+
+
+def test_a_spline_can_be_given_its_knots():
+    torch.manual_seed(0)
+    widths, heights = torch.rand(2, 6, 3, dtype=torch.float64) + 0.1
+    derivatives = torch.rand(7, 3, dtype=torch.float64) + 0.5
+    mean, scale = torch.randn(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64) + 0.5
+    spline = Spline(3, bins=6)
+    theta = spline.theta_of(widths, heights, derivatives, mean, scale)
+    assert [len(t) for t in theta] == list(spline.sizes)
+    knots = [10 * torch.cat([torch.zeros(1, 3), side.cumsum(0) / side.sum(0)]) - 5 for side in (widths, heights)]
+    for x, y, d in zip(knots[0][1:-1], knots[1][1:-1], derivatives[1:-1], strict=True):
+        found, log_det = spline.forward(x[:, None], *(t[:, None] for t in theta))
+        assert (found[:, 0] - (mean + scale * y)).abs().max() < 1e-9
+        assert (log_det - (d * scale).log().sum()).abs() < 1e-6
