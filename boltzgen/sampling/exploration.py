@@ -124,11 +124,11 @@ def _moved(
     for _ in range(steps):
         v = v + 0.5 * dt * scale * force
         place = place + dt * scale * v
+        if circular is not None:
+            place = torch.where(circular.to(x.device), torch.remainder(place + math.pi, 2 * math.pi) - math.pi, place)
         after, force = _forces(energy, place)
         v = v + 0.5 * dt * scale * force
     gain = before - after + kinetic - v.double().square().flatten(1).sum(1) / 2
-    if circular is not None:
-        place = torch.where(circular.to(x.device), torch.remainder(place + math.pi, 2 * math.pi) - math.pi, place)
     uniform = torch.rand(len(x), generator=random, dtype=torch.float64).to(gain)
     accepted = uniform.log() < gain  # NaN is a refusal
     return torch.where(accepted.view(dt.shape), place, x), float(accepted.double().mean())

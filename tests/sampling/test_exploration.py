@@ -8,6 +8,7 @@ from boltzgen.errors import EnergyError, InputError
 from boltzgen.flows import BLOCK, coupling_flow
 from boltzgen.reporting import judge
 from boltzgen.sampling import draw, explore
+from boltzgen.sampling.exploration import _moved
 
 
 def normal(mean, scale, **options):
@@ -82,22 +83,22 @@ def test_it_cools_down_to_the_temperature_of_the_target():
     assert abs(float(x.var()) - 1) < 4 * math.sqrt(2 / 2048)
 
 
-class Torus(Energy):
-    """Wells at 0 and ±π of the first angle."""
+class Chart(Energy):
+    """Free rotation, of angles in [−π, π) only."""
 
     def _energy(self, x):
-        return torch.where((x.abs() > math.pi).any(1), torch.inf, 3 * (1 - (2 * x[:, 0]).cos()) + x[:, 1].square())
+        return torch.where((x.abs() > math.pi).any(1), torch.inf, 0.0 * x.sum(1))
 
 
-def test_angles_go_round():
-    """Seen only if the walkers may leave at π and come back at −π."""
-    flow = coupling_flow(2, circular=[True, True], layers=2, hidden=(8,)).double()
-    mask = torch.tensor([True, True])
-    x = explore(flow, Torus(2), 512, circular=mask, seed=1).x
-    assert (x.abs() <= math.pi).all()
-    near, other = (x[:, 0].abs() > math.pi - 0.2), (x[:, 0] > math.pi - 0.2)
-    assert near.sum() > 20
-    assert 0 < other.sum() < near.sum()
+@pytest.mark.parametrize(("circular", "crossed"), [([True], 0.5), (None, 0.0)])
+def test_angles_go_round(circular, crossed):
+    """From just below π, one trajectory of two radians at most: half of them come back at −π, or none."""
+    x, generator = torch.full((2000, 1), 3.14, dtype=torch.float64), torch.Generator().manual_seed(1)
+    mask = None if circular is None else torch.tensor(circular)
+    moved, accepted = _moved(Chart(1), x, torch.ones(1), mask, 0.05, 10, generator)
+    assert (moved.abs() <= math.pi).all()
+    assert abs(float((moved < 0).double().mean()) - crossed) < 4 * math.sqrt(0.25 / 2000)
+    assert accepted == pytest.approx(0.5 + crossed, abs=0.05)
 
 
 def test_the_answer_depends_on_the_seed_only():
