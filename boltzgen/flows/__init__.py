@@ -15,6 +15,7 @@ from .mixing import LU, Householder, Permutation
 from .mixture import GaussianMixture
 from .noise import BLOCK, keyed_generator
 from .planar import Planar, Radial
+from .steering import steered
 from .transformer import (
     Additive,
     Affine,
@@ -64,4 +65,5 @@ __all__ = [
     "keyed_generator",
     "maf",
     "molecular_flow",
+    "steered",
 ]
