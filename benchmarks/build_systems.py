@@ -1,6 +1,6 @@
-"""Makes the bundled peptides: structures grown from the force field's own residues, L and trans, then minimised.
+"""Makes the bundled molecules: structures grown from the force field's own residues, L and trans, then minimised.
 
-    python benchmarks/build_systems.py
+    python benchmarks/build_systems.py [NAME...]      # all of them if none is named
 
 Rewrites systems/<name>/structure.pdb and system.toml, with the energy OpenMM's Reference platform gives the minimum.
 Systems with reference values keep them by hand: alanine_dipeptide itself is not made here.
@@ -8,7 +8,9 @@ Systems with reference values keep them by hand: alanine_dipeptide itself is not
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +21,7 @@ from openmm import app, unit
 
 from boltzgen.coordinates.geometry import Placement
 from boltzgen.coordinates.zmatrix import z_matrix
+from boltzgen.energies.openmm_xml import serialize
 from boltzgen.molecule import Molecule, find
 
 SYSTEMS = Path(__file__).parent.parent / "systems"
@@ -34,7 +37,22 @@ PEPTIDES = {
     "alanine_hexapeptide": ("ACE ALA ALA ALA ALA ALA NME", B, "Ace-(Ala)5-Nme: AMBER ff99SB-ILDN with OBC2."),
     "proline_dipeptide": ("ACE PRO NME", OBC2, "Acetyl-L-proline N-methylamide: a ring in the backbone."),
     "isoleucine_dipeptide": ("ACE ILE NME", OBC2, "Acetyl-L-isoleucine N-methylamide: two stereocentres."),
+    "met_enkephalin": ("NTYR GLY GLY PHE CMET", OBC2, "Tyr-Gly-Gly-Phe-Met, zwitterion: AMBER ff14SB with OBC2."),
     "tryptophan_dipeptide": ("ACE TRP NME", OBC2, "Acetyl-L-tryptophan N-methylamide: two fused rings."),
+}
+CHARMM = "charmm36.xml"
+SMALL = {  # name: CHARMM's template, torsions, whether its System is written out, description
+    "butane": ("BUTA", {"phi": ["C1", "C2", "C3", "C4"]}, False, "n-Butane: CHARMM36 in vacuum."),
+    "paracetamol": (
+        "PACP",
+        {
+            "amide": ["C14", "C15", "N21", "C22"],
+            "ring": ["C15", "N21", "C22", "C23"],
+            "hydroxyl": ["C24", "C25", "O28", "H281"],
+        },
+        True,
+        "Paracetamol (acetaminophen): the CHARMM general force field in vacuum, as a System in XML.",
+    ),
 }
 L_CENTRES = {"CA": ("N", "C", "CB"), "CB of ILE": ("CA", "CG1", "CG2")}
 """Neighbours around which an L residue turns with a positive volume."""
@@ -60,6 +78,17 @@ def topology_of(sequence: str) -> app.Topology:
         if before is not None:
             topology.addBond(before, atoms["N"])
         before = atoms.get("C")
+    return topology
+
+
+def topology_of_template(name: str, residue_name: str) -> app.Topology:
+    """A molecule that is one residue of CHARMM's."""
+    template = app.ForceField(CHARMM)._templates[name]
+    topology = app.Topology()
+    residue = topology.addResidue(residue_name, topology.addChain("A"), "1")
+    atoms = [topology.addAtom(atom.name, atom.element, residue) for atom in template.atoms]
+    for i, j in template.bonds:
+        topology.addBond(atoms[i], atoms[j])
     return topology
 
 
@@ -119,7 +148,7 @@ def minimised(topology: app.Topology, forcefield: list[str]) -> tuple[np.ndarray
     """The lowest of several minima, L and trans, with its energy in kJ/mol."""
     system = app.ForceField(*forcefield).createSystem(topology, constraints=None, rigidWater=False)
     best = None
-    for seed in range(20):
+    for seed in range(20 if topology.getNumAtoms() < 60 else 5):
         integrator = openmm.LangevinMiddleIntegrator(300.0, 10.0, 0.0005)
         integrator.setRandomNumberSeed(seed + 1)
         context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
@@ -160,6 +189,32 @@ def write(name: str, sequence: str, forcefield: list[str], description: str) -> 
     else:
         topology = topology_of(sequence)
         x, _ = minimised(topology, forcefield)
+    folder = write_structure(name, topology, x)
+    molecule = Molecule.from_pdb(folder / "structure.pdb", forcefield)
+    listed = ", ".join(f'"{file}"' for file in forcefield)
+    write_description(molecule, folder, description, f"forcefield = [{listed}]")
+
+
+def write_small(name: str, template: str, torsions: dict[str, list[str]], as_xml: bool, description: str) -> None:
+    topology = topology_of_template(template, "LIG" if as_xml else template[:3])
+    x, _ = minimised(topology, [CHARMM])
+    folder = write_structure(name, topology, x)
+    if as_xml:
+        system = app.ForceField(CHARMM).createSystem(topology, removeCMMotion=False)
+        for k in reversed(range(system.getNumForces())):
+            force = system.getForce(k)
+            if isinstance(force, openmm.CMAPTorsionForce) and not force.getNumTorsions():
+                system.removeForce(k)  # eight maps of proteins
+        (folder / "system.xml").write_text(serialize(system))
+        molecule, source = Molecule.from_xml(folder / "system.xml", folder / "structure.pdb"), 'system = "system.xml"'
+    else:
+        molecule, source = Molecule.from_pdb(folder / "structure.pdb", [CHARMM]), f'forcefield = ["{CHARMM}"]'
+    label = molecule.atom_labels[0].rpartition("-")[0]
+    lines = [f"{key} = {json.dumps([f'{label}-{atom}' for atom in atoms])}" for key, atoms in torsions.items()]
+    write_description(molecule, folder, description, source, "\n[torsions]\n" + "\n".join(lines) + "\n")
+
+
+def write_structure(name: str, topology: app.Topology, x: np.ndarray) -> Path:
     folder = SYSTEMS / name
     folder.mkdir(exist_ok=True)
     with open(folder / "structure.pdb", "w", encoding="ascii") as file:
@@ -167,22 +222,28 @@ def write(name: str, sequence: str, forcefield: list[str], description: str) -> 
     lines = (folder / "structure.pdb").read_text().splitlines()
     kept = [line for line in lines if not line.startswith("REMARK")]  # a date and a version, which change
     (folder / "structure.pdb").write_text("\n".join(kept) + "\n")
-    molecule = Molecule.from_pdb(folder / "structure.pdb", forcefield)
+    return folder
+
+
+def write_description(molecule: Molecule, folder: Path, description: str, source: str, more: str = "") -> None:
     context = openmm.Context(
         molecule.system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
     )
     context.setPositions(molecule.positions)
     energy = context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
-    listed = ", ".join(f'"{file}"' for file in forcefield)
     (folder / "system.toml").write_text(
-        f'title = "{name.replace("_", " ")}"\ndescription = "{description}"\nstructure = "structure.pdb"\n'
-        f"forcefield = [{listed}]\ntemperature = 300.0\n\n[check]\n"
+        f'title = "{folder.name.replace("_", " ")}"\ndescription = "{description}"\nstructure = "structure.pdb"\n'
+        f"{source}\ntemperature = 300.0\n{more}\n[check]\n"
         f"energy = {energy:.4f}  # kJ/mol, of the structure, OpenMM Reference\n",
         encoding="utf-8",
     )
-    print(f"{name}: {molecule.n_atoms} atoms, {energy:.4f} kJ/mol, torsions {', '.join(molecule.torsions)}")
+    print(f"{folder.name}: {molecule.n_atoms} atoms, {energy:.4f} kJ/mol, torsions {', '.join(molecule.torsions)}")
 
 
 if __name__ == "__main__":
-    for name, peptide in PEPTIDES.items():
-        write(name, *peptide)
+    wanted = sys.argv[1:] or [*PEPTIDES, *SMALL]
+    for name in wanted:
+        if name in PEPTIDES:
+            write(name, *PEPTIDES[name])
+        else:
+            write_small(name, *SMALL[name])

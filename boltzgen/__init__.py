@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         thermodynamics,
         variance,
     )
-    from .sampling import Samples, draw, refine, reweight, simulate
+    from .sampling import Samples, draw, explore, refine, reweight, simulate
     from .training import (
         History,
         anneal,
@@ -82,6 +82,7 @@ __all__ = [
     "effective_sample_size",
     "expectation",
     "expectations",
+    "explore",
     "forward_kl",
     "free_energy_difference",
     "histogram",
@@ -107,8 +108,8 @@ __all__ = [
 ]
 
 _ROOMS = (
-    "errors", "energies", "flows", "molecule", "coordinates", "training", "sampling", "reweighting", "reporting",
-    "generator",
+    "errors", "units", "energies", "flows", "molecule", "coordinates", "training", "sampling", "reweighting",
+    "reporting", "generator",
 )  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers see the imports above

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from .errors import InputError
 
-__all__ = ["exclusive", "write_atomically"]
+__all__ = ["atomically", "exclusive", "require_writable", "write_atomically"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -24,19 +27,63 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: if it cannot be written; the old file is intact and the message names the path.
     """
+    with atomically(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write to for the time of a block, which becomes the file where the block ends well.
+
+    It has the file's own ending, and its folder is made if missing. Nothing is left of it where the block does not end
+    well, by an interruption too.
+
+    Raises:
+        OSError: if it cannot be written; the old file is intact and the message names the path.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomically(Path(folder) / "new" / "a.txt") as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...     (Path(folder) / "new" / "a.txt").read_text()
+        'whole'
+    """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        what = f"cannot write {target} ({error.strerror}{_room(target.parent)}): free some space or use another folder"
+        if error.errno is None:  # not the system's word, but that of whoever wrote
+            raise
+        what = f"cannot write {target} ({error.strerror}{_room(target.parent)}): {_remedy(error, target)}"
         raise OSError(error.errno, what) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Refuses a file that could not be written, before the work whose result it shall hold.
+
+    Raises:
+        InputError: if it is a folder, or lies in a place where nothing can be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise InputError(
+            f"a file to write must have a name; got the folder {target}: add one, such as {target / 'out'}"
+        )
+    place = next((p for p in target.absolute().parents if os.path.lexists(p)), Path())
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        why = "write-protected" if place.is_dir() else "no folder"
+        raise InputError(
+            f"{target} must lie where files can be written; got {place}, which is {why}: choose another place"
+        )
 
 
 @contextmanager
@@ -67,6 +114,14 @@ def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _remedy(error: OSError, target: Path) -> str:
+    if error.errno in _FULL:
+        return "free some space or use another folder"
+    if target.is_dir():
+        return "add the name of a file"
+    return "check the path and who may write there, or use another folder"
 
 
 def _room(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .coordinates import InternalCoordinates
-from .energies import Energy, Pullback
+from .energies import Energy, Pullback, toys
 from .errors import CheckpointError, InputError
 from .files import exclusive
 from .flows import Flow, coupling_flow, molecular_flow
 from .molecule import Molecule, find
+from .molecule.systems import System
+from .run_folder import RunFolder
 from .sampling import Samples, draw
 from .training import History, anneal, chart_data
 from .training.checkpoint import load_checkpoint, save_checkpoint
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BoltzmannGenerator"]
 
+_KIND = "generator"
 HOTTER = 4.0
 """Temperature at which training starts, in units of the one wanted."""
 
@@ -37,7 +41,7 @@ class BoltzmannGenerator:
     four times the temperature; for any other energy it is made of spline couplings that start from a normal law.
 
     Arguments:
-        target: a `Molecule`, or an `Energy` of configurations (d,).
+        target: a `Molecule`, a system that `find` found, or an `Energy` of configurations (d,).
         temperature: K; what the molecule's system says if None. An `Energy` has its own.
         flow: a flow for the target, if not the one chosen here.
         seed: of the flow's initial weights and of the noise of training.
@@ -57,7 +61,7 @@ class BoltzmannGenerator:
 
     def __init__(
         self,
-        target: Molecule | Energy,
+        target: Molecule | System | Energy,
         *,
         temperature: float | None = None,
         flow: Flow | None = None,
@@ -67,18 +71,28 @@ class BoltzmannGenerator:
         self.coordinates: InternalCoordinates | None = None
         self.seed = seed
         self.history: History | None = None
+        self._toy: dict[str, Any] | None = None
+        if isinstance(target, System):
+            if target.toy is not None:
+                self._toy = {"name": target.toy, "parameters": dict(target.parameters)}
+            target = target.molecule() if target.toy is None else target.energy()
         if isinstance(target, Molecule):
             self.molecule = target
             self.temperature = positive_temperature(target.default_temperature if temperature is None else temperature)
             self.coordinates = InternalCoordinates(target)
             self.target: Energy = Pullback(target.energy(self.temperature), self.coordinates)
         elif isinstance(target, Energy):
-            if temperature is not None:
+            if temperature is not None and temperature != target.temperature:
                 target = target.at(temperature)
             self.target, self.temperature = target, target.temperature
         else:
             raise InputError(
                 f"target must be a Molecule or an Energy; got {type(target).__name__}: use e.g. Molecule.from_pdb(path)"
+            )
+        if flow is None and len(self.target.event_shape) != 1:
+            raise InputError(
+                f"target must be a Molecule, or an Energy of configurations (d,); got one of "
+                f"{tuple(self.target.event_shape)}: for the positions of a molecule pass the Molecule itself"
             )
         self.flow = self._default_flow() if flow is None else flow
         if self.flow.event_shape != self.target.event_shape:
@@ -94,6 +108,7 @@ class BoltzmannGenerator:
         steps: int | None = None,
         data: Any = None,
         run_dir: str | os.PathLike[str] | None = None,
+        about: Mapping[str, Any] | None = None,
         compile: Compile = "auto",
         progress: bool = True,
     ) -> History:
@@ -104,7 +119,9 @@ class BoltzmannGenerator:
             data: frames of the molecule at this temperature, (m, n_atoms, 3) in nm or an mdtraj trajectory, see
                 `chart_data`; for another target configurations (m, d). They need not be converged.
             run_dir: folder for checkpoints and the trained generator; called again with it, training goes on where it
-                stopped, also after a crash. One process at a time may use it.
+                stopped, also after a crash. One process at a time may use it. Beside them run.json says what was
+                trained, when, where and with which versions, and metrics.jsonl how it goes.
+            about: plain data to keep in run.json.
             compile: "auto", "always" or "never"; see `compiled`.
             progress: whether to show progress on standard error.
 
@@ -115,8 +132,9 @@ class BoltzmannGenerator:
             minutes = 10.0
         if data is not None and isinstance(self.target, Pullback) and self.coordinates is not None:
             data = chart_data(self.target, data)
-        folder = None if run_dir is None else Path(run_dir)
-        with nullcontext() if folder is None else exclusive(folder):
+        settings = {"temperature": self.temperature, "seed": self.seed, "minutes": minutes, "steps": steps}
+        folder = None if run_dir is None else RunFolder(run_dir, {**settings, **(about or {})})
+        with nullcontext() if folder is None else exclusive(folder.path):
             self.history = anneal(
                 self.flow,
                 self.target,
@@ -125,13 +143,14 @@ class BoltzmannGenerator:
                 minutes=minutes,
                 data=None if data is None else torch.as_tensor(data),
                 seed=self.seed,
-                checkpoint=None if folder is None else folder / "training.pt",
+                checkpoint=None if folder is None else folder.training,
                 fingerprint=self.fingerprint,
                 compile=compile,
+                watch=folder,
                 progress=progress,
             )
             if folder is not None:
-                self.save(folder / "generator.pt")
+                self.save(folder.generator)
         return self.history
 
     def sample(self, n: int, *, seed: int | None = None, batch_size: int = 1024, progress: bool = False) -> Samples:
@@ -140,24 +159,27 @@ class BoltzmannGenerator:
 
     @property
     def fingerprint(self) -> str:
-        """What a checkpoint must agree on: the target, its temperature, and the flow's architecture."""
-        shapes = [(name, tuple(value.shape)) for name, value in self.flow.state_dict().items()]
-        what = self.molecule.fingerprint if self.molecule else self.target.fingerprint
-        return hashlib.sha256(repr((what, self.temperature, self.seed, shapes)).encode()).hexdigest()
+        """What a checkpoint must agree on: the target, its chart and temperature, and the flow's architecture."""
+        if self.molecule is not None and self.coordinates is not None:
+            what = self.molecule.fingerprint + self.coordinates.fingerprint
+        else:
+            what = self.target.fingerprint
+        return hashlib.sha256(repr((what, self.temperature, self.seed, self.flow.architecture)).encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Saves the generator, its molecule included, so that `load` needs nothing else.
 
-        An `Energy` of one's own is not saved: give it to `load`.
+        A toy is saved by its name, if it was found by it. An `Energy` of one's own is not: give it to `load`.
         """
         state: dict[str, Any] = {
             "molecule": None if self.molecule is None else self.molecule.state(),
+            "toy": self._toy,
             "temperature": self.temperature,
             "seed": self.seed,
             "flow": self.flow.state_dict(),
             "history": None if self.history is None else self.history.state_dict(),
         }
-        save_checkpoint(path, state, fingerprint=self.fingerprint)
+        save_checkpoint(path, state, fingerprint=self.fingerprint, kind=_KIND)
 
     @classmethod
     def load(
@@ -167,7 +189,7 @@ class BoltzmannGenerator:
 
         Arguments:
             path: a file written by `save`, a run folder of `train`, or the name of a bundled system.
-            target: the energy, if it was not a molecule's.
+            target: the energy, if it was neither a molecule's nor a toy's.
             flow: a flow of the same architecture, if it was not the one chosen here.
 
         Raises:
@@ -179,14 +201,21 @@ class BoltzmannGenerator:
             torch.Size([10, 22, 3])
         """
         file = _saved(Path(path))
-        state = load_checkpoint(file)
-        if (state["molecule"] is None) != (target is not None):
-            need = "pass the energy it was made with as target=…" if state["molecule"] is None else "leave out target"
+        state = load_checkpoint(file, kind=_KIND)
+        toy, temperature = state.get("toy"), state["temperature"]
+        if (state["molecule"] is None and toy is None) != (target is not None):
+            need = "pass the energy it was made with as target=…" if target is None else "leave out target"
             raise CheckpointError(f"{file} must be loaded with what it was made of; got the contrary: {need}")
-        subject = target if target is not None else Molecule.from_state(state["molecule"])
-        temperature = None if target is not None else state["temperature"]
+        if target is not None:
+            subject: Molecule | Energy = target
+            temperature = None
+        elif toy is not None:
+            subject = toys.load(toy["name"], **toy["parameters"])
+        else:
+            subject = Molecule.from_state(state["molecule"])
         generator = cls(subject, temperature=temperature, flow=flow, seed=state["seed"])
-        load_checkpoint(file, fingerprint=generator.fingerprint)
+        generator._toy = toy
+        load_checkpoint(file, fingerprint=generator.fingerprint, kind=_KIND)
         generator.flow.load_state_dict(state["flow"])
         if state["history"] is not None:
             generator.history = History.from_state(state["history"])

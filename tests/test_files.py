@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from boltzgen.errors import InputError
-from boltzgen.files import exclusive, write_atomically
+from boltzgen.files import atomically, exclusive, require_writable, write_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -53,3 +53,48 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="must be a folder that can be written to"), exclusive(tmp_path / "file"):
         pass
+
+
+def test_an_interruption_leaves_nothing_behind(tmp_path, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a.bin", b"one")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_writes_by_itself_gets_a_path_of_the_same_ending(tmp_path):
+    path = tmp_path / "picture.png"
+    with atomically(path) as temporary:
+        temporary.write_bytes(b"half")
+        assert temporary.suffix == ".png"
+        assert not path.exists()
+    assert path.read_bytes() == b"half"
+    with pytest.raises(ZeroDivisionError), atomically(path) as temporary:
+        temporary.write_bytes(b"whole")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"half"
+    assert [p.name for p in tmp_path.iterdir()] == ["picture.png"]
+
+
+def test_the_remedy_fits_the_reason(tmp_path):
+    with pytest.raises(OSError, match=r"cannot write .* \(Is a directory.*: add the name of a file"):
+        write_atomically(tmp_path, b"one")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"check the path and who may write there"):
+        write_atomically(tmp_path / "file" / "a.bin", b"one")
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    require_writable(tmp_path / "new" / "a.bin")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="must have a name; got the folder"):
+        require_writable(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file, which is no folder: choose another place"):
+        require_writable(tmp_path / "file" / "a.bin")
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # root may write anywhere
+    with pytest.raises(InputError, match="which is write-protected"):
+        require_writable(tmp_path / "a.bin")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import boltzgen as bg
+from boltzgen.molecule import find
 from boltzgen.units import kT
 
 pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
@@ -107,3 +108,31 @@ def test_a_name_without_a_trained_generator_is_refused():
         bg.BoltzmannGenerator.load("double_well")
     with pytest.raises(bg.InputError, match="did you mean 'alanine_dipeptide'"):
         bg.BoltzmannGenerator.load("alanine_dipeptid")
+
+
+def test_the_mirror_image_does_not_take_up_a_run(molecule, tmp_path):
+    bg.BoltzmannGenerator(molecule, temperature=300.0).train(steps=10, run_dir=tmp_path, progress=False)
+    mirrored = bg.Molecule.from_openmm(molecule.system, molecule.topology, molecule.positions * [1, 1, -1])
+    with pytest.raises(bg.CheckpointError, match="must belong to this molecule"):
+        bg.BoltzmannGenerator(mirrored, temperature=300.0).train(steps=10, run_dir=tmp_path, progress=False)
+
+
+def test_a_file_that_is_not_there_is_an_input_error(tmp_path):
+    with pytest.raises(bg.InputError, match=r"must be a file that can be read; got .*none\.pt \(No such file"):
+        bg.BoltzmannGenerator.load(tmp_path / "none.pt")
+
+
+def test_a_toy_found_by_name_is_saved_by_name(tmp_path):
+    for temperature in (None, 2.0):
+        generator = bg.BoltzmannGenerator(find("double_well"), temperature=temperature)
+        generator.save(tmp_path / "g.pt")
+        loaded = bg.BoltzmannGenerator.load(tmp_path / "g.pt")
+        assert loaded.temperature == (temperature or 1.0)
+        assert torch.equal(loaded.sample(100, seed=1).log_w, generator.sample(100, seed=1).log_w)
+    with pytest.raises(bg.CheckpointError, match="leave out target"):
+        bg.BoltzmannGenerator.load(tmp_path / "g.pt", target=bg.toys.DoubleWell())
+
+
+def test_the_energy_of_positions_is_no_target(molecule):
+    with pytest.raises(bg.InputError, match=r"got one of \(22, 3\): for the positions of a molecule pass the Molecule"):
+        bg.BoltzmannGenerator(molecule.energy(300.0))

@@ -1,6 +1,8 @@
 """Units: the gas constant is OpenMM's, temperatures and quantities are checked."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import openmm.unit as u
@@ -40,3 +42,8 @@ def test_a_quantity_of_another_dimension_is_refused():
 def test_a_temperature_must_be_positive_and_finite(value):
     with pytest.raises(InputError, match="temperature must be a positive number"):
         positive_temperature(value)
+
+
+def test_units_are_at_hand_in_a_fresh_interpreter():
+    code = "import boltzgen as bg; print(bg.units.kT(300))"
+    assert float(subprocess.check_output([sys.executable, "-c", code])) == kT(300.0)

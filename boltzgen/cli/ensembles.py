@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..files import atomically, require_writable
+from .printing import print_json, say
 
 if TYPE_CHECKING:
     from ..reweighting import Estimate
 
 __all__ = ["export", "merge", "reweight"]
+
+_HDF5 = (".h5", ".hdf5", ".lh5")
 
 
 def reweight(options: argparse.Namespace) -> None:
@@ -40,7 +44,7 @@ def reweight(options: argparse.Namespace) -> None:
         for k, temperature in enumerate(curves.temperatures)
     ]
     if options.json:
-        print(json.dumps({"system": samples.system, "drawn_at": drawn_at, "temperatures": rows}, indent=2))
+        print_json({"system": samples.system, "drawn_at": drawn_at, "temperatures": rows})
         return
     print(f"{'T/K':>8}  {'<U> kJ/mol':>22}  {'F kJ/mol':>22}  {'C/R':>18}  {'effective':>9}")
     for k, row in enumerate(rows):
@@ -54,11 +58,17 @@ def export(options: argparse.Namespace) -> None:
     """Frames for other programs, in any format that mdtraj writes."""
     from ..sampling import Samples
 
-    samples, out = Samples.load(options.samples), Path(options.out)
-    trajectory = samples.to_mdtraj(resample=options.n, seed=options.seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = Path(options.out)
+    require_writable(out)
+    if out.suffix in _HDF5 and find_spec("tables") is None:
+        raise InputError(
+            f"{out.suffix} must be written with the package tables; it is not installed: pip install tables, or write "
+            ".dcd"
+        )
+    trajectory = Samples.load(options.samples).to_mdtraj(resample=options.n, seed=options.seed)
     try:
-        trajectory.save(str(out))
+        with atomically(out) as temporary:
+            trajectory.save(str(temporary))
     except ImportError as error:
         raise InputError(
             f"{out.suffix} needs the package {error.name}; it is not installed: install it, or write .dcd"
@@ -69,19 +79,22 @@ def export(options: argparse.Namespace) -> None:
         raise InputError(
             f"{out} must end in a format that mdtraj writes, such as .dcd, .pdb or .h5; got {out.suffix!r}"
         ) from error
-    print(f"written: {out}, {options.n} frames of equal weight", file=sys.stderr)
+    say(f"written: {out}, {options.n} frames of equal weight")
 
 
 def merge(options: argparse.Namespace) -> None:
     """Several ensembles of one target as one; every weight stays as it is."""
     from ..sampling import Samples
 
+    require_writable(options.out)
     first, *others = (Samples.load(path) for path in options.samples)
     for other in others:
         first = first + other
     first.save(options.out)
-    print(f"written: {options.out}, {len(first)} draws", file=sys.stderr)
+    say(f"written: {options.out}, {len(first)} draws")
 
 
-def _entry(estimate: Estimate, unit: str) -> dict[str, float | str]:
-    return {"value": estimate.value, "standard_error": estimate.standard_error, "unit": unit}
+def _entry(estimate: Estimate, unit: str) -> dict[str, float | str | None]:
+    """As plain data; what is not finite, the error of what is out of reach, is None."""
+    value, error = (x if math.isfinite(x) else None for x in (estimate.value, estimate.standard_error))
+    return {"value": value, "standard_error": error, "unit": unit}

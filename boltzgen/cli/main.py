@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from ..errors import BoltzgenError, CheckpointError, EnergyError, UnreliableEstimateWarning
-from . import commands, ensembles
-from .doctor import doctor
+from . import commands, ensembles, runs, simulation
+from .installation import doctor
+from .settings import ConfigurationError, limit_threads
 
 __all__ = ["main"]
 
-BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY, INTERRUPTED, TERMINATED = 3, 4, 5, 130, 143
+WRONG_USAGE, BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY, INTERRUPTED, TERMINATED = 2, 3, 4, 5, 130, 143
 
 Number = TypeVar("Number", int, float)
 
@@ -29,16 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _terminated():
             warnings.simplefilter("ignore", UnreliableEstimateWarning)  # the verdict that is printed says it
-            _use(options)
+            if getattr(options, "threads", None) is not None:
+                limit_threads(options.threads)
             verdict = options.run(options)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != TERMINATED:
             raise
-        if options.run is commands.train or options.run is commands.demo:
-            print(f"interrupted; go on with: boltzgen {shlex.join(arguments)}", file=sys.stderr)
+        if options.goes_on:
+            print(f"interrupted; go on with: {_again(options, arguments)}", file=sys.stderr)
         return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+    except ConfigurationError as error:
+        print(f"boltzgen: {error}", file=sys.stderr)
+        return WRONG_USAGE
     except EnergyError as error:
         print(f"boltzgen: {error}", file=sys.stderr)
         return NUMERICAL_FAILURE
@@ -52,13 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return NOT_TRUSTWORTHY if verdict == "red" and options.strict else 0
 
 
-def _use(options: argparse.Namespace) -> None:
-    """The number of threads a command works with."""
-    if hasattr(options, "threads"):
-        os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))  # before torch is imported: child processes too
-        import torch
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM as an exception, so that what is half done is tidied up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
-        torch.set_num_threads(options.threads)
+
+def _again(options: argparse.Namespace, arguments: Sequence[str]) -> str:
+    """The command that goes on with what was interrupted."""
+    if options.run is runs.train and (Path(options.out) / "run.json").exists():
+        return f"boltzgen resume {shlex.quote(options.out)}"
+    return f"boltzgen {shlex.join(arguments)}"
 
 
 def _in_words(error: OSError) -> str:
@@ -78,15 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: object, summary: str, example: str) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=summary, description=f"{summary}.", epilog=f"Example: {example}")
         sub.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-        sub.set_defaults(run=run, strict=False)
+        sub.set_defaults(run=run, strict=False, goes_on=False)
         return sub
 
     def judged(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--strict", action="store_true", help="exit with code 5 if the verdict is red")
 
-    def threaded(sub: argparse.ArgumentParser) -> None:
+    def threaded(sub: argparse.ArgumentParser, default: int | None = 1) -> None:
         sub.add_argument(
-            "--threads", type=_count, default=1, metavar="N",
+            "--threads", type=_count, default=default, metavar="N",
             help="threads of one process (default: 1, the fastest for molecules of tens of atoms)",
         )  # fmt: skip
 
@@ -94,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for all that is written (default: demo)")
     demo.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="time to train (default: 10)")
     demo.add_argument("--seed", type=_seed, default=0, help="of the network, the noise and the draws (default: 0)")
+    demo.set_defaults(goes_on=True)
     demo.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws (default: 100000)")
     threaded(demo)
     judged(demo)
@@ -109,24 +129,63 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     threaded(check)
 
-    train = command("train", commands.train, "train a generator", "boltzgen train double_well --out run")
-    train.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
+    simulate = command(
+        "simulate", simulation.simulate, "replica exchange, to compare with", "boltzgen simulate mine.pdb --out md"
+    )
+    simulate.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
+    simulate.add_argument("--out", required=True, metavar="DIR", help="folder; given again, the simulation goes on")
+    simulate.add_argument(
+        "-n", type=_count, default=10_000, metavar="N",
+        help="number of frames in the end: those already there are not made again (default: 10000)",
+    )  # fmt: skip
+    simulate.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's)")
+    simulate.add_argument(
+        "--hot", type=_positive, default=None, metavar="T",
+        help="highest temperature of the ladder; the lowest again for none (default: 1000)",
+    )  # fmt: skip
+    simulate.add_argument("--walkers", type=_count, default=16, metavar="W", help="independent ladders (default: 16)")
+    simulate.add_argument("--forcefield", nargs="+", metavar="XML", default=None, help="as of train")
+    simulate.add_argument("--seed", type=_seed, default=0, help="of all random numbers (default: 0)")
+    simulate.set_defaults(goes_on=True)
+    threaded(simulate)
+
+    init = command("init", runs.init, "write a commented configuration for train", "boltzgen init mine.pdb")
+    init.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
+    init.add_argument("--out", default=None, metavar="FILE", help="(default: NAME.toml)")
+
+    train = command("train", runs.train, "train a generator", "boltzgen train double_well --out run")
+    train.add_argument("system", nargs="?", help="name of a system, or a folder with a system.toml, or a PDB file")
+    train.add_argument(
+        "--config", default=None, metavar="FILE", help="what `boltzgen init` wrote; options here go first"
+    )
     train.add_argument("--out", required=True, metavar="DIR", help="run folder; given again, training goes on")
-    train.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="time to train (default: 10)")
+    train.add_argument("--minutes", type=_positive, default=None, metavar="M", help="time to train (default: 10)")
     train.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's own)")
     train.add_argument(
         "--forcefield", nargs="+", metavar="XML", default=None,
         help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
     )  # fmt: skip
-    train.add_argument("--seed", type=_seed, default=0, help="of the network and the noise (default: 0)")
-    train.add_argument("--no-compile", action="store_true", help="do not use torch.compile")
-    threaded(train)
+    train.add_argument("--seed", type=_seed, default=None, help="of the network and the noise (default: 0)")
+    train.add_argument(
+        "--no-compile", dest="compile", action="store_false", default=None, help="do not use torch.compile"
+    )
+    train.set_defaults(goes_on=True)
+    threaded(train, None)
 
-    sample = command("sample", commands.sample, "draw from a trained generator", "boltzgen sample run -n 100000")
+    resume = command("resume", runs.resume, "go on with a training", "boltzgen resume run")
+    resume.add_argument("run_folder", metavar="run", help="run folder of `boltzgen train`")
+    resume.set_defaults(goes_on=True)
+
+    sample = command("sample", runs.sample, "draw from a trained generator", "boltzgen sample run -n 100000")
     sample.add_argument("generator", help="run folder of `boltzgen train`, or a saved generator of a molecule")
-    sample.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws (default: 100000)")
+    sample.add_argument(
+        "-n", type=_count, default=100_000, metavar="N",
+        help="number of draws in the end: those already there are not made again (default: 100000)",
+    )  # fmt: skip
     sample.add_argument("--seed", type=_seed, default=0, help="of the draws (default: 0)")
     sample.add_argument("--out", default=None, metavar="FILE", help="(default: samples.npz in the run folder)")
+    sample.add_argument("--overwrite", action="store_true", help="put the draws in place of others")
+    sample.set_defaults(goes_on=True)
     threaded(sample)
     judged(sample)
 
@@ -143,6 +202,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--out", default=None, metavar="DIR", help="folder for a report and results.json")
     judged(estimate)
+
+    report = command("report", commands.report, "a page to show to others", "boltzgen report run --strict")
+    report.add_argument("draws", help="run folder with draws in it, or a weighted ensemble")
+    report.add_argument("--others", nargs="+", default=[], metavar="FILE", help="ensembles of other seeds")
+    report.add_argument("--out", default=None, metavar="FILE", help="(default: report.html beside the draws)")
+    judged(report)
 
     reweight = command(
         "reweight",

@@ -71,13 +71,15 @@ class Placement(nn.Module):
         x = o + r d,   d = cos θ e + sin θ w,   w = cos φ m + sin φ k,
 
     and its own frame is (−d, sin θ e − cos θ w, cos φ k − sin φ m): a chain of rotations, without a root or a division,
-    hence smooth everywhere. Siblings share a frame, so that the depth is that of the bond graph.
+    hence smooth everywhere. Siblings share a frame, so that the depth is that of the bond graph. Beyond a straight
+    angle the frame (m, −e, k) takes the place of (e, m, k): the line is then at θ = π/2, φ = 0, far from the poles.
 
     Arguments:
         rows: a z-matrix; the azimuth of a sibling is here its own, not relative to the first one's.
     """
 
     _parents: Tensor
+    _straight: Tensor
     _grown: Tensor
     _back: Tensor
 
@@ -90,17 +92,22 @@ class Placement(nn.Module):
             depth[row.atom] = depth[row.bond] + 1
         frames = [rows[0].atom, rows[1].atom]
         placed, parents = list(frames), []
-        self._generations: list[tuple[slice, int]] = []  # its atoms, and how many of them (they are first) carry others
+        # Its atoms, how many of them (they are first) carry others, and whether any lies beyond a straight angle.
+        self._generations: list[tuple[slice, int, bool]] = []
+        straight: list[bool] = []
         for generation in range(1, max(depth.values()) + 1):
             born = [row for row in rows[2:] if depth[row.atom] == generation]
             born.sort(key=lambda row: row.atom not in carrying)
             parents += [frames.index(row.bond) for row in born]
             frames = [row.atom for row in born if row.atom in carrying]
-            self._generations.append((slice(len(placed) - 2, len(placed) - 2 + len(born)), len(frames)))
+            beyond = [row.kind == "linear" for row in born]
+            self._generations.append((slice(len(placed) - 2, len(placed) - 2 + len(born)), len(frames), any(beyond)))
+            straight += beyond
             placed += [row.atom for row in born]
         grown = torch.tensor([number[atom] - 2 for atom in placed[2:]])
         n = len(grown)
         self.register_buffer("_parents", torch.tensor(parents), persistent=False)
+        self.register_buffer("_straight", torch.tensor(straight)[:, None], persistent=False)
         self.register_buffer("_grown", torch.cat([grown, grown + n, grown + 2 * n]), persistent=False)
         self.register_buffer("_back", torch.tensor(placed).argsort(), persistent=False)
 
@@ -113,8 +120,10 @@ class Placement(nn.Module):
         placed = [frames[9:]]
         length, theta, phi = torch.cat([r[1:], theta, phi]).index_select(0, self._grown).chunk(3)  # by generations
         ct, st, cp, sp = theta.cos(), theta.sin(), phi.cos(), phi.sin()
-        for here, carrying in self._generations:
+        for here, carrying, straight in self._generations:
             e, m, k, o = frames.index_select(1, self._parents[here]).chunk(4)  # (3, atoms here, n) each
+            if straight:
+                e, m = torch.where(self._straight[here], m, e), torch.where(self._straight[here], -e, m)
             w = cp[here] * m + sp[here] * k
             d = ct[here] * e + st[here] * w
             x = o + length[here] * d

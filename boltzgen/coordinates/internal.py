@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..energies.energy import Energy
+from ..energies.openmm_energy import OpenMMEnergy
 from ..errors import InputError
 from ..flows.bijection import Bijection
+from .folding import Folding
 from .geometry import Placement, angle, azimuth, dihedral, distance, wrap
+from .linear import CarriedFrames, straight_centres
 from .scales import harmonic_scales
-from .symmetry import Rotor, centre_and_reach, confirmed, find_rotors, opposite_siblings
+from .symmetry import Rotor, centre_and_reach, confirmed, find_rotors, inverting, opposite_siblings, ring_hands
 from .zmatrix import Row, z_matrix
 
 if TYPE_CHECKING:
@@ -38,10 +44,13 @@ class InternalCoordinates(Bijection):
 
     The chart is r > 0, 0 < θ < π, and, of the atoms placed about one bond: the first has a circular torsion in [−π, π)
     (about a bond in a ring: a bounded one within π of the reference); the others are measured against it and stay on
-    their side of it, less than π from each other, which fixes chirality and the labels of equivalent hydrogens. Where
-    three equivalent atoms, found in the graph and confirmed by the energy, are only relabelled by a turn of 2π/3, the
-    coordinate of the turn is y = 3 (ψ − ψ₀), ψ being the mean of their azimuths and ψ₀ its value in the reference: it
-    has period 2π as well, and exactly one of the three labellings of a configuration lies in the chart.
+    their side of it, less than π from each other, which fixes chirality and the labels of equivalent hydrogens, as do
+    signs of volumes where a ring bond closes; only amines may invert. Beyond a straight angle (alkynes, nitriles,
+    allenes) two angles measured across the line take the place of θ and τ, so that it is no pole. Where a turn of 2π/k
+    only relabels k = 2 or 3 equivalent branches (methyl, t-butyl, phenyl, carboxylate, …), found in the graph and
+    confirmed by the energy, the coordinate of the turn is y = k (ψ − ψ₀), ψ being the mean of their azimuths and ψ₀ its
+    value in the reference: it has period 2π as well, and exactly one of the k labellings of a configuration lies in the
+    chart. (AMBER's impropers name one of two like atoms first, which makes them unlike: those turns are not folded.)
 
     Outside the chart log_det is −inf, in both directions. `inverse` first relabels the atoms of folded rotors, so that
     `forward(inverse(x))` is `into_chart(x)` up to rigid motion.
@@ -60,7 +69,8 @@ class InternalCoordinates(Bijection):
         molecule, n_atoms: as given, and N.
 
     Raises:
-        InputError: if the molecule has fewer than three atoms, is not connected, or has angles near 0° or 180°.
+        InputError: if the molecule has fewer than three atoms, is not connected, lies on one line, or has a centre
+            with neighbours opposite each other among others.
 
     Example:
         >>> from boltzgen.molecule import Molecule
@@ -82,17 +92,17 @@ class InternalCoordinates(Bijection):
     _centre: Tensor
     _reach: Tensor
     _opposite: Tensor
-    _members: Tensor
-    _turns: Tensor
-    _phase: Tensor
+    _hands: Tensor
 
     def __init__(self, molecule: Molecule, *, fold: bool = True) -> None:
-        n, names = molecule.n_atoms, molecule.atom_labels
-        rows = z_matrix(n, molecule.bonds, molecule.elements, molecule.torsions, names)
+        n, names, elements = molecule.n_atoms, molecule.atom_labels, molecule.elements
+        linear = straight_centres(np.asarray(molecule.positions), molecule.bonds)
+        rows = z_matrix(n, molecule.bonds, elements, molecule.torsions, names, linear)
         super().__init__(3 * n - 6, (n, 3))
         self.n_atoms, self.zmatrix = n, rows
         self.molecule = molecule
         self._placement = Placement(rows)
+        self._carried = CarriedFrames(rows)
         self._constant("_atoms", [row[:4] for row in rows])
         number = {row.atom: i for i, row in enumerate(rows)}
         self._constant("_first", [number[row.torsion] - 2 if row.kind == "sibling" else 0 for row in rows[2:]])
@@ -101,23 +111,28 @@ class InternalCoordinates(Bijection):
         r, theta, tau = self._measure(x.permute(2, 1, 0))
         _refuse_degenerate(rows, r[:, 0].tolist(), theta[:, 0].tolist(), names)
         azimuths = tau[:, 0].tolist()
-        centre, reach = centre_and_reach(rows, azimuths)
+        neighbours: list[list[int]] = [[] for _ in range(n)]
+        for i, j in molecule.bonds:
+            neighbours[i].append(j)
+            neighbours[j].append(i)
+        centre, reach = centre_and_reach(rows, azimuths, inverting(rows, elements, neighbours))
         self._constant("_centre", torch.tensor(centre, dtype=torch.float64)[:, None])
         self._constant("_reach", torch.tensor(reach, dtype=torch.float64)[:, None])
         self._constant("_opposite", torch.tensor(opposite_siblings(rows, azimuths), dtype=torch.long).reshape(-1, 2).T)
+        hands = ring_hands(rows, elements, neighbours, x[0].numpy())
+        self._constant("_hands", torch.tensor(hands, dtype=torch.long).reshape(-1, 4).T)
 
-        rotors = find_rotors(rows, azimuths, molecule.elements) if fold else []
-        self.rotors: list[Rotor] = confirmed(rotors, molecule.energy(300.0).energy, x[0]) if rotors else []
-        self.log_symmetry = len(self.rotors) * math.log(3)
-        self._constant("_members", [rotor.members for rotor in self.rotors])
-        self._constant("_turns", [[number[rotor.members[j]] - 3 for rotor in self.rotors] for j in range(3)])
-        self._constant("_phase", self._mean_azimuth(self._centred(tau)) if self.rotors else [])
+        rotors = find_rotors(rows, azimuths, elements, neighbours, x[0].numpy()) if fold else []
+        self.rotors: list[Rotor] = confirmed(rotors, _precise_energy(molecule), x[0]) if rotors else []
+        self.log_symmetry = sum(math.log(len(rotor.members)) for rotor in self.rotors)
+        self._folding = Folding(self.rotors, rows, self._centred(tau)) if self.rotors else None
 
         folded = {rotor.members[0] for rotor in self.rotors}
         self._constant("circular", [False] * (2 * n - 3) + [row.kind == "circular" for row in rows[3:]])
         self._constant("reference", self._inverse(x, None)[0][0])
         self.labels = _labels(rows, names, folded)
-        self._columns = {row[:4]: 2 * n - 3 + i for i, row in enumerate(rows[3:]) if row.atom not in folded}
+        other = folded | {row.atom for row in self._carried.rows}
+        self._columns = {row[:4]: 2 * n - 3 + i for i, row in enumerate(rows[3:]) if row.atom not in other}
 
     def _constant(self, name: str, value: Tensor | Sequence[object]) -> None:
         self.register_buffer(name, torch.as_tensor(value), persistent=False)  # built again from the molecule, not saved
@@ -126,22 +141,21 @@ class InternalCoordinates(Bijection):
         y, n = z.T, self.n_atoms
         r, theta, tau = y[: n - 1], y[n - 1 : 2 * n - 3], y[2 * n - 3 :]
         log_det = self._log_det(r, theta, tau)
-        if self.rotors:
-            first, second, third = self._turns
-            turned = wrap(tau[first]) / 3 + self._phase.to(tau) - (tau[second] + tau[third]) / 3
-            tau = tau.index_copy(0, first, turned)
+        if self._folding is not None:
+            tau = self._folding.unfold(tau)
         phi = torch.cat([torch.zeros_like(r[:1]), tau])
         phi = phi + phi.index_select(0, self._first)  # siblings turn with their first; others add row 0, which is zero
-        return self._placement(r, theta, phi).permute(2, 1, 0), log_det
+        x = self._placement(r, theta, phi)
+        return _numbers(x.permute(2, 1, 0)), self._same_hands(x, log_det)
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        r, theta, tau = self._measure(self._into_chart(x.permute(2, 1, 0)))
+        x = self._into_chart(x.permute(2, 1, 0))
+        r, theta, tau = self._measure(x)
         tau = self._centred(tau)
-        if self.rotors:
-            folded = wrap(3 * (self._mean_azimuth(tau) - self._phase.to(tau)))
-            tau = tau.index_copy(0, self._turns[0], folded)
-        log_det = self._log_det(r, theta, tau)
-        return torch.cat([r, theta, tau]).T, torch.where(torch.isfinite(log_det), -log_det, log_det)
+        if self._folding is not None:
+            tau = self._folding.fold(tau)
+        log_det = self._same_hands(x, self._log_det(r, theta, tau))
+        return _numbers(torch.cat([r, theta, tau]).T), torch.where(torch.isfinite(log_det), -log_det, log_det)
 
     def _log_det(self, r: Tensor, theta: Tensor, tau: Tensor) -> Tensor:
         """log |det ∂x/∂y| (n,), −inf outside the chart."""
@@ -149,32 +163,34 @@ class InternalCoordinates(Bijection):
         across = tau[self._opposite[0]] - tau[self._opposite[1]] - math.pi
         inside = (torch.cat([r, theta, math.pi - theta, side, across]) > 0).all(0)
         log_det = 2 * r.clamp_min(_TINY).log().sum(0) + theta.sin().clamp_min(_TINY).log().sum(0) - self.log_symmetry
-        return torch.where(inside, log_det, torch.full_like(log_det, -math.inf))
+        return torch.where(inside & log_det.isfinite(), log_det, torch.full_like(log_det, -math.inf))
+
+    def _same_hands(self, x: Tensor, log_det: Tensor) -> Tensor:
+        """log_det, −inf where x (3, N, n) has another handedness than the reference at the end of a ring bond."""
+        if not self._hands.numel():
+            return log_det
+        centre, *around = (x.index_select(1, atoms) for atoms in self._hands)
+        a, b, c = (v - centre for v in around)
+        same = ((torch.linalg.cross(a, b, dim=0) * c).sum(0) > 0).all(0)
+        return torch.where(same, log_det, torch.full_like(log_det, -math.inf))
 
     def _measure(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """r (N − 1, n), θ (N − 2, n), τ (N − 3, n) of x (3, N, n)."""
         a, b, c, d = (x.index_select(1, atoms[k:]) for k, atoms in zip(range(4), self._atoms.T, strict=True))
-        return distance(a[:, 1:], b), angle(a[:, 2:], b[:, 1:], c), azimuth(a[:, 3:], b[:, 2:], c[:, 1:], d)
+        theta, tau = angle(a[:, 2:], b[:, 1:], c), azimuth(a[:, 3:], b[:, 2:], c[:, 1:], d)
+        if self._carried:
+            theta, tau = self._carried.measure(x, theta, tau)
+        return distance(a[:, 1:], b), theta, tau
 
     def _centred(self, tau: Tensor) -> Tensor:
         centre = self._centre.to(tau)
         return centre + wrap(tau - centre)
 
-    def _mean_azimuth(self, tau: Tensor) -> Tensor:
-        """ψ of each rotor (rotors, n) from its own and its siblings' torsions: relabelling adds 2π/3 to it, exactly."""
-        first, second, third = self._turns
-        return tau[first] + (tau[second] + tau[third]) / 3
-
     def _into_chart(self, x: Tensor) -> Tensor:
-        """x (3, N, n) with the members of each rotor taking the places of those that many sectors back."""
-        if not self.rotors:
+        """`into_chart` of x (3, N, n)."""
+        if self._folding is None:
             return x
-        psi = self._mean_azimuth(self._centred(self._measure(x)[2])) - self._phase.to(x)
-        sector = torch.floor((psi + math.pi / 3) / (2 * math.pi / 3)).nan_to_num(0.0).long()
-        order = torch.arange(self.n_atoms, device=x.device)[:, None].repeat(1, x.shape[2])
-        for j in range(3):
-            order[self._members[:, j]] = self._members.gather(1, (j - sector) % 3)
-        return x.gather(1, order.expand_as(x))
+        return self._folding.into_chart(x, lambda x: self._centred(self._measure(x)[2]))
 
     def into_chart(self, x: Tensor) -> Tensor:
         """The same configurations, atoms of folded rotors relabelled so as to lie in the chart.
@@ -190,6 +206,19 @@ class InternalCoordinates(Bijection):
         """
         _require_shape("x", x, self.out_shape)
         return self._into_chart(x.permute(2, 1, 0)).permute(2, 1, 0)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells one chart from another: the same y means the same configuration wherever this is the same.
+
+        The z-matrix, the hands of stereocentres, the labels of atoms, and the sectors of rotors (rounded to 0.1 rad)
+        enter it; bond lengths and angles of the molecule's own positions do not.
+        """
+        centres = zip(self.zmatrix[3:], self._centre[:, 0].tolist(), strict=True)
+        sides = [round(centre, 3) for row, centre in centres if row.kind == "sibling"]
+        sectors = [] if self._folding is None else self._folding.sectors
+        chart = (self.zmatrix, sides, self._hands.tolist(), self.rotors, [round(s, 1) for s in sectors])
+        return hashlib.sha256(repr(chart).encode()).hexdigest()
 
     def torsion(self, y: Tensor, atoms: str | Sequence[int]) -> Tensor:
         """Torsion angle in [−π, π), rad, of internal coordinates y (n, 3N − 6).
@@ -240,6 +269,19 @@ class InternalCoordinates(Bijection):
         return harmonic_scales(molecule.energy(temperature), self, self.circular, self.inverse(x)[0][0])
 
 
+def _numbers(values: Tensor) -> Tensor:
+    """The values, zero in the place of what is none: those rows lie outside the chart."""
+    return values.nan_to_num(0.0, 0.0, 0.0)
+
+
+def _precise_energy(molecule: Molecule) -> Callable[[Tensor], Tensor]:
+    """u in double precision: OpenMM's CPU platform adds up in single, which would hide an equality."""
+    energy: Energy = molecule.energy(300.0)
+    if getattr(energy, "platform", "Reference") != "Reference":
+        energy = OpenMMEnergy(molecule.system, 300.0, platform="Reference")
+    return energy.energy
+
+
 def _require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
     if tuple(value.shape[1:]) != tuple(shape):
         expected = "(n, " + ", ".join(map(str, shape)) + ")"
@@ -256,12 +298,17 @@ def _refuse_degenerate(rows: Sequence[Row], r: Sequence[float], theta: Sequence[
             atoms = " - ".join(names[k] for k in row[:3])
             raise InputError(
                 f"angles must stay away from 0 and 180 degrees; got {math.degrees(value):.1f} for {atoms}: "
-                "molecules with linear groups have no such coordinates yet"
+                "minimise a distorted structure; centres with neighbours opposite each other among others (square "
+                "planar, octahedral) have no such coordinates"
             )
 
 
 def _labels(rows: Sequence[Row], names: Sequence[str], folded: set[int]) -> list[str]:
-    words = {"circular": "torsion", "ring": "torsion", "sibling": "improper"}
+    words = {"circular": "torsion", "ring": "torsion", "linear": "bend", "sibling": "improper"}
     torsions = [("rotor" if row.atom in folded else words[row.kind], row[:4]) for row in rows[3:]]
-    columns = [("bond", row[:2]) for row in rows[1:]] + [("angle", row[:3]) for row in rows[2:]] + torsions
+    columns = (
+        [("bond", row[:2]) for row in rows[1:]]
+        + [("bend" if row.kind == "linear" else "angle", row[:3]) for row in rows[2:]]
+        + torsions
+    )
     return [" ".join([word, *(names[k] for k in atoms)]) for word, atoms in columns]

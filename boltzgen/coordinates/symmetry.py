@@ -1,48 +1,78 @@
-"""What the chart leaves out because it is only a copy: mirror images, relabelled hydrogens, sectors of rotors."""
+"""What the chart leaves out because it is only a copy: mirror images, relabelled atoms, sectors of rotors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .automorphism import turned_branches
 from .zmatrix import Row
 
-__all__ = ["Rotor", "centre_and_reach", "confirmed", "find_rotors", "opposite_siblings", "relabel"]
+__all__ = [
+    "Rotor",
+    "centre_and_reach",
+    "confirmed",
+    "find_rotors",
+    "inverting",
+    "opposite_siblings",
+    "relabel",
+    "ring_hands",
+]
 
 _PYRAMIDAL = 0.4  # |sin| of an azimuth between siblings above which neither is in the plane of the other
+_VOLUMINOUS = 0.3  # triple product of unit vectors; 0.77 at a tetrahedral centre
 _SAME_ENERGY = 1e-6  # relative, float64: relabelling reorders sums, and unequal atoms differ by far more
 
 
 class Rotor(NamedTuple):
-    """Equivalent terminal siblings, in the order of growing azimuth: a turn by 2π/len only relabels them."""
+    """Equivalent branches about a bond: a turn by 2π/k, k = len(members), only relabels their atoms.
+
+    `members` are the branches' first atoms in the order of growing azimuth; `rest` lists the atoms behind them, each
+    tuple those that take each other's place in the same order. What lies on the axis is not in it.
+    """
 
     members: tuple[int, ...]
+    rest: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def cycles(self) -> tuple[tuple[int, ...], ...]:
+        """`members` and `rest` in one."""
+        return (self.members, *self.rest)
 
 
-def centre_and_reach(rows: Sequence[Row], azimuths: Sequence[float]) -> tuple[list[float], list[float]]:
+def centre_and_reach(
+    rows: Sequence[Row], azimuths: Sequence[float], inverting: Collection[int] = ()
+) -> tuple[list[float], list[float]]:
     """Middle and half-width, in rad, of the interval every torsion of a z-matrix (from its fourth row) is kept in.
 
     A sibling stays on its side of the plane through its first sibling and the bond they share: within π/2 of ±π/2 at
     a pyramidal centre, so that no draw is ever a mirror image or swaps two hydrogens, and within π/2 of π (or 0) at a
-    planar one. Torsions in rings may take any value, the interval being centred on the reference. Others are circular
-    and have no bounds.
+    planar one. At a centre that may invert it goes round to either side. Torsions in rings and beyond straight angles
+    may take any value, the interval being centred on the reference. Others are circular and have no bounds.
 
     Arguments:
         azimuths: torsions of the reference structure in rad.
+        inverting: atoms whose pyramid may turn inside out to become another configuration: amines.
     """
     centres, reaches = [], []
     for row, azimuth in zip(rows[3:], azimuths, strict=True):
-        if row.kind == "sibling":
+        if row.kind == "sibling" and row.bond in inverting:
+            centres.append(math.pi)
+            reaches.append(math.pi)
+        elif row.kind == "sibling":
             pyramidal = abs(math.sin(azimuth)) > _PYRAMIDAL
             centres.append(math.copysign(math.pi / 2, azimuth) if pyramidal else _plane(azimuth))
             reaches.append(math.pi / 2)
         else:
-            centres.append(azimuth if row.kind == "ring" else 0.0)
-            reaches.append(math.pi if row.kind == "ring" else math.inf)
+            bounded = row.kind in ("ring", "linear")
+            centres.append(azimuth if bounded else 0.0)
+            reaches.append(math.pi if bounded else math.inf)
     return centres, reaches
 
 
@@ -72,28 +102,95 @@ def opposite_siblings(rows: Sequence[Row], azimuths: Sequence[float]) -> list[tu
     return pairs
 
 
-def find_rotors(rows: Sequence[Row], azimuths: Sequence[float], elements: Sequence[str]) -> list[Rotor]:
-    """Three terminal atoms of one element that turn about the fourth bond of theirs: CH₃, NH₃⁺, CF₃.
+def inverting(rows: Sequence[Row], elements: Sequence[str], neighbours: Sequence[Sequence[int]]) -> set[int]:
+    """Nitrogens of three neighbours whose inversion is another configuration, not a mere exchange of two hydrogens."""
+    return {
+        row.bond
+        for row in rows
+        if row.kind == "sibling"
+        and elements[row.bond] == "N"
+        and len(neighbours[row.bond]) == 3
+        and not all(elements[k] == "H" for k in (row.atom, row.torsion))
+    }
+
+
+def ring_hands(
+    rows: Sequence[Row],
+    elements: Sequence[str],
+    neighbours: Sequence[Sequence[int]],
+    positions: npt.NDArray[np.float64],
+) -> list[tuple[int, int, int, int]]:
+    """Pyramidal ends c of the ring bonds that the tree leaves out, with neighbours of positive volume: (c, a, b, d).
+
+    The neighbour across such a bond is no sibling with a side of its own, and a bridgehead may have no other: there the
+    sign of (a − c)·(b − c)×(d − c) is what keeps the handedness.
+
+    Arguments:
+        rows: a z-matrix.
+        elements: symbol of each atom.
+        neighbours: of each atom.
+        positions: reference structure (n_atoms, 3).
+    """
+    tied = {(row.atom, row.bond) for row in rows} | {(row.bond, row.atom) for row in rows}
+    towards = {row.bond: row.angle for row in reversed(rows[2:])}  # the root's own is the first atom's: row 2 says so
+    for row in rows[1:]:
+        towards.setdefault(row.atom, row.bond)
+    hands = []
+    for c, around in enumerate(neighbours):
+        if elements[c] == "N" and len(around) == 3:
+            continue
+        a = towards[c]
+        for d in (k for k in around if (c, k) not in tied):
+            for b in (k for k in around if k not in (a, d)):
+                v = [(positions[k] - positions[c]) / np.linalg.norm(positions[k] - positions[c]) for k in (a, b, d)]
+                volume = float(np.linalg.det(v))
+                if abs(volume) > _VOLUMINOUS:
+                    hands.append((c, a, b, d) if volume > 0 else (c, a, d, b))
+    return hands
+
+
+def find_rotors(
+    rows: Sequence[Row],
+    azimuths: Sequence[float],
+    elements: Sequence[str],
+    neighbours: Sequence[Sequence[int]],
+    positions: npt.NDArray[np.float64],
+) -> list[Rotor]:
+    """Like branches that turn about one bond: three at a pyramid (CH₃, NH₃⁺, CF₃, C(CH₃)₃) or two in a plane (phenyl,
+    carboxylate, the amino groups of an amide or of guanidinium), a rotor before those it carries along.
 
     Arguments:
         rows: a z-matrix.
         azimuths: its torsions (from the fourth row) in the reference structure, in rad.
         elements: element symbol of each atom.
+        neighbours: of each atom.
+        positions: reference structure (n_atoms, 3).
     """
-    carrying = {row.bond for row in rows}
-    circular = {row.atom for row in rows[3:] if row.kind == "circular"}
+    opposite = {rows[3 + ahead].torsion: (3 + ahead, 3 + behind) for ahead, behind in opposite_siblings(rows, azimuths)}
+    siblings: dict[int, list[int]] = {}
+    for i, row in enumerate(rows[3:], start=3):
+        if row.kind == "sibling":
+            siblings.setdefault(row.torsion, []).append(i)
     rotors = []
-    for ahead, behind in opposite_siblings(rows, azimuths):
-        members = rows[3 + ahead].torsion, rows[3 + ahead].atom, rows[3 + behind].atom
-        if members[0] in circular and not carrying & set(members) and len({elements[k] for k in members}) == 1:
-            rotors.append(Rotor(members))
+    for row in rows[3:]:
+        family = siblings.get(row.atom, [])
+        if row.kind != "circular" or len(neighbours[row.bond]) != len(family) + 2:
+            continue
+        planar = len(family) == 1 and abs(azimuths[family[0] - 3]) > math.pi - math.asin(_PYRAMIDAL)
+        others = family if planar else opposite.get(row.atom, ())
+        members = [row.atom, *(rows[i].atom for i in others)]
+        if len(members) > 1:
+            cycles = turned_branches(members, row.bond, neighbours, elements, positions)
+            if cycles is not None:
+                rotors.append(Rotor(cycles[0], tuple(cycles[1:])))
     return rotors
 
 
 def relabel(x: Tensor, rotor: Rotor, steps: int) -> Tensor:
-    """The configurations x (n, n_atoms, 3) with each member of the rotor in the place of the one `steps` further on."""
+    """The configurations x (n, n_atoms, 3) with each branch of the rotor in the place of the one `steps` further on."""
     order = torch.arange(x.shape[1])
-    order[list(rotor.members)] = torch.tensor(rotor.members).roll(-steps)
+    for cycle in rotor.cycles:
+        order[list(cycle)] = torch.tensor(cycle).roll(-steps)
     return x[:, order]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ..errors import InputError
 
 __all__ = ["Row", "z_matrix"]
 
-_CANDIDATES = 16  # roots tried for the sake of named torsions: enough for every backbone atom near the centre
+_CANDIDATES = 16  # roots tried: enough for every backbone atom near the centre
 
 
 class Row(NamedTuple):
@@ -19,6 +19,9 @@ class Row(NamedTuple):
 
     * "circular": about a bond that may turn;
     * "ring": about a bond inside a ring, stiff;
+    * "linear": of an atom beyond a straight angle, stiff; θ is then measured from the perpendicular m of the frame in
+      which `bond` holds it, and τ about m from the straight line (see `Placement`). What hangs on such an atom is
+      measured in the frame carried along, whose plane `torsion` fixed where the line began;
     * "sibling": the azimuth about the same bond relative to the first atom placed there (then `torsion` is that atom);
     * "": there is none (the first three rows).
     """
@@ -27,7 +30,7 @@ class Row(NamedTuple):
     bond: int = -1
     angle: int = -1
     torsion: int = -1
-    kind: Literal["circular", "ring", "sibling", ""] = ""
+    kind: Literal["circular", "ring", "linear", "sibling", ""] = ""
 
 
 def z_matrix(
@@ -36,12 +39,14 @@ def z_matrix(
     elements: Sequence[str],
     torsions: Mapping[str, Sequence[int]] | None = None,
     labels: Sequence[str] | None = None,
+    linear: Collection[int] = (),
 ) -> list[Row]:
     """Rows that place every atom of a connected molecule once, each against atoms placed before it.
 
     The bond graph is walked breadth-first from a central heavy atom, so that the tree is shallow. Whatever hangs on
     an atom turns together: its first neighbour carries the torsion, the others are measured against the first.
-    Terminal hydrogens come last. Named torsions become coordinates where one tree can hold them.
+    Terminal hydrogens come last. Named torsions become coordinates where one tree can hold them; else, the root is in
+    no ring if it can be.
 
     Arguments:
         n_atoms: number of atoms, at least 3.
@@ -49,9 +54,10 @@ def z_matrix(
         elements: element symbol of each atom.
         torsions: named torsions, four atom indices each.
         labels: names of the atoms for error messages.
+        linear: atoms whose two neighbours lie on opposite sides of them, as in an alkyne, a nitrile or an allene.
 
     Raises:
-        InputError: if there are fewer than three atoms or the graph is not connected.
+        InputError: if there are fewer than three atoms, the graph is not connected, or all atoms lie on one line.
 
     Example:
         >>> z_matrix(4, [(0, 1), (1, 2), (2, 3)], ["H", "O", "O", "H"])[-1]
@@ -73,16 +79,22 @@ def z_matrix(
             f"all atoms must be connected by bonds; got {len(lost)} ({name} first) without a path to the first atom: "
             "sample one molecule at a time, or add the missing bonds to the topology"
         )
+    roots = _central(neighbours, heavy, linear)
+    if not roots:
+        raise InputError(
+            f"a molecule must have a bend somewhere to have 3N - 6 internal coordinates; got all {n_atoms} atoms on "
+            "one line: use Cartesian coordinates"
+        )
     named = [tuple(quadruple) for quadruple in (torsions or {}).values()]
 
-    def coordinates_among_named(rows: Sequence[Row]) -> int:
-        made = {row[:4] for row in rows if row.kind not in ("", "sibling")}
-        return sum(quadruple in made or quadruple[::-1] in made for quadruple in named)
+    def merit(rows: Sequence[Row]) -> tuple[int, bool]:
+        """How many named torsions are coordinates, and whether the root is in no ring, so that all rings can turn."""
+        made = {row[:4] for row in rows if row.kind in ("circular", "ring")}
+        in_ring = any(row.kind == "ring" and row.angle == rows[0].atom for row in rows)
+        return sum(quadruple in made or quadruple[::-1] in made for quadruple in named), not in_ring
 
-    trees = [
-        _walk(neighbours, heavy, root, named) for root in _central(neighbours, heavy)[: _CANDIDATES if named else 1]
-    ]
-    return max(trees, key=coordinates_among_named)  # the most central one wins a tie
+    trees = (_walk(neighbours, heavy, root, named, linear) for root in roots[:_CANDIDATES])
+    return max(trees, key=merit)  # the most central one wins a tie
 
 
 def _distances(neighbours: Sequence[Sequence[int]], start: int) -> list[int]:
@@ -98,10 +110,10 @@ def _distances(neighbours: Sequence[Sequence[int]], start: int) -> list[int]:
     return distance
 
 
-def _central(neighbours: Sequence[Sequence[int]], heavy: Sequence[bool]) -> list[int]:
-    """Possible roots, the most central first: heavy atoms with two heavy neighbours, or else any with two."""
-    candidates = [k for k, v in enumerate(neighbours) if heavy[k] and sum(heavy[j] for j in v) >= 2]
-    candidates = candidates or [k for k, v in enumerate(neighbours) if len(v) >= 2]
+def _central(neighbours: Sequence[Sequence[int]], heavy: Sequence[bool], linear: Collection[int]) -> list[int]:
+    """Possible roots at bends, the most central first: heavy atoms with two heavy neighbours, or else any with two."""
+    bent = [(k, v) for k, v in enumerate(neighbours) if len(v) >= 2 and k not in linear]
+    candidates = [k for k, v in bent if heavy[k] and sum(heavy[j] for j in v) >= 2] or [k for k, _ in bent]
 
     def eccentricity(k: int) -> tuple[int, int]:
         distance = _distances(neighbours, k)
@@ -111,7 +123,11 @@ def _central(neighbours: Sequence[Sequence[int]], heavy: Sequence[bool]) -> list
 
 
 def _walk(
-    neighbours: Sequence[Sequence[int]], heavy: Sequence[bool], root: int, named: Sequence[tuple[int, ...]]
+    neighbours: Sequence[Sequence[int]],
+    heavy: Sequence[bool],
+    root: int,
+    named: Sequence[tuple[int, ...]],
+    linear: Collection[int],
 ) -> list[Row]:
     """Rows of the breadth-first tree of one root."""
     n = len(neighbours)
@@ -137,10 +153,14 @@ def _walk(
     rows += [Row(k, root, first, second, "sibling") for k in others]
     parent[root] = first  # as the tree goes on, the first neighbour is what lies behind the root
     queue = [first, second, *others]
+    plane = {first: second}  # the atom that fixes the plane of a frame, where it is not the one behind
     for p in queue:
         g = parent[p]
-        behind = second if p == first else parent[g]
-        turn: Literal["ring", "circular"] = "ring" if (p, g) in ring else "circular"
+        behind = plane.get(p, parent[g])
+        turn: Literal["ring", "linear", "circular"] = "ring" if (p, g) in ring else "circular"
+        if p in linear:
+            turn = "linear"
+            plane |= dict.fromkeys(children[p], behind)
         unnamed = {k: (k, p, g, behind) not in wanted for k in children[p]}
         family = sorted(children[p], key=lambda k: (late[k], unnamed[k], not heavy[k], -height[k], k))
         rows += [Row(k, p, g, behind, turn) for k in family[:1]]

@@ -17,6 +17,7 @@ from ..units import kT
 from .energy import Energy
 from .forces import named_forces
 from .openmm_context import Frames
+from .openmm_platforms import platforms
 from .openmm_pool import Pool
 from .openmm_system import check_supported, translation_invariant
 from .openmm_xml import serialize
@@ -183,13 +184,13 @@ class _Gradient(torch.autograd.Function):
 
 
 def _platform(name: str, system: openmm.System) -> str:
-    available = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
+    available, problems = platforms()
     if name == "auto":
         small = system.getNumParticles() <= _REFERENCE_ATOMS
         reference = small and not any(isinstance(force, _COMPILED_BY_CPU) for force in system.getForces())
         return "Reference" if reference or "CPU" not in available else "CPU"
     if name not in available:
-        failures = [line for line in openmm.Platform.getPluginLoadFailures() if f"OpenMM{name}." in line]
+        failures = [line for line in problems if f"OpenMM{name}." in line]
         why = f" (OpenMM says: {failures[0]})" if failures else ""
         raise InputError(
             f'platform must be "auto" or one of {", ".join(available)}; got {name!r}{why}: choose one that is there'

@@ -8,13 +8,13 @@ from .bijection import Bijection, Composition, Inverse
 from .continuous import Continuous
 from .coupling import Coupling
 from .flow import Flow
-from .gaussianization import gaussianization
 from .linear import Whitening
 from .logistic import LogisticMixture
 from .mixing import LU, Householder, Permutation
 from .mixture import GaussianMixture
 from .noise import BLOCK, keyed_generator
 from .planar import Planar, Radial
+from .rbig import gaussianization
 from .steering import steered
 from .transformer import (
     Additive,

@@ -21,7 +21,14 @@ FILE = "system.toml"
 
 _KINDS: dict[type, str] = {str: "a string", float: "a number", list: "a list of strings", dict: "a table"}
 _ANY = {"title": str, "description": str, "reference": dict}
-_MOLECULE = _ANY | {"structure": str, "forcefield": list, "temperature": float, "torsions": dict, "check": dict}
+_MOLECULE = _ANY | {
+    "structure": str,
+    "forcefield": list,
+    "system": str,
+    "temperature": float,
+    "torsions": dict,
+    "check": dict,
+}
 _TOY = _ANY | {"toy": str, "parameters": dict}
 _REFERENCE = {"value": float, "standard_error": float, "unit": str, "method": str}
 _CHECK = {"energy": float}
@@ -40,6 +47,7 @@ class Description:
         parameters: of the toy.
         structure: the PDB file of the molecule.
         forcefield: names of the force-field files.
+        system: the OpenMM System in XML that takes the place of a force field, if any.
         torsions: atoms of the torsions it names, besides those every peptide has.
         check_energy: potential energy of the structure in kJ/mol, if it is known.
         reference: known values by name, each {"value", "standard_error", "unit", "method"}.
@@ -54,6 +62,7 @@ class Description:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     structure: Path = Path("structure.pdb")
     forcefield: tuple[str, ...] = ()
+    system: Path | None = None
     torsions: Mapping[str, list[int | str]] = field(default_factory=dict)
     check_energy: float | None = None
     reference: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -84,7 +93,9 @@ class Description:
             if data["toy"] not in toys.NAMES:
                 raise _unknown(file, "toy", data["toy"], toys.NAMES)
         else:
-            _check_table(file, data, _MOLECULE, required=("title", "forcefield"))
+            _check_table(file, data, _MOLECULE, required=("title",) if "system" in data else ("title", "forcefield"))
+            if "system" in data and "forcefield" in data:
+                raise InputError(f"{file} must say system or forcefield; got both: leave one out")
         check = data.pop("check", {})
         _check_table(file, check, _CHECK, "check.")
         for key, entry in data.get("reference", {}).items():
@@ -99,6 +110,7 @@ class Description:
             "temperature": temperature,
             "structure": folder / data.get("structure", "structure.pdb"),
             "forcefield": tuple(data.get("forcefield", ())),
+            "system": folder / data["system"] if "system" in data else None,
         }
         return cls(name=folder.resolve().name, folder=folder, check_energy=check.get("energy"), **data)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -23,10 +22,7 @@ from ..energies.openmm_system import check_supported
 from ..energies.openmm_xml import deserialize, serialize
 from ..errors import CheckpointError, InputError
 from ..units import magnitude, positive_temperature
-from .description import Description
-from .forcefield import DEFAULT_FORCEFIELD, apply_forcefield
-from .foreign import read_amber, read_gromacs
-from .pdb import read_pdb
+from .loading import FromFiles
 from .plausibility import check_bond_lengths, expected_bond_lengths
 from .topology import atom_labels, bonded_pairs, build_topology, require_one_molecule, topology_data
 from .torsions import Quadruple, named_torsions
@@ -36,10 +32,11 @@ __all__ = ["Molecule"]
 Array = npt.NDArray[np.float64]
 
 
-class Molecule:
+class Molecule(FromFiles):
     """A molecule in free space: what its energy and its internal coordinates are made of. Read-only.
 
-    Most users want a loader: `load`, `from_pdb`, `from_amber`, `from_gromacs` or `from_openmm`.
+    Most users want a loader: `load`, `from_pdb`, `from_amber`, `from_gromacs`, `from_charmm`, `from_xml` or
+    `from_openmm`.
 
     Arguments:
         system: the `openmm.System`: no constraints, no box, no virtual sites.
@@ -114,132 +111,6 @@ class Molecule:
     def __repr__(self) -> str:
         torsions = f", torsions: {', '.join(self.torsions)}" if self.torsions else ""
         return f"{type(self).__name__}({self.name!r}, {self.n_atoms} atoms{torsions})"
-
-    # ------------------------------------------------------------------ where it comes from
-
-    @classmethod
-    def load(cls, name: str | os.PathLike[str], *, trust_forcefield: bool = False) -> Molecule:
-        """A bundled molecule by name, or one of a user's own folder that holds a system.toml.
-
-        Arguments:
-            name: e.g. "alanine_dipeptide"; `boltzgen systems` lists them; or the path of a folder.
-            trust_forcefield: whether to accept force-field files in the folder, which can contain code.
-
-        Raises:
-            InputError: if there is no such system, or its files are not what they must be.
-        """
-        found = Description.find(name)
-        if found.toy is not None:
-            raise InputError(
-                f"{found.name!r} must be a molecule to be loaded as one; got the toy energy {found.toy!r}: "
-                f"use boltzgen.toys.load({found.toy!r})"
-            )
-        topology, positions = read_pdb(found.structure)
-        files = [local if (local := found.folder / file).is_file() else file for file in found.forcefield]
-        return cls(
-            apply_forcefield(topology, files, trust=trust_forcefield, source=found.structure),
-            topology,
-            positions,
-            torsions=found.torsions,
-            name=found.name,
-            temperature=found.temperature,
-            reference=found.reference,
-        )
-
-    @classmethod
-    def from_pdb(
-        cls,
-        path: str | os.PathLike[str],
-        forcefield: Sequence[str | os.PathLike[str]] = DEFAULT_FORCEFIELD,
-        *,
-        torsions: Mapping[str, Sequence[int | str]] | None = None,
-        name: str | None = None,
-        temperature: float | None = None,
-        trust_forcefield: bool = False,
-    ) -> Molecule:
-        """A molecule from a PDB file with hydrogens and the names of force fields that OpenMM ships.
-
-        The System has no cutoff and no constraints.
-
-        Arguments:
-            path: of the PDB file; of several models or alternate locations the first is taken, with a warning.
-            forcefield: force-field files by the names OpenMM ships them under, or paths of one's own.
-            torsions, name, temperature: see the class; the name is that of the file.
-            trust_forcefield: whether to accept files that OpenMM does not ship, which can contain code.
-
-        Raises:
-            InputError: if the file is not what it must be, or the force field does not describe the molecule.
-            UnsupportedSystemError: if the atoms are not one molecule.
-        """
-        topology, positions = read_pdb(path)
-        system = apply_forcefield(topology, forcefield, trust=trust_forcefield, source=path)
-        return cls(system, topology, positions, torsions=torsions, name=_stem(path, name), temperature=temperature)
-
-    @classmethod
-    def from_amber(
-        cls,
-        prmtop: str | os.PathLike[str],
-        inpcrd: str | os.PathLike[str],
-        *,
-        implicit_solvent: str | None = None,
-        torsions: Mapping[str, Sequence[int | str]] | None = None,
-        name: str | None = None,
-        temperature: float | None = None,
-    ) -> Molecule:
-        """A molecule from AMBER's files, as a System with no cutoff and no constraints.
-
-        Arguments:
-            prmtop: topology and parameters.
-            inpcrd: coordinates, or a restart file.
-            implicit_solvent: "HCT", "OBC1", "OBC2", "GBn" or "GBn2", with the radii in the prmtop; vacuum if None.
-            torsions, name, temperature: see the class; the name is that of the prmtop.
-
-        Raises:
-            InputError: if a file is not what it must be, or the two are not of one molecule.
-            UnsupportedSystemError: if the atoms are not one molecule.
-        """
-        parts = read_amber(prmtop, inpcrd, implicit_solvent=implicit_solvent)
-        return cls(*parts, torsions=torsions, name=_stem(prmtop, name), temperature=temperature)
-
-    @classmethod
-    def from_gromacs(
-        cls,
-        top: str | os.PathLike[str],
-        gro: str | os.PathLike[str],
-        *,
-        include: str | os.PathLike[str] | None = None,
-        torsions: Mapping[str, Sequence[int | str]] | None = None,
-        name: str | None = None,
-        temperature: float | None = None,
-    ) -> Molecule:
-        """A molecule from GROMACS's files, as a System with no cutoff and no constraints.
-
-        Arguments:
-            top: topology, with its `#include`s.
-            gro: coordinates.
-            include: folder of the force fields that the topology includes; that of GROMACS if None.
-            torsions, name, temperature: see the class; the name is that of the topology.
-
-        Raises:
-            InputError: as `from_amber`.
-            UnsupportedSystemError: if the atoms are not one molecule.
-        """
-        parts = read_gromacs(top, gro, include=include)
-        return cls(*parts, torsions=torsions, name=_stem(top, name), temperature=temperature)
-
-    @classmethod
-    def from_openmm(
-        cls,
-        system: openmm.System,
-        topology: app.Topology,
-        positions: Any,
-        *,
-        torsions: Mapping[str, Sequence[int | str]] | None = None,
-        name: str = "molecule",
-        temperature: float | None = None,
-    ) -> Molecule:
-        """A molecule from the parts of an OpenMM simulation; arguments as of the class."""
-        return cls(system, topology, positions, torsions=torsions, name=name, temperature=temperature)
 
     # ------------------------------------------------------------------ what it is good for
 
@@ -378,8 +249,3 @@ def _numbers(x: Any, shape: str) -> Array:
         raise InputError(
             f"positions must be an array of shape {shape}; got {type(x).__name__}: use numpy.asarray"
         ) from None
-
-
-def _stem(path: str | os.PathLike[str], name: str | None) -> str:
-    """The name given, or that of the file."""
-    return os.path.splitext(os.path.basename(path))[0] if name is None else name

@@ -127,8 +127,16 @@ def _card(samples: Samples, results: Mapping[str, Any]) -> list[tuple[str, str]]
         ("energy evaluations", unknown if evaluations["energy"] is None else f"{evaluations['energy']:,}"),
         ("and with gradient", unknown if evaluations["gradient"] is None else f"{evaluations['gradient']:,}"),
         ("wall-clock time", unknown if seconds is None else f"{seconds:.0f} s"),
-        ("software", f"torch {torch.__version__}, Python {platform.python_version()}"),
+        ("software of this report", f"torch {torch.__version__}, Python {platform.python_version()}"),
+        *((f"training: {key}", _plain(value)) for key, value in results.get("provenance", {}).items()),
     ]
+
+
+def _plain(value: Any) -> str:
+    """Plain data as people read them."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items() if item is not None)
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _temperature(samples: Samples) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from ..errors import InputError, UnreliableEstimateWarning
+from ..files import atomically
 from ..reweighting import effective_sample_size, normalized_weights, profile
 from ..sampling import Samples
 from ..units import kT
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
 
     from ..training import History
 
-__all__ = ["energy_histogram", "free_energy_profiles", "ramachandran", "training_curve", "weight_histogram"]
+__all__ = [
+    "energy_histogram",
+    "free_energy_profiles",
+    "ramachandran",
+    "save_figure",
+    "training_curve",
+    "weight_histogram",
+]
 
 FLOW, REWEIGHTED, PLAIN = "#D55E00", "#0072B2", "#555555"
 """Okabe & Ito's vermilion and blue, told apart by everyone, and grey."""
@@ -58,10 +67,11 @@ def ramachandran(samples: Samples, x: str = "phi", y: str = "psi", *, bins: int 
         image = axis.pcolormesh(
             edges, edges, -np.log(p.T / np.nanmax(p)), cmap="viridis", vmin=0, vmax=_HIGHEST, rasterized=True
         )
-        axis.set(title=title, xlabel=f"{x} (degrees)", aspect="equal", xlim=(-180, 180), ylim=(-180, 180))
+        axis.set(title=title, aspect="equal", xlim=(-180, 180), ylim=(-180, 180))
+        axis.set_xlabel(f"{x} (degrees)", parse_math=False)
         axis.set_xticks(range(-180, 181, 90))
         axis.set_yticks(range(-180, 181, 90))
-    axes[0].set_ylabel(f"{y} (degrees)")
+    axes[0].set_ylabel(f"{y} (degrees)", parse_math=False)
     figure.colorbar(image, ax=axes, label="free energy (kT)", extend="max", shrink=0.92)
     return figure
 
@@ -96,7 +106,8 @@ def free_energy_profiles(samples: Samples, torsions: Sequence[str] | None = None
         angle = np.degrees(found.centers[0])
         axis.fill_between(angle, low, high, where=np.isfinite(value), color=REWEIGHTED, alpha=0.25, lw=0)
         axis.plot(angle, value, color=REWEIGHTED, lw=1.4)
-        axis.set(title=name, xlim=(-180, 180), ylim=(0, min(1.15 * np.nanmax(value) + 0.5, 1.5 * _HIGHEST)))
+        axis.set_title(name, parse_math=False)
+        axis.set(xlim=(-180, 180), ylim=(0, min(1.15 * np.nanmax(value) + 0.5, 1.5 * _HIGHEST)))
         axis.set_xticks(range(-180, 181, 90))
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes.flat[len(names) :]:
@@ -174,6 +185,16 @@ def training_curve(history: History) -> Figure:
         axis.plot(history.losses, color=REWEIGHTED, lw=0.8)
         axis.set(xlabel="step", ylabel="loss")
     return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> None:
+    """Saves a figure in the format its ending says, .png or .svg or .pdf, whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written; an older one is left intact.
+    """
+    with atomically(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
 
 
 def _single() -> tuple[Figure, Axes]:

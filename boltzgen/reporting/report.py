@@ -31,7 +31,7 @@ def default_estimates(samples: Samples) -> dict[str, tuple[Estimate, str]]:
     """What is estimated if nothing else is asked for: name → (estimate, unit); nothing if every weight is zero.
 
     For a molecule ⟨U⟩, log Z, and with a torsion called "phi" the free-energy difference from φ < 0 to φ > 0;
-    ⟨u⟩ and log Z otherwise.
+    ⟨u⟩ and log Z otherwise. Draws that are not independent know no log Z: their weights are relative.
 
     Warns:
         UnreliableEstimateWarning: if one of them must not be believed.
@@ -39,11 +39,11 @@ def default_estimates(samples: Samples) -> dict[str, tuple[Estimate, str]]:
     if samples.n_failed == len(samples):
         return {}
     log_w = samples.log_w
-    log_z = (log_partition(log_w), "")
+    log_z = {"log_partition": (log_partition(log_w), "")} if samples.independent else {}
     if samples.potential is None:
-        return {"mean_reduced_energy": (expectation(log_w, samples.u), "kT"), "log_partition": log_z}
+        return {"mean_reduced_energy": (expectation(log_w, samples.u), "kT")} | log_z
     energy = expectation(log_w, samples.potential * kT(samples.temperature))
-    estimates = {"mean_potential_energy": (energy, "kJ/mol"), "log_partition": log_z}
+    estimates = {"mean_potential_energy": (energy, "kJ/mol")} | log_z
     if "phi" in samples.torsions:
         phi = samples.torsion("phi")
         estimates["free_energy_difference_phi"] = (free_energy_difference(log_w, phi < 0, phi > 0), "kT")
@@ -87,6 +87,7 @@ def write_report(
     seconds: float | None = None,
     history: History | None = None,
     others: Sequence[Samples] = (),
+    provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes a self-contained HTML report, and `results.json` beside it.
 
@@ -102,6 +103,7 @@ def write_report(
         seconds: wall-clock time of the whole work.
         history: record of the training, to be shown as a curve.
         others: draws of generators trained independently, for the verdict; see `judge`.
+        provenance: plain data that say where the draws come from, shown as they are and kept in results.json.
 
     Returns:
         What `results.json` holds; see `results`.
@@ -116,6 +118,8 @@ def write_report(
     verdict = judge(samples, others=others)
     estimates = default_estimates(samples) if estimates is None else estimates
     found = _results(samples, verdict, estimates, system, evaluations, seconds)
+    if provenance is not None:
+        found["provenance"] = dict(provenance)
     page = render(samples, verdict, estimates, found, history)
     # a name from the command line may hold bytes that are no text: they become character references
     write_atomically(path, page.encode("utf-8", "xmlcharrefreplace"))

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..reweighting import effective_sample_size, largest_weight, pareto_k, reliability_threshold
 from ..sampling import Samples
-from .check import SEVERITY, Check, Status, check, grade
-from .coverage import agreement, coverage
+from .lights import SEVERITY, Check, Status, check, grade
+from .modes import agreement, coverage
 
 __all__ = ["Check", "Status", "Verdict", "judge"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def _binned(
     carried = log_w > -np.inf
     edges, label, outside = [], np.zeros(len(rows), np.int64), ~carried
     for column, wanted, length in zip(rows.T, _for_each(bins, rows.shape[1]), _periods(period, rows), strict=True):
-        if length is not None and not (math.isfinite(length) and length > 0):
+        if length is not None and not (isinstance(length, Real) and math.isfinite(length) and length > 0):
             raise InputError(f"period must be a positive number or None; got {length!r}: pass e.g. 2 * math.pi")
         e = _edges(wanted, column[carried], length)
         place = column if length is None else _brought_home(column, e, length)
@@ -158,8 +159,8 @@ def _binned(
 
 
 def _edges(bins: Any, s: Array, period: float | None) -> Array:
-    if np.ndim(bins) == 0:
-        if isinstance(bins, bool) or int(bins) != bins or bins < 1:
+    if isinstance(bins, str) or not hasattr(bins, "__len__"):
+        if isinstance(bins, bool) or not isinstance(bins, Integral) or bins < 1:
             raise InputError(f"bins must be a positive number of bins, or their edges; got {bins!r}: pass e.g. 50")
         low, high = (s.min(), s.max()) if period is None else (-period / 2, period / 2)
         if low == high:
@@ -183,7 +184,7 @@ def _brought_home(s: Array, edges: Array, period: float) -> Array:
 
 def _for_each(bins: Any, d: int) -> list[Any]:
     """What is wanted for each of the d variables."""
-    if d == 1 or isinstance(bins, (int, np.integer)):
+    if d == 1 or isinstance(bins, str) or not hasattr(bins, "__len__"):
         return [bins] * d
     if len(bins) != 2:
         raise InputError(f"bins must be a number or a pair for two variables; got {len(bins)}: pass (x_bins, y_bins)")

@@ -113,7 +113,13 @@ def thermodynamics(
     References:
         Ferrenberg & Swendsen, Phys. Rev. Lett. 61, 2635 (1988).
     """
-    ladder = np.array([positive_temperature(t) for t in temperatures], dtype=np.float64)
+    try:
+        several = list(temperatures)
+    except TypeError:
+        raise InputError(
+            f"temperatures must be several, or a list of one; got {temperatures!r}: put it in []"
+        ) from None
+    ladder = np.array([positive_temperature(t) for t in several], dtype=np.float64)
     if not len(ladder):
         raise InputError("temperatures must hold at least one; got none: pass e.g. [300.0, 310.0]")
     log_w = with_support(as_log_weights(log_w))

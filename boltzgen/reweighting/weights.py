@@ -133,10 +133,18 @@ def as_log_weights(log_w: Tensor | npt.ArrayLike) -> Array:
 
 def as_array(name: str, values: Tensor | npt.ArrayLike, ndim: int = 1) -> npt.NDArray[Any]:
     """Numbers with one row per draw as a numpy array of `ndim` axes."""
+    if hasattr(values, "log_w"):
+        raise InputError(
+            f"{name} must be an array or tensor; got {type(values).__name__}: pass samples.log_w, or what is asked of "
+            "each draw"
+        )
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()
-    values = np.asarray(values)
+    try:
+        values = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        values = np.array(None)
     if values.ndim != ndim or values.dtype.kind not in "bifu":
         wanted, remedy = ("(n,)", "one-dimensional") if ndim == 1 else ("(n, d)", "two-dimensional")
         raise InputError(

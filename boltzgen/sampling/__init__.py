@@ -2,6 +2,7 @@
 
 from .drawing import draw, reweight
 from .dynamics import ReplicaExchange, replica_exchange
+from .exploration import explore
 from .langevin import Simulation, simulate
 from .refinement import Schedule, annealing_schedule, refine
 from .samples import Samples
@@ -13,6 +14,7 @@ __all__ = [
     "Simulation",
     "annealing_schedule",
     "draw",
+    "explore",
     "refine",
     "replica_exchange",
     "reweight",

@@ -41,8 +41,8 @@ def draw(
         target: any exact energy; for a `Pullback` on the coordinates of a molecule the samples know the molecule too.
         n: number of draws.
         seed: a non-negative integer; taken from the default generator of torch if None.
-        batch_size: rows that pass through flow and target at once, rounded up to whole blocks of 1024. More than one
-            block serves an accelerator, and may change the last bits.
+        batch_size: rows that pass through flow and target at once on an accelerator, rounded up to whole blocks of
+            1024; more than one block may change the last bits there. On a CPU it is always one, and no bit changes.
         progress: whether to show progress on standard error.
 
     Returns:
@@ -60,7 +60,7 @@ def draw(
     """
     check_draw(flow, target, n, batch_size)
     seed = fresh_seed() if seed is None else seed
-    rows = BLOCK * math.ceil(batch_size / BLOCK)
+    rows = rows_at_once(batch_size, next(flow.buffers()).device)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("drawing", visible=progress) as bar:
         for start in range(0, n, rows):
@@ -82,7 +82,7 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
     Arguments:
         samples: draws of a flow.
         target: any exact energy of the same configurations x, for a molecule on the same internal coordinates.
-        batch_size: rows evaluated at once, rounded up to whole blocks of 1024.
+        batch_size: rows evaluated at once, as for `draw`.
         progress: whether to show progress on standard error.
 
     Returns:
@@ -107,8 +107,8 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
             f"samples must be draws of configurations {tuple(target.event_shape)}, the target's; got {n} of {shape}: "
             "pass the energy of the same coordinates"
         )
-    rows = BLOCK * math.ceil(batch_size / BLOCK)
     device = next((value.device for value in (*target.parameters(), *target.buffers())), samples.x.device)
+    rows = rows_at_once(batch_size, device)
     parts = []
     with torch.no_grad(), show("reweighting", visible=progress) as bar:
         for start in range(0, n, rows):
@@ -164,6 +164,11 @@ def weighed(target: Energy, x: Tensor, log_q: Tensor, n: int) -> tuple[Tensor, .
     u = torch.where(u.isfinite() & log_q.isfinite() & placed, u.double(), torch.inf)
     log_q = torch.where(placed, log_q.double(), -torch.inf)  # of no configuration: other targets cannot weigh it either
     return tuple(column[:n].cpu() for column in (x.nan_to_num(0.0, 0.0, 0.0), log_q, u, *columns))
+
+
+def rows_at_once(batch_size: int, device: torch.device) -> int:
+    """Whole blocks; on a CPU, where wide batches gain little and may change the last bits of a row, only one."""
+    return BLOCK if device.type == "cpu" else BLOCK * math.ceil(batch_size / BLOCK)
 
 
 def check_draw(flow: Flow, target: Energy, n: int, batch_size: int) -> None:

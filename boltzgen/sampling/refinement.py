@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK, keyed_generator
 from ..progress import show
-from .drawing import as_samples, check_draw, weighed
+from .drawing import as_samples, check_draw, rows_at_once, weighed
 from .latent import Latent, Walkers
 from .samples import Samples, fresh_seed, systematic
 
@@ -80,8 +80,7 @@ def refine(
         n: number of draws.
         seed: a non-negative integer; taken from the default generator of torch if None.
         schedule: stages and steps; `annealing_schedule(flow, target, seed=seed)` if None, from draws of its own.
-        batch_size: draws that move at once, rounded up to whole blocks of 1024. More than one block may change the
-            last bits.
+        batch_size: draws that move at once, as for `draw`.
         progress: whether to show progress on standard error.
 
     Returns:
@@ -106,8 +105,9 @@ def refine(
     seed = fresh_seed() if seed is None else seed
     if schedule is None:
         schedule = annealing_schedule(flow, target, seed=seed)
+    instances(schedule=(schedule, Schedule))
     _check_schedule(schedule)
-    latent, rows = Latent(flow, target), BLOCK * math.ceil(batch_size / BLOCK)
+    latent, rows = Latent(flow, target), rows_at_once(batch_size, next(flow.buffers()).device)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("refining", visible=progress) as bar:
         for start in range(0, n, rows):

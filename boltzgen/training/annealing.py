@@ -42,6 +42,8 @@ PASSES = 2
 """times a fit sees its buffer."""
 STEP_ESS = 0.45
 """least effective sample fraction of a buffer at the temperature it is fitted to."""
+LADDER_RATE, COLD_RATE = 0.4, 0.1
+"""of the learning rate, for the rounds above and at the cold temperature."""
 SOFTEN = 20.0
 """kT above the batch's median from which the hot loss is logarithmic."""
 _COMPILATION_PAYS_AFTER = (3600.0, 30_000)  # seconds, steps: compiling takes minutes, and so does its trial
@@ -61,6 +63,7 @@ def anneal(
     checkpoint: str | os.PathLike[str] | None = None,
     fingerprint: str = "",
     compile: Compile = "auto",
+    watch: Callable[[History], None] | None = None,
     progress: bool = True,
 ) -> History:
     """Trains a flow on an energy alone, from hot to cold; the flow is changed in place.
@@ -71,7 +74,8 @@ def anneal(
        forward KL. The next temperature is the lowest at which the buffer keeps an effective sample fraction of 0.45;
        a flow short of that where it is stays there. Yet no flow stays above the geometric path that reaches `cold` at
        0.6 of the budget. No gradient of the energy is needed, and a well once found keeps its weight.
-    3. At `cold` the rounds go on while the learning rate falls, until the budget is spent.
+    3. At `cold` the rounds go on while the learning rate falls, until the budget is spent. Here, where the flow is near
+       the target, the gradient leaves out the noise of sampling (`drawn_log_q` of `forward_kl`).
 
     Weights w whose effective sample fraction is lower count as w^β, with the highest β ≤ 1 that lifts it to 0.45: a
     trust region, since q^(1−β) p^β is as far as the draws of q can tell. Buffers are drawn from the running average of
@@ -86,12 +90,13 @@ def anneal(
         minutes: budget in wall-clock minutes, compilation included.
         data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
             be converged: they only start the flow, and the rounds put the weights of the wells right.
-        learning_rate: highest of the first stage; the rounds use 0.4 of it.
+        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.1 there.
         seed: of all noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
             on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.
         fingerprint: of what is trained, kept in the checkpoint and compared.
         compile: "auto", "always" or "never"; see `compiled`.
+        watch: called with the record so far, once the checkpoint is taken up and after every step.
         progress: whether to show progress on standard error.
 
     Returns:
@@ -120,6 +125,9 @@ def anneal(
     Budget(steps=steps, minutes=minutes)  # refuses a wrong budget before any work
     annealing = _Annealing(flow, target, hot, cold, data, learning_rate, seed, fingerprint)
     annealing.resume(checkpoint, steps=steps, minutes=minutes)
+    if watch is not None:
+        annealing.watch = watch
+        watch(annealing.history)
     pays = (minutes or 0) * 60 >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
     if annealing.budget.fraction < 1:
         with (
@@ -159,6 +167,7 @@ class _Annealing:
         self.cold_start: float | None = None
         self.round_start: dict[str, Any] | None = None
         self.show: Show = silent
+        self.watch: Callable[[History], None] = lambda history: None
 
     def resume(self, checkpoint: str | os.PathLike[str] | None, *, steps: int | None, minutes: float | None) -> None:
         """Takes up the checkpoint if there is one, and opens the budget."""
@@ -217,6 +226,7 @@ class _Annealing:
         self.budget.spent_steps += 1
         skipped = f", {self.learner.skipped} skipped" if self.learner.skipped else ""
         self.show(min(self.budget.fraction, 0.999), f"{self.temperature:.0f} K, {message}{skipped}")
+        self.watch(self.history)
 
     def begin(self, autosave: Autosave) -> None:
         """The first stage: reverse KL at the hot temperature, or forward KL on the data."""
@@ -238,7 +248,7 @@ class _Annealing:
     def round(self, autosave: Autosave) -> None:
         """One buffer, the choice of the next temperature, and the fit to it."""
         index = len(self.history.rounds)
-        x, log_w, potential = self.buffer(index, autosave)
+        x, log_q, log_w, potential = self.buffer(index, autosave)
         ess = _fraction(log_w)
         following = self.next_temperature(log_w, potential)
         self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds))
@@ -246,36 +256,42 @@ class _Annealing:
         self.temperature = following
         if following <= self.cold and self.cold_start is None:
             self.cold_start = min(self.budget.fraction, 0.99)
+        message = f"effective samples {100 * ess:.1f} %"
         noise = keyed_generator(self.seed, 1, index)
-        chosen = torch.multinomial(torch.softmax(log_w, 0), PASSES * BUFFER, replacement=True, generator=noise)
+        if self.cold_start is None:
+            chosen = torch.multinomial(torch.softmax(log_w, 0), PASSES * BUFFER, replacement=True, generator=noise)
+        else:
+            chosen = torch.cat([torch.randperm(BUFFER, generator=noise) for _ in range(PASSES)])
         for rows in chosen.view(-1, BATCH):
-            rate, decay = 0.4 * self.learning_rate, 0.99
-            if self.cold_start is not None:
-                rate *= cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
-                decay = 0.998
-            self.step(forward_kl(self.flow, x[rows]), rate, decay, f"effective samples {100 * ess:.1f} %")
+            if self.cold_start is None:
+                loss = forward_kl(self.flow, x[rows])
+                self.step(loss, LADDER_RATE * self.learning_rate, 0.99, message)
+            else:
+                loss = forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows])
+                fall = cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
+                self.step(loss, COLD_RATE * self.learning_rate * fall, 0.998, message)
             self.history.training_samples += BATCH
             autosave()
 
     @torch.no_grad()
-    def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:
-        """Draws (m, *event), and their log-weights and potential at the present temperature; weight 0 if they fail."""
+    def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draws (m, *event), log q, and log-weights and potential at the present temperature; weight 0 if they fail."""
         target, parts = self.target.at(self.temperature), []
         seed = keyed_generator(self.seed, 2, index).initial_seed()
         with self.learner.averaged():
             for block in range(BUFFER // BLOCK):
                 x, log_q = self.flow.sample_blocks(seed, [block])
                 u, _, potential = target.evaluate(x)
-                parts.append((x, (-u - log_q).double(), potential.double()))
+                parts.append((x, log_q, (-u - log_q).double(), potential.double()))
                 autosave()
-        x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
+        x, log_q, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
         good = torch.isfinite(log_w) & torch.isfinite(potential)
         if not good.any():
             raise EnergyError(
                 f"some draws of the flow must have a finite energy; got none of {BUFFER} at {self.temperature:g} K: "
                 "start hotter, train longer, or start from data with forward_kl"
             )
-        return x, torch.where(good, log_w, -torch.inf), torch.where(good, potential, 0.0)
+        return x, log_q, torch.where(good, log_w, -torch.inf), torch.where(good, potential, 0.0)
 
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""

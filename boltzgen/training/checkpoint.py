@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +19,54 @@ __all__ = ["checkpoint_exists", "load_checkpoint", "save_checkpoint"]
 _MAGIC = b"boltzgen checkpoint 1\n"
 
 
-def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any], *, fingerprint: str = "") -> None:
+def save_checkpoint(
+    path: str | os.PathLike[str], state: dict[str, Any], *, fingerprint: str = "", kind: str = "training"
+) -> None:
     """Saves plain data (tensors, numbers, strings, lists, dicts); the file it replaces is kept as `.previous`.
 
     Arguments:
         path: the file.
         state: what to save.
         fingerprint: what the state belongs to; `load_checkpoint` refuses another one.
+        kind: what the state is one of, a word; `load_checkpoint` refuses another one.
     """
     buffer = io.BytesIO()
-    torch.save({"fingerprint": fingerprint, "state": state}, buffer)
+    torch.save({"kind": kind, "fingerprint": fingerprint, "state": state}, buffer)
     payload = buffer.getvalue()
     target = Path(path)
-    fresh = target.with_name(target.name + ".new")
-    write_atomically(fresh, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-    if target.exists():
-        os.replace(target, _previous(target))
-    os.replace(fresh, target)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.new")  # another process may save here too
+    try:
+        write_atomically(fresh, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+        with suppress(FileNotFoundError):
+            os.replace(target, _previous(target))
+        os.replace(fresh, target)
+    finally:
+        with suppress(OSError):
+            fresh.unlink()
 
 
-def load_checkpoint(path: str | os.PathLike[str], *, fingerprint: str | None = None) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | os.PathLike[str], *, fingerprint: str | None = None, kind: str = "training"
+) -> dict[str, Any]:
     """The newest intact state saved at `path`: the file itself, else the one before it.
 
     Raises:
-        CheckpointError: if there is none, naming what is wrong with each file; or if it belongs to something else.
+        InputError: if there is no such file, or it may not be read.
+        CheckpointError: if none is intact, naming what is wrong with each; or if it belongs to something else.
     """
     target = Path(path)
     problems = []
-    for candidate in (target, _previous(target)):
+    for candidate in [file for file in (target, _previous(target)) if file.exists()] or [target]:
         try:
             content = _read(candidate)
         except CheckpointError as error:
             problems.append(str(error))
             continue
+        if content.get("kind", kind) != kind:
+            raise CheckpointError(
+                f"{candidate} must hold the state of a {kind}; got that of a {content['kind']}: name the other file of "
+                "its folder"
+            )
         if fingerprint is not None and content["fingerprint"] != fingerprint:
             raise CheckpointError(
                 f"{candidate} must belong to this molecule and flow; got one of another: "
@@ -76,7 +92,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}): check the path") from None
+        raise InputError(
+            f"a checkpoint must be a file that can be read; got {path} ({error.strerror}): check the path"
+        ) from None
     header = len(_MAGIC) + 65
     if not data.startswith(_MAGIC) or len(data) < header:
         raise CheckpointError(f"{path} is cut short or no checkpoint of this version of boltzgen: use another")
@@ -85,6 +103,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged (its SHA-256 does not match): use another copy")
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+        if not {"fingerprint", "state"} <= set(content):
+            raise TypeError("no checkpoint")
     except Exception as error:
         what = f"{path} must hold plain data; got something else ({type(error).__name__}): do not trust this file"
         raise CheckpointError(what) from None

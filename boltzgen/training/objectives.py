@@ -68,16 +68,21 @@ def reverse_kl(
     return torch.where(finite, loss, torch.zeros_like(loss)).sum() / finite.sum()
 
 
-def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None) -> Tensor:
+def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None, *, drawn_log_q: Tensor | None = None) -> Tensor:
     """Forward Kullback-Leibler divergence up to the data's entropy: −Σ w̄ log q(x), w̄ ∝ exp(log_w).
 
     Maximum likelihood on samples of the target, or on weighted samples of something near it. It is mode-covering, and
     can only learn what the samples hold. Rows with log_w = −inf do not count.
 
+    If the rows were drawn from a flow q₀ near this one, such as an earlier state of it, its log-density takes the noise
+    of sampling out of the gradient: since E_q[∇ log q] = 0, the gradient −Σ (w̄ − s̄) ∇ log q(x) with s̄ ∝ q/q₀ has the
+    same mean, and it vanishes row by row, not only on average, where q is the target.
+
     Arguments:
         flow: the flow q.
         x: (n, *event_shape), in the flow's dtype.
         log_w: (n,) log-weights; equal ones if None.
+        drawn_log_q: (n,) log q₀(x).
 
     Returns:
         A scalar, differentiable with respect to the flow's parameters.
@@ -86,10 +91,22 @@ def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None) -> Tensor:
         Noé et al. (2019), "training by example"; Müller et al. (2019), ACM Trans. Graph. 38, 145, for the weights.
     """
     log_q = flow.log_prob(x)
+    for name, given in (("log_w", log_w), ("drawn_log_q", drawn_log_q)):
+        if given is not None and given.shape != log_q.shape:
+            raise InputError(f"{name} must have shape {tuple(log_q.shape)}; got {tuple(given.shape)}: one per row")
+    loss = _weighted(log_q, log_w)
+    if drawn_log_q is None:
+        return loss
+    log_ratio = log_q.detach() - drawn_log_q
+    ratio = torch.softmax(torch.where(torch.isfinite(log_ratio), log_ratio, -torch.inf), 0)
+    score = torch.where(ratio > 0, ratio * log_q, torch.zeros_like(log_q)).sum()
+    return loss + (score - score.detach())
+
+
+def _weighted(log_q: Tensor, log_w: Tensor | None) -> Tensor:
+    """−Σ w̄ log q."""
     if log_w is None:
         return -log_q.mean()
-    if log_w.shape != log_q.shape:
-        raise InputError(f"log_w must have shape {tuple(log_q.shape)}; got {tuple(log_w.shape)}: one weight per row")
     if bool(log_w.isnan().any() | log_w.isposinf().any() | log_w.isneginf().all()):
         raise InputError(
             f"log_w must be finite or -inf, and not -inf throughout; got {int(log_w.isnan().sum())} NaN, "

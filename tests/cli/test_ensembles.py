@@ -68,3 +68,33 @@ def test_a_toy_has_no_temperature(capsys, tmp_path):
     code, _, err = run(capsys, "reweight", tmp_path / "toy.npz", "--temperature", 310)
     assert code == 3
     assert "must hold a molecule's energies" in err
+
+
+def test_what_is_out_of_reach_is_null_in_json(capsys, ensemble):
+    code, out, _ = run(capsys, "reweight", ensemble, "--temperature", 0.01, "--json")
+    assert code == 0
+    far = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["temperatures"][1]
+    assert far["heat_capacity"]["standard_error"] is None
+
+
+def test_hdf5_without_its_package_is_one_sentence(capsys, ensemble, tmp_path, monkeypatch):
+    monkeypatch.setattr("boltzgen.cli.ensembles.find_spec", lambda name: None)
+    code, out, err = run(capsys, "export", ensemble, tmp_path / "a.h5")
+    assert (code, out, len(err.splitlines())) == (3, "", 1)
+    assert ".h5 must be written with the package tables; it is not installed: pip install tables" in err
+
+
+def test_an_export_is_whole_or_not_there(capsys, ensemble, tmp_path, monkeypatch):
+    (tmp_path / "a.dcd").write_bytes(b"old")
+
+    def half(self, path):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mdtraj.Trajectory, "save", half)
+    assert run(capsys, "export", ensemble, tmp_path / "a.dcd")[0] == 130
+    assert (tmp_path / "a.dcd").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.dcd"]
+    assert run(capsys, "export", ensemble, tmp_path)[0] == 3
+    assert run(capsys, "merge", ensemble, ensemble, "--out", tmp_path)[0] == 3

@@ -107,6 +107,26 @@ def _near(coordinates, n, noise=0.05, seed=0):
     return y
 
 
+def _square_map(coordinates, p):
+    """3N Cartesian coordinates from three of translation, three Euler angles z-y-z, and y."""
+    shift, (a, b, c), y = p[:3], p[3:6], p[6:]
+    zero, one = torch.zeros_like(a), torch.ones_like(a)
+
+    def about_z(t):
+        rows = [
+            torch.stack([t.cos(), -t.sin(), zero]),
+            torch.stack([t.sin(), t.cos(), zero]),
+            torch.stack([zero, zero, one]),
+        ]
+        return torch.stack(rows)
+
+    about_y = torch.stack(
+        [torch.stack([b.cos(), zero, b.sin()]), torch.stack([zero, one, zero]), torch.stack([-b.sin(), zero, b.cos()])]
+    )
+    rotation = about_z(a) @ about_y @ about_z(c)
+    return (coordinates._forward(y[None], None)[0][0] @ rotation.T + shift).flatten()
+
+
 BUTANE = [(0, 1), (1, 2), (2, 3)] + [
     (c, h) for c, hs in [(0, (4, 5, 6)), (1, (7, 8)), (2, (9, 10)), (3, (11, 12, 13))] for h in hs
 ]
@@ -149,3 +169,8 @@ def draws():
 @pytest.fixture(scope="session")
 def near():
     return _near
+
+
+@pytest.fixture(scope="session")
+def square_map():
+    return _square_map

@@ -161,7 +161,7 @@ def test_outside_the_chart_nothing_is_nan(ala, near):
     y = near(ala, 7)
     y[1, 0], y[2, 3], y[3, n], y[4, n + 1] = 0.0, -0.1, math.pi, -0.2
     y[5, next(i for i, label in enumerate(ala.labels) if label.startswith("improper ALA2-CB"))] *= -1
-    second, third = (int(k[0]) + 2 * n - 3 for k in ala._turns[1:])
+    second, third = (int(k[0]) + 2 * n - 3 for k in ala._folding._turns[1:])
     y[6, second], y[6, third] = 0.3, -0.3  # three hydrogens on one side
     y.requires_grad_()
     x, log_det = ala(y)
@@ -250,15 +250,6 @@ def test_copies_and_pickles(ala, near):
 # ---------------------------------------------------------------------- refusals
 
 
-def test_linear_groups_are_refused_naming_atoms(structures):
-    acetylene = copy.copy(structures["butane"])
-    acetylene.n_atoms, acetylene.elements, acetylene.bonds = 4, ["H", "C", "C", "H"], [(0, 1), (1, 2), (2, 3)]
-    acetylene.positions = np.array([[0, 0, 0], [0.106, 0, 0], [0.226, 0, 0], [0.332, 0, 0]])
-    acetylene.atom_labels = ["H1", "C1", "C2", "H2"]
-    with pytest.raises(InputError, match=r"away from 0 and 180 degrees; got 180.0 for \w\w - \w\w - \w\w"):
-        InternalCoordinates(acetylene)
-
-
 def test_bonded_atoms_in_one_place_are_refused(butane):
     flat = copy.copy(butane)
     flat.positions = butane.positions.copy()
@@ -296,3 +287,27 @@ def test_shapes_of_frames_are_checked(ala):
     for call in (ala.inverse, ala.into_chart):
         with pytest.raises(InputError, match=r"x must have shape \(n, 22, 3\); got \(5, 21, 3\)"):
             call(torch.zeros(5, 21, 3))
+
+
+def test_a_row_without_numbers_leaves_none_behind(ala, near):
+    x, _ = ala(near(ala, 3))
+    x[1, 4, 0] = torch.nan
+    y, log_det = ala.inverse(x)
+    assert torch.isfinite(y).all()
+    assert log_det.isneginf().tolist() == [False, True, False]
+    y[2, 7] = torch.inf
+    x, log_det = ala(y)
+    assert torch.isfinite(x).all()
+    assert log_det[2] == -torch.inf
+
+
+def test_the_fingerprint_tells_charts_apart(alanine, ala):
+    moved = alanine.positions + 1e-4 * np.random.default_rng(0).normal(size=alanine.positions.shape)
+    system, topology = alanine.system, alanine.topology
+    again, mirrored = (
+        InternalCoordinates(Molecule.from_openmm(system, topology, positions))
+        for positions in (moved, alanine.positions * [1, 1, -1])
+    )
+    assert again.fingerprint == ala.fingerprint
+    assert mirrored.fingerprint != ala.fingerprint
+    assert InternalCoordinates(alanine, fold=False).fingerprint != ala.fingerprint

@@ -15,28 +15,8 @@ from boltzgen.sampling.dynamics import replica_exchange
 from boltzgen.units import kT
 
 
-def square_map(coordinates, p):
-    """3N Cartesian coordinates from three of translation, three Euler angles z-y-z, and y."""
-    shift, (a, b, c), y = p[:3], p[3:6], p[6:]
-    zero, one = torch.zeros_like(a), torch.ones_like(a)
-
-    def about_z(t):
-        rows = [
-            torch.stack([t.cos(), -t.sin(), zero]),
-            torch.stack([t.sin(), t.cos(), zero]),
-            torch.stack([zero, zero, one]),
-        ]
-        return torch.stack(rows)
-
-    about_y = torch.stack(
-        [torch.stack([b.cos(), zero, b.sin()]), torch.stack([zero, one, zero]), torch.stack([-b.sin(), zero, b.cos()])]
-    )
-    rotation = about_z(a) @ about_y @ about_z(c)
-    return (coordinates._forward(y[None], None)[0][0] @ rotation.T + shift).flatten()
-
-
 @pytest.mark.parametrize("name", ["butane", "benzene", "PRO", "alanine"])
-def test_log_det_is_that_of_the_square_map(structures, alanine, name, near):
+def test_log_det_is_that_of_the_square_map(structures, alanine, name, near, square_map):
     coordinates = InternalCoordinates(alanine if name == "alanine" else structures[name])
     y = near(coordinates, 2)
     for row, log_det in zip(y, coordinates(y)[1], strict=True):

@@ -2,10 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from boltzgen.coordinates.symmetry import Rotor, centre_and_reach, confirmed, find_rotors, opposite_siblings, relabel
+from boltzgen.coordinates.symmetry import (
+    Rotor,
+    centre_and_reach,
+    confirmed,
+    find_rotors,
+    inverting,
+    opposite_siblings,
+    relabel,
+)
 from boltzgen.coordinates.zmatrix import Row
 
 METHYL = [Row(k) for k in range(3)] + [
@@ -14,6 +23,15 @@ METHYL = [Row(k) for k in range(3)] + [
     Row(5, 2, 1, 3, "sibling"),
 ]
 THIRD = 2 * math.pi / 3
+
+
+def rotors_of(rows, azimuths, elements):
+    """`find_rotors` with the neighbours that the rows themselves tie."""
+    neighbours = [[] for _ in elements]
+    for a, b in [(0, 1), (1, 2), *(row[:2] for row in rows[3:])]:
+        neighbours[a].append(b)
+        neighbours[b].append(a)
+    return find_rotors(rows, azimuths, elements, neighbours, np.zeros((len(elements), 3)))
 
 
 def test_siblings_keep_to_their_side():
@@ -46,16 +64,35 @@ def test_siblings_on_either_side_stay_more_than_half_a_turn_apart_across_the_fir
 
 def test_methyl_is_a_rotor_with_members_in_turning_order():
     elements = ["O", "C", "C", "H", "H", "H"]
-    assert find_rotors(METHYL, [1.0, THIRD, -THIRD], elements) == [Rotor((3, 4, 5))]
-    assert find_rotors(METHYL, [1.0, -THIRD, THIRD], elements) == [Rotor((3, 5, 4))]
+    assert rotors_of(METHYL, [1.0, THIRD, -THIRD], elements) == [Rotor((3, 4, 5))]
+    assert rotors_of(METHYL, [1.0, -THIRD, THIRD], elements) == [Rotor((3, 5, 4))]
 
 
 def test_other_ends_are_not_rotors():
     azimuths = [1.0, THIRD, -THIRD]
-    assert find_rotors(METHYL, azimuths, ["O", "C", "C", "H", "H", "F"]) == []
-    assert find_rotors(METHYL[:5], azimuths[:2], ["O", "C", "N", "H", "H"]) == []
-    assert find_rotors([*METHYL, Row(6, 5, 2, 1, "circular")], [*azimuths, 0.0], ["C"] * 7) == []
-    assert find_rotors([*METHYL[:3], METHYL[3]._replace(kind="ring"), *METHYL[4:]], azimuths, ["C"] * 6) == []
+    assert rotors_of(METHYL, azimuths, ["O", "C", "C", "H", "H", "F"]) == []
+    assert rotors_of(METHYL[:5], azimuths[:2], ["O", "C", "N", "H", "H"]) == []
+    assert rotors_of([*METHYL, Row(6, 5, 2, 1, "circular")], [*azimuths, 0.0], ["C"] * 7) == []
+    assert rotors_of([*METHYL[:3], METHYL[3]._replace(kind="ring"), *METHYL[4:]], azimuths, ["C"] * 6) == []
+
+
+def test_two_alike_in_a_plane_are_a_rotor_of_two():
+    for azimuth in (3.1, -3.1):
+        assert rotors_of(METHYL[:5], [1.0, azimuth], ["C", "C", "C", "O", "O"]) == [Rotor((3, 4))]
+        assert rotors_of(METHYL[:5], [1.0, azimuth], ["C", "C", "C", "O", "N"]) == []
+    assert rotors_of(METHYL[:5], [1.0, 2.0], ["C", "C", "N", "H", "H"]) == []  # an amine's two are not opposite
+
+
+@pytest.mark.parametrize("azimuth", [THIRD, -THIRD, 3.0])
+def test_a_pyramid_that_inverts_has_the_whole_circle(azimuth):
+    assert centre_and_reach(METHYL[:5], [0.3, azimuth], inverting=[2]) == ([0.0, math.pi], [math.inf, math.pi])
+
+
+def test_nitrogens_invert_unless_that_only_exchanges_hydrogens():
+    rows, neighbours = METHYL[:5], [[1], [0, 2], [1, 3, 4], [2], [2]]
+    assert inverting(rows, ["C", "C", "N", "C", "H"], neighbours) == {2}
+    assert inverting(rows, ["C", "C", "N", "H", "H"], neighbours) == set()
+    assert inverting(rows, ["C", "C", "P", "C", "H"], neighbours) == set()
 
 
 def test_relabelling_three_times_is_none():

@@ -70,6 +70,13 @@ def test_torsions_about_ring_bonds_are_stiff(benzene, butane, structures):
             assert (row.kind == "ring") == ({label[row.bond], label[row.angle]} <= ring)
 
 
+def test_the_root_is_in_no_ring_if_it_can_be():
+    ring = [(k, (k + 1) % 6) for k in range(6)]
+    tail = [*ring, (0, 6), (6, 7), (6, 8)]
+    assert z_matrix(9, tail, ["C"] * 9)[0].atom == 6  # though 0 is as central
+    assert z_matrix(7, [*ring, (0, 6)], ["C"] * 7)[0].atom == 0
+
+
 def test_depth_is_that_of_the_graph():
     n = 101
     rows = z_matrix(n, [(k, k + 1) for k in range(n - 1)], ["C"] * n)

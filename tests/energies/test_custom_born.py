@@ -7,7 +7,7 @@ import torch
 from openmm.app.internal import customgbforces
 
 from boltzgen.energies.force_field import ForceFieldEnergy
-from boltzgen.energies.forces.custom_born import custom_born
+from boltzgen.energies.forces.custom_born import recognized_born
 from boltzgen.energies.parity import TOLERANCE, deviations
 from boltzgen.errors import UnsupportedSystemError
 
@@ -128,7 +128,7 @@ def test_any_other_text_is_refused(old, new):
         UnsupportedSystemError,
         match=r'^CustomGBForce must be OBC .* as OpenMM writes it; got .*: use backend="openmm"$',
     ):
-        custom_born(rewritten(old, new))
+        recognized_born(rewritten(old, new))
 
 
 @pytest.mark.parametrize(
@@ -142,20 +142,20 @@ def test_any_other_text_is_refused(old, new):
 )
 def test_other_models_are_refused(force):
     with pytest.raises(UnsupportedSystemError, match="CustomGBForce must be OBC"):
-        custom_born(force())
+        recognized_born(force())
 
 
 def test_missing_and_doubled_expressions_are_refused():
     doubled = rewritten()
     doubled.addEnergyTerm(*doubled.getEnergyTermParameters(0))
     with pytest.raises(UnsupportedSystemError, match="twice"):
-        custom_born(doubled)
+        recognized_born(doubled)
     with pytest.raises(UnsupportedSystemError, match="CustomGBForce must be OBC"):
-        custom_born(openmm.CustomGBForce())
+        recognized_born(openmm.CustomGBForce())
     both = rewritten()
     both.addComputedValue("B", *born(customgbforces.GBSAOBC1Force).getComputedValueParameters(1)[1:])
     with pytest.raises(UnsupportedSystemError, match="CustomGBForce must be OBC"):
-        custom_born(both)
+        recognized_born(both)
 
 
 def test_pairs_that_respect_exclusions_are_refused():
@@ -165,4 +165,4 @@ def test_pairs_that_respect_exclusions_are_refused():
     assert kind == openmm.CustomGBForce.ParticlePairNoExclusions
     excluding.setEnergyTermParameters(last, text, openmm.CustomGBForce.ParticlePair)
     with pytest.raises(UnsupportedSystemError, match="CustomGBForce must be OBC"):
-        custom_born(excluding)
+        recognized_born(excluding)

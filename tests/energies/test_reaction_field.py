@@ -6,7 +6,7 @@ import pytest
 
 from boltzgen.energies.forces import reaction_field
 from boltzgen.energies.forces.nonbonded import NonbondedPairs
-from boltzgen.energies.forces.reaction_field import ReactionFieldPairs, nonbonded
+from boltzgen.energies.forces.reaction_field import ReactionFieldPairs, nonbonded_pairs
 
 
 def pairs(cutoff=0.5, switch=None, offsets=True):
@@ -61,5 +61,5 @@ def test_a_wrong_constant_would_be_seen(wrong, assert_parity, monkeypatch):
 
 
 def test_each_method_has_its_form():
-    assert type(nonbonded(pairs(cutoff=None))) is NonbondedPairs
-    assert type(nonbonded(pairs())) is ReactionFieldPairs
+    assert type(nonbonded_pairs(pairs(cutoff=None))) is NonbondedPairs
+    assert type(nonbonded_pairs(pairs())) is ReactionFieldPairs

@@ -268,6 +268,17 @@ def test_no_bijection_escapes_the_battery():
     assert public(Bijection) <= {type(make()) for make in REGISTRY.values()}
 
 
+def test_bijections_of_other_rooms_have_a_battery_of_their_own():
+    import boltzgen.coordinates  # noqa: F401 - defines one
+
+    kinds, elsewhere = [Bijection], set()
+    while kinds:
+        kinds += (more := kinds.pop().__subclasses__())
+        elsewhere |= {kind.__name__ for kind in more if kind.__module__.startswith("boltzgen.")}
+    elsewhere -= {kind.__name__ for kind in {*public(Bijection), Bijection}}
+    assert elsewhere == {"InternalCoordinates"}  # tests/coordinates/test_internal.py
+
+
 def test_no_transformer_escapes_the_battery():
     layers = [layer for make in REGISTRY.values() for layer in make().modules()]
     assert public(Transformer) <= {type(layer) for layer in layers}

@@ -41,6 +41,17 @@ def test_bundled_molecules_of_every_kind_are_green(name):
     assert all(hand.endswith(": L") for hand in found.stereocentres)
 
 
+def test_openmm_is_not_compared_with_itself(molecule, monkeypatch):
+    energy = molecule.energy(300.0, backend="openmm")
+    assert energy.workers == 0  # and nobody starts others for a check
+    monkeypatch.setattr("boltzgen.energies.openmm_pool.Pool.__init__", None)
+    monkeypatch.setattr(Molecule, "energy", lambda *_: energy)
+    found = examine(molecule)
+    (check,) = (one for one in found.checks if one.name == "energy against OpenMM")
+    assert (check.status, check.value, check.shown) == ("green", None, "not applicable")
+    assert "wanted: nothing: it is OpenMM's own" in str(found)
+
+
 def test_a_mirror_image_is_d(molecule):
     mirrored = Molecule.from_openmm(molecule.system, molecule.topology, molecule.positions * np.array([1, 1, -1]))
     assert examine(mirrored).stereocentres == ["ALA2: D"]

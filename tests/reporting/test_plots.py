@@ -1,10 +1,19 @@
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.reporting import energy_histogram, free_energy_profiles, ramachandran, training_curve, weight_histogram
+from boltzgen.reporting import (
+    energy_histogram,
+    free_energy_profiles,
+    ramachandran,
+    save_figure,
+    training_curve,
+    weight_histogram,
+)
 from boltzgen.sampling import Samples
 from boltzgen.training import History
 from boltzgen.training.history import Round
@@ -137,3 +146,11 @@ def test_profiles_have_their_step_and_their_gaps_and_bands_around_them(peptide):
         free_energy_profiles(peptide, ["chi1"])
     with pytest.raises(InputError, match="got none"):
         free_energy_profiles(peptide, [])
+
+
+def test_names_are_text_and_no_formulae(peptide, tmp_path):
+    strange = replace(peptide, torsions={r"a$\frac$": [0, 1, 2, 3], "b$": [1, 2, 3, 4]})
+    save_figure(free_energy_profiles(strange), tmp_path / "profiles.svg")
+    save_figure(ramachandran(strange, r"a$\frac$", "b$"), tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 1000
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.png", "profiles.svg"]

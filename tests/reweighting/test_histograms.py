@@ -159,6 +159,10 @@ def test_torch_and_numpy_agree(shifted):
     ("options", "message"),
     [
         ({"bins": 0}, "positive number of bins"),
+        ({"bins": "auto"}, "or their edges; got 'auto'"),
+        ({"bins": 7.5}, "or their edges; got 7.5"),
+        ({"bins": [[0.0, 1.0], [0.0, 1.0, 2.0]]}, "bins must hold"),
+        ({"period": ["2 pi"]}, "period must be a positive number or None; got '2 pi'"),
         ({"bins": [1.0]}, "two at least"),
         ({"bins": [1.0, 0.0]}, "ascending"),
         ({"period": 0.0}, "period must be a positive number"),
@@ -176,5 +180,7 @@ def test_mistakes_in_two_dimensions_are_explained():
         histogram(np.zeros(100), np.zeros((100, 3)))
     with pytest.raises(InputError, match="pair for two variables; got 3"):
         histogram(np.zeros(100), np.zeros((100, 2)), bins=(1, 2, 3))
+    with pytest.raises(InputError, match="or their edges; got 'auto'"):
+        histogram(np.zeros(100), np.zeros((100, 2)), bins="auto")
     with pytest.raises(InputError, match="not be the same at every draw"):
         histogram(np.zeros(100), np.zeros(100))

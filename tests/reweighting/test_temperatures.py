@@ -117,7 +117,16 @@ def test_torch_and_numpy_agree():
     )
 
 
-@pytest.mark.parametrize(("temperatures", "message"), [([], "at least one"), ([0.0], "positive number of kelvin")])
+@pytest.mark.parametrize(
+    ("temperatures", "message"),
+    [([], "at least one"), ([0.0], "positive number of kelvin"), (310.0, "got 310.0: put it in"), ("hot", "got 'h'")],
+)
 def test_mistakes_are_explained(temperatures, message):
     with pytest.raises(InputError, match=message):
         thermodynamics(np.zeros(100), np.zeros(100), temperatures, drawn_at=300.0)
+
+
+def test_temperatures_may_come_one_after_the_other():
+    log_w, potential = harmonic(1000, seed=6)
+    curves = thermodynamics(log_w, potential, (t for t in np.array([1.0, 1.1])), drawn_at=1.0)
+    assert curves.temperatures.tolist() == [1.0, 1.1]

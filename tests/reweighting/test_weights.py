@@ -8,10 +8,12 @@ from boltzgen.errors import InputError
 from boltzgen.reweighting import (
     clipped_effective_sample_size,
     effective_sample_size,
+    expectation,
     largest_weight,
     normalized_weights,
     weight_entropy,
 )
+from boltzgen.sampling import Samples
 
 ROUNDING = 1e-12  # relative, float64
 
@@ -113,3 +115,13 @@ def test_entropy_lies_between_one_draw_and_all_of_them():
 def test_no_weight_at_all_has_no_shares(function):
     with pytest.raises(InputError, match="at least one finite"):
         function([-math.inf, -math.inf])
+
+
+def test_samples_are_not_their_weights():
+    samples = Samples(torch.zeros(50, 1), torch.zeros(50), torch.zeros(50))
+    with pytest.raises(InputError, match="log_w must be an array or tensor; got Samples: pass"):
+        effective_sample_size(samples)
+    with pytest.raises(InputError, match="log_w must be an array or tensor; got Samples"):
+        expectation(samples, samples.x[:, 0])
+    with pytest.raises(InputError, match="f must be an array or tensor; got Samples"):
+        expectation(samples.log_w, samples)

@@ -103,8 +103,8 @@ def test_draws_depend_on_seed_and_index_only():
     long = refine(identity(), gaussian(), 2500, seed=1, schedule=SCHEDULE)
     for n, batch_size in ((1000, BLOCK), (2500, 2 * BLOCK)):
         other = refine(identity(), gaussian(), n, seed=1, schedule=SCHEDULE, batch_size=batch_size)
-        assert other.x.numpy() == pytest.approx(long.x[:n].numpy(), abs=1e-12)
-        assert other.log_w.numpy() == pytest.approx(long.log_w[:n].numpy(), abs=1e-10)
+        assert other.x.equal(long.x[:n])
+        assert other.log_w.equal(long.log_w[:n])
     assert not refine(identity(), gaussian(), 1000, seed=2, schedule=SCHEDULE).x.equal(long.x[:1000])
     state = torch.get_rng_state()
     assert annealing_schedule(identity(), gaussian(), seed=1) == annealing_schedule(identity(), gaussian(), seed=1)
@@ -189,6 +189,8 @@ def test_mistakes_are_explained():
         refine(identity(), Softened(gaussian(), 1.0), 10)
     with pytest.raises(InputError, match="one shape"):
         refine(identity(3), gaussian(), 10)
+    with pytest.raises(InputError, match="schedule must be a Schedule; got an int"):
+        refine(identity(), gaussian(), 10, schedule=3)
     with pytest.raises(InputError, match="share must lie between 0 and 1"):
         annealing_schedule(identity(), gaussian(), share=1.0)
     with pytest.raises(InputError, match="steps must be a positive integer"):

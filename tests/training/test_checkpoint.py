@@ -75,10 +75,36 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path):
 
 
 def test_missing_files_and_folders(tmp_path):
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"must be a file that can be read; got .*none\.pt \(No such file"):
         load_checkpoint(tmp_path / "none.pt")
     with pytest.raises(InputError, match="must be a file"):
         load_checkpoint(tmp_path)
+
+
+def test_another_kind_of_checkpoint_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "run.pt", STATE, kind="generator")
+    assert same(load_checkpoint(tmp_path / "run.pt", kind="generator"))
+    with pytest.raises(CheckpointError, match=r"must hold the state of a training; got that of a generator"):
+        load_checkpoint(tmp_path / "run.pt")
+
+
+def test_two_processes_that_save_at_one_place_do_not_trip_over_each_other(tmp_path, monkeypatch):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, STATE)
+    replace = os.replace
+
+    def meanwhile(source, target):
+        """The other process saves between any two steps of this one."""
+        with monkeypatch.context() as other:
+            other.setattr(os, "replace", replace)
+            other.setattr(os, "getpid", lambda: -1)
+            save_checkpoint(path, {**STATE, "steps": 5})
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", meanwhile)
+    save_checkpoint(path, STATE)
+    assert same(load_checkpoint(path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.pt", "run.pt.previous"]
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):

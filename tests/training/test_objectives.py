@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -254,3 +255,53 @@ def test_swapped_arguments_are_named(objective):
 def test_one_draw_has_no_entropy():
     with pytest.raises(InputError, match="n must be at least 2; got 1"):
         coordinate_entropy(gaussian_flow(), lambda x: x[:, 0], 1, width=0.1)
+
+
+def test_what_the_rows_were_drawn_from_takes_the_noise_out_of_the_gradient_and_leaves_value_and_mean():
+    drawn_from, flow = gaussian_flow(0.3), gaussian_flow(0.1)
+    x, drawn_log_q = drawn_from.sample(2000, seed=1)
+    log_w = -Gaussian().energy(x) - drawn_log_q
+    plain, quiet = forward_kl(flow, x, log_w), forward_kl(flow, x, log_w, drawn_log_q=drawn_log_q)
+    assert quiet.item() == plain.item()
+    quiet.backward()
+    score = x[:, 0].square() * math.exp(-0.2) - 1
+    w, s = log_w.softmax(0), (flow.log_prob(x).detach() - drawn_log_q).softmax(0)
+    assert flow.bijection.log_scale.grad.item() == pytest.approx(-((w - s) * score).sum().item(), rel=1e-10)
+    # exact: E_p[∂ log q/∂s] = exp(−2s) − 1, in either way
+    slopes = {"plain": [], "quiet": []}
+    for seed in range(200):
+        x, drawn_log_q = drawn_from.sample(500, seed=seed)
+        log_w = -Gaussian().energy(x) - drawn_log_q
+        for name, known in (("plain", None), ("quiet", drawn_log_q)):
+            flow.zero_grad()
+            forward_kl(flow, x, log_w, drawn_log_q=known).backward()
+            slopes[name].append(flow.bijection.log_scale.grad.item())
+    exact = 1 - math.exp(-0.2)
+    for values in slopes.values():
+        mean, error = np.mean(values), np.std(values) / math.sqrt(len(values))
+        assert abs(mean - exact) < SIGMAS * error + 2e-3  # 2e-3: the bias of normalised weights, of order 1/500
+    assert np.std(slopes["quiet"]) < 0.5 * np.std(slopes["plain"])
+
+
+def test_at_the_target_the_quiet_gradient_vanishes_row_by_row_and_the_plain_one_does_not():
+    flow = gaussian_flow(0.0)
+    x, drawn_log_q = gaussian_flow(0.4).sample(100, seed=1)
+    log_w = -Gaussian().energy(x) - drawn_log_q
+    forward_kl(flow, x, log_w, drawn_log_q=drawn_log_q).backward()
+    assert abs(flow.bijection.log_scale.grad.item()) < 1e-14
+    flow.zero_grad()
+    forward_kl(flow, x, log_w).backward()
+    assert abs(flow.bijection.log_scale.grad.item()) > 1e-3
+
+
+def test_rows_without_a_density_spoil_nothing():
+    flow = gaussian_flow()
+    x, drawn_log_q = flow.sample(10, seed=1)
+    log_w = torch.zeros(10)
+    log_w[2], drawn_log_q[2], x[2] = -torch.inf, -torch.inf, torch.nan
+    loss = forward_kl(flow, x, log_w, drawn_log_q=drawn_log_q)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(flow.bijection.log_scale.grad)
+    with pytest.raises(InputError, match=r"drawn_log_q must have shape \(10,\); got \(9,\)"):
+        forward_kl(flow, x, log_w, drawn_log_q=drawn_log_q[1:])

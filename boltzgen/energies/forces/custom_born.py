@@ -12,7 +12,7 @@ from ...errors import UnsupportedSystemError
 from .born import GeneralizedBorn
 from .nonbonded import require_no_cutoff
 
-__all__ = ["custom_born"]
+__all__ = ["recognized_born"]
 
 _SINGLE, _PAIRS = openmm.CustomGBForce.SingleParticle, openmm.CustomGBForce.ParticlePairNoExclusions
 
@@ -35,7 +35,7 @@ _CONSTANTS = {"soluteDielectric", "solventDielectric", "offset", "kappa"}  # wha
 _NUMBER = r"\d+\.?\d*(?:[eE][-+]?\d+)?"
 
 
-def custom_born(force: openmm.CustomGBForce) -> GeneralizedBorn:
+def recognized_born(force: openmm.CustomGBForce) -> GeneralizedBorn:
     """The force as a `GeneralizedBorn`, its expressions compared character by character with those OpenMM writes.
 
     Only numbers and white space may differ; the constants are read from the expressions or the global parameters.

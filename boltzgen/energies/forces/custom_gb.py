@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import UnsupportedSystemError
 from ..expressions import Expression, tables_of
-from .custom_born import custom_born
+from .custom_born import recognized_born
 from .custom_pairs import particle_parameters, within_cutoff, without_exclusions
 from .custom_terms import global_parameters
 from .force import Force
@@ -100,6 +100,6 @@ class CustomGeneralizedBorn(Force):
 def generalized_born(force: openmm.CustomGBForce) -> Force:
     """The force in its fastest form: OBC, as OpenMM writes it, has one of its own."""
     try:
-        return custom_born(force)
+        return recognized_born(force)
     except UnsupportedSystemError:
         return CustomGeneralizedBorn(force)

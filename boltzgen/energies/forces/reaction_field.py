@@ -13,7 +13,7 @@ from ...errors import UnsupportedSystemError
 from .force import Force, numbers
 from .nonbonded import NonbondedPairs, pair_parameters
 
-__all__ = ["ReactionFieldPairs", "nonbonded"]
+__all__ = ["ReactionFieldPairs", "nonbonded_pairs"]
 
 
 class ReactionFieldPairs(NonbondedPairs):
@@ -58,7 +58,7 @@ class ReactionFieldPairs(NonbondedPairs):
         return torch.where(inside, u, torch.where(r.isnan(), r, 0.0)).sum(0), gradient
 
 
-def nonbonded(force: openmm.NonbondedForce) -> Force:
+def nonbonded_pairs(force: openmm.NonbondedForce) -> Force:
     """The force with or without a cutoff.
 
     Raises:

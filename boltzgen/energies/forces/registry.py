@@ -24,7 +24,7 @@ from .custom_terms import (
 )
 from .force import Force
 from .gbsa_obc import obc_born
-from .reaction_field import nonbonded
+from .reaction_field import nonbonded_pairs
 from .torsions import PeriodicTorsions, RyckaertBellemansTorsions
 
 __all__ = ["COMPILERS", "compile_force", "named_forces", "particle_masses"]
@@ -35,7 +35,7 @@ COMPILERS: dict[type[openmm.Force], Callable[..., Force]] = {
     openmm.PeriodicTorsionForce: PeriodicTorsions,
     openmm.RBTorsionForce: RyckaertBellemansTorsions,
     openmm.CMAPTorsionForce: CorrectionMaps,
-    openmm.NonbondedForce: nonbonded,
+    openmm.NonbondedForce: nonbonded_pairs,
     openmm.GBSAOBCForce: obc_born,
     openmm.CustomGBForce: generalized_born,
     openmm.CustomBondForce: custom_bonds,

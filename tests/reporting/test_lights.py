@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from boltzgen.reporting.check import check, grade
+from boltzgen.reporting.lights import check, grade
 
 
 @pytest.mark.parametrize(("value", "status"), [(1000, "green"), (999, "amber"), (25, "amber"), (24, "red")])

@@ -5,7 +5,7 @@ import json
 
 import torch
 
-from boltzgen.cli import doctor
+from boltzgen.cli import installation
 from boltzgen.cli.main import main
 from boltzgen.coordinates import InternalCoordinates
 
@@ -27,7 +27,7 @@ def test_problems_are_named_and_end_with_code_4(capsys, monkeypatch):
     problems = json.loads(capsys.readouterr().out)["problems"]
     assert any("'boltzgen' installs a package named boltzgen too" in problem for problem in problems)
     assert any("coordinates and energies" in problem for problem in problems)
-    monkeypatch.setattr(doctor, "_clashes", list)
+    monkeypatch.setattr(installation, "_clashes", list)
     monkeypatch.setattr(InternalCoordinates, "_inverse", None)
     assert main(["doctor"]) == 4
     assert "PROBLEM: the self-test ended with TypeError" in capsys.readouterr().out

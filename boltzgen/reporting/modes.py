@@ -15,7 +15,7 @@ from ..reweighting.ratio import log_of_mean, ratio_of_means
 from ..reweighting.references import as_reference
 from ..reweighting.weights import Array, scaled_weights
 from ..sampling import Samples
-from .check import Check, check, grade
+from .lights import Check, check, grade
 
 __all__ = ["agreement", "coverage"]
 

@@ -35,7 +35,7 @@ def doctor(options: argparse.Namespace) -> None:
 def _facts() -> dict[str, Any]:
     import torch
 
-    from ..energies.platforms import platforms
+    from ..energies.openmm_platforms import platforms
 
     names, failures = platforms()
     compiler = next((found for name in ("g++", "c++", "clang++") if (found := shutil.which(name))), "none")

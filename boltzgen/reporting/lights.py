@@ -18,7 +18,7 @@ class Check:
 
     Attributes:
         name: what is looked at.
-        value: the number found; None if the check was not run.
+        value: the number found; None if there is none: the check was not run (amber), or does not apply (green).
         wanted: what a green light needs, in words.
         status: "green", "amber" or "red".
         meaning: what the number says.
@@ -38,7 +38,7 @@ class Check:
     def shown(self) -> str:
         """The value as people read it."""
         if self.value is None:
-            return "no" if self.status == "red" else "not tested"
+            return {"green": "not applicable", "amber": "not tested", "red": "no"}[self.status]
         if math.isinf(self.value):
             return "no tail" if self.value < 0 else "no fit"
         if self.percent:

@@ -1,0 +1,48 @@
+"""How commands speak: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..reporting import Verdict
+
+__all__ = ["number", "print_json", "print_results", "say"]
+
+
+def say(line: str) -> None:
+    """Tells the user, not the program that reads the results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def print_json(results: Any) -> None:
+    """Results for other programs."""
+    print(json.dumps(results, indent=2, allow_nan=False))
+
+
+def print_results(
+    options: argparse.Namespace, results: dict[str, Any], verdict: Verdict, reference: Mapping[str, Any] | None = None
+) -> None:
+    """The results: JSON if asked for, else a table, with the reasons against it if there are any."""
+    if options.json:
+        print_json(results)
+        return
+    known = reference or {}
+    print(f"\n{results['system'] or 'samples'}: {results['n']} draws, effective {results['ess']:.0f} ", end="")
+    k = "not known" if results["pareto_k"] is None else f"{results['pareto_k']:.2f}"
+    print(f"({100 * results['ess_fraction']:.1f} %), Pareto k {k}, verdict {results['verdict']}")
+    for name, entry in results["estimates"].items():
+        beside = f"   (reference {number(known[name])})" if name in known else ""
+        print(f"  {name:<32} {number(entry)} {entry['unit']}{beside}".rstrip())
+    if verdict.status == "red":
+        print(f"\n{verdict}")
+
+
+def number(entry: Mapping[str, Any]) -> str:
+    """value ± error; what is not finite is None in the results."""
+    value, error = entry["value"], entry["standard_error"]
+    return "not known" if value is None else f"{value:.4f} ± {'not known' if error is None else f'{error:.4f}'}"

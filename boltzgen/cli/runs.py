@@ -1,0 +1,111 @@
+"""Commands on a training and its folder: a configuration, the training, going on with it, and draws from it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import InputError
+from ..files import require_writable, write_atomically
+from .printing import print_json, print_results, say
+from .settings import Settings, limit_threads
+from .targets import target_of
+
+if TYPE_CHECKING:
+    from ..generator import BoltzmannGenerator
+    from ..reporting.verdict import Status
+
+__all__ = ["init", "resume", "sample", "train", "trained"]
+
+
+def init(options: argparse.Namespace) -> None:
+    """Writes a commented configuration for `boltzgen train --config`."""
+    from ..molecule import Molecule
+
+    target = target_of(options.system, None)
+    temperature = target.default_temperature if isinstance(target, Molecule) else target.temperature
+    out = Path(options.out or f"{target.name}.toml")
+    if out.exists():
+        raise InputError(f"{out} must not exist yet; got one that does: name another with --out, or remove it")
+    write_atomically(out, Settings.template(options.system, temperature).encode())
+    say(f"written: {out}; next: boltzgen train --config {shlex.quote(str(out))} --out run")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains a generator in a run folder, or goes on training there."""
+    _train(Settings.of(options), Path(options.out), options)
+
+
+def resume(options: argparse.Namespace) -> None:
+    """Goes on with a training that was interrupted, as it was told when it began."""
+    from ..run_folder import RunFolder
+
+    folder = RunFolder(options.run_folder)
+    _train(Settings.recalled(folder.read().get("settings"), str(folder.record)), folder.path, options)
+
+
+def sample(options: argparse.Namespace) -> Status:
+    """Draws from a trained generator and keeps the weighted ensemble; draws already there are not made again."""
+    from .. import reporting
+    from ..generator import BoltzmannGenerator
+    from ..sampling import Samples
+    from ..sampling.extension import extend
+
+    path = Path(options.generator)
+    folder = (path if path.is_dir() else path.parent) if path.exists() else Path()
+    out = Path(options.out) if options.out else folder / "samples.npz"
+    require_writable(out)
+    generator = BoltzmannGenerator.load(path)
+    there = Samples.load(out) if out.exists() and not options.overwrite else None
+    if there is not None:
+        say(f"{out} holds {len(there)} draws already")
+    samples = extend(
+        there,
+        generator.flow,
+        generator.target,
+        options.n,
+        seed=options.seed,
+        keep=lambda some: some.save(out),
+        progress=True,
+    )
+    if there is None or len(samples) > len(there):
+        samples.save(out)
+    verdict = reporting.judge(samples)
+    print_results(options, reporting.results(samples), verdict)
+    say(f"written: {out}; next: boltzgen report {out}")
+    return verdict.status
+
+
+def trained(history: Any) -> str:
+    """What a training came to, in words."""
+    rounds = history.rounds
+    ess = f", effective samples {100 * rounds[-1].ess:.1f} % of the last buffer" if rounds else ""
+    total = history.energy + history.gradient
+    return f"trained {history.seconds:.0f} s ({history.compiled}), {total:.3g} energy evaluations{ess}"
+
+
+def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
+    limit_threads(settings.threads)
+    from ..generator import BoltzmannGenerator
+
+    target = target_of(settings.system, settings.forcefield)
+    generator = BoltzmannGenerator(target, temperature=settings.temperature, seed=settings.seed)
+    say(_described(target.name, generator))
+    say(f"interrupt it at any time; it goes on with: boltzgen resume {shlex.quote(str(out))}")
+    about = {"system": target.name, "settings": settings.plain()}
+    compile: Literal["auto", "never"] = "auto" if settings.compile else "never"
+    history = generator.train(run_dir=out, minutes=settings.minutes, about=about, compile=compile)
+    say(trained(history))
+    if options.json:
+        print_json({"run": str(out), "evaluations": history.evaluations, "seconds": history.seconds})
+    say(f"next: boltzgen sample {shlex.quote(str(out))}")
+
+
+def _described(name: str, generator: BoltzmannGenerator) -> str:
+    """What is about to be trained."""
+    molecule = generator.molecule
+    if molecule is None:
+        return f"{name}: {generator.target.event_shape.numel()} dimensions at kT = {generator.temperature:g}"
+    return f"{name}: {molecule.n_atoms} atoms at {generator.temperature:g} K"

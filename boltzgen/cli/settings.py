@@ -1,0 +1,178 @@
+"""What a training is told, on the command line or in a TOML file, and what its run folder remembers of it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from ..errors import InputError
+
+__all__ = ["ConfigurationError", "Settings", "limit_threads"]
+
+
+class ConfigurationError(InputError):
+    """A configuration that is not what it must be: wrong usage, as on the command line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `boltzgen train` is told.
+
+    Attributes:
+        system: name of a system, or path of a folder with a system.toml, or of a PDB file.
+        temperature: K; the system's own if None.
+        forcefield: OpenMM force fields, for a PDB file.
+        minutes: time to train.
+        seed: of the network and the noise.
+        compile: whether torch.compile may be used.
+        threads: of one process.
+    """
+
+    system: str
+    temperature: float | None = None
+    forcefield: list[str] | None = None
+    minutes: float = 10.0
+    seed: int = 0
+    compile: bool = True
+    threads: int = 1
+
+    @classmethod
+    def read(cls, file: str) -> dict[str, Any]:
+        """What a TOML file says.
+
+        Raises:
+            ConfigurationError: naming the key that is not what it must be.
+        """
+        try:
+            data = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(
+                f"--config must name a file that can be read; got {file} ({error.strerror}): check the path"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{file} must be TOML; got {error}: correct it") from None
+        return cls._checked(data, file)
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Self:
+        """The settings of a command: its options, then the file it names, then the defaults.
+
+        Raises:
+            ConfigurationError: if the file is not what it must be, or nobody names a system.
+        """
+        told = {} if options.config is None else cls.read(options.config)
+        told |= {f.name: given for f in fields(cls) if (given := getattr(options, f.name)) is not None}
+        if "system" not in told:
+            raise ConfigurationError(
+                "a training must have a system; got none: name one, or a file made by `boltzgen init` with --config"
+            )
+        return cls(**told)
+
+    @classmethod
+    def recalled(cls, told: Any, source: str) -> Self:
+        """The settings a run folder remembers.
+
+        Raises:
+            ConfigurationError: if it does not remember any.
+        """
+        if not isinstance(told, dict) or told.get("system") is None:
+            raise ConfigurationError(
+                f"{source} must come from `boltzgen train`; got the folder of another program's training: run that "
+                "program again"
+            )
+        return cls(**cls._checked({key: value for key, value in told.items() if value is not None}, source))
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data, from which `recalled` makes them in any working directory."""
+        told = asdict(self)
+        if Path(self.system).exists():
+            told["system"] = str(Path(self.system).absolute())
+        return told
+
+    @classmethod
+    def _checked(cls, data: Mapping[str, Any], source: str) -> dict[str, Any]:
+        for key, value in data.items():
+            if key not in _WANTED:
+                close = difflib.get_close_matches(key, _WANTED, 1)
+                hint = f"did you mean {close[0]!r}?" if close else "leave it out"
+                raise ConfigurationError(f"{source}: a key must be one of {', '.join(_WANTED)}; got {key!r}: {hint}")
+            if not _fits(key, value):
+                raise ConfigurationError(f"{source}: {key} must be {_WANTED[key]}; got {json.dumps(value)}: correct it")
+        return dict(data)
+
+    @staticmethod
+    def template(system: str, temperature: float | None) -> str:
+        """A commented TOML file with everything that can be said, as it is if nothing is."""
+        return _TEMPLATE.format(
+            system=json.dumps(system, ensure_ascii=False),
+            forcefield=_FORCEFIELD if system.lower().endswith((".pdb", ".ent")) else "",
+            temperature="# temperature = 300.0" if temperature is None else f"temperature = {temperature}",
+        )
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value is what its key wants."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if key in ("temperature", "minutes"):
+        return number and 0 < value < math.inf
+    if key in ("seed", "threads"):
+        return number and isinstance(value, int) and value >= (1 if key == "threads" else 0)
+    if key == "compile":
+        return isinstance(value, bool)
+    if key == "forcefield":
+        return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
+    return isinstance(value, str) and bool(value)
+
+
+_WANTED = {
+    "system": "a name or a path",
+    "temperature": "a positive number of kelvin",
+    "forcefield": "a list of file names",
+    "minutes": "a positive number",
+    "seed": "an integer, not negative",
+    "compile": "true or false",
+    "threads": "a positive integer",
+}
+
+_FORCEFIELD = """
+# OpenMM force fields, the solvent's last.
+forcefield = ["amber14-all.xml", "implicit/obc2.xml"]
+"""
+
+_TEMPLATE = """# A training of boltzgen: boltzgen train --config THIS_FILE --out run
+# What the command line says goes before what is said here.
+
+# Name of a system (`boltzgen systems`), or a folder with a system.toml, or a PDB file.
+system = {system}
+{forcefield}
+# Temperature in kelvin; the training starts at four times it.
+{temperature}
+
+# Time to train. A longer training may follow in the same folder: it goes on where this one stopped.
+minutes = 10.0
+
+# Of the network and the noise. Trainings of different seeds must agree: boltzgen report run --others FILE looks.
+seed = 0
+
+# Whether torch.compile may be used where it pays: trainings of an hour and more.
+compile = true
+
+# Threads of one process; one is the fastest for molecules of tens of atoms.
+threads = 1
+"""
+
+
+def limit_threads(n: int) -> None:
+    """The number of threads this process works with; child processes get it too where torch is not loaded yet."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(n))
+    import torch
+
+    torch.set_num_threads(n)

@@ -1,0 +1,163 @@
+"""The folder of a training: what it trains, where, when and with what it ran, and how it goes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import CheckpointError, InputError
+from .files import write_atomically
+
+if TYPE_CHECKING:
+    from .training import History
+
+__all__ = ["RunFolder", "provenance"]
+
+_FORMAT = {"format": "boltzgen run", "version": 1}
+_PACKAGES = ("boltzgen-flows", "torch", "numpy", "openmm", "mdtraj")
+_SECONDS = 5.0
+
+
+def provenance() -> dict[str, Any]:
+    """What a number owes its being to besides its arguments: the command, the versions, the machine, the hour."""
+    versions = {"Python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "command": shlex.join([*_program(), *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count() or 1} processors",
+        "versions": versions,
+    }
+
+
+class RunFolder:
+    """The files of a training in one folder, for the process that holds it (`exclusive`).
+
+    Called with the record of the training as often as one likes, it keeps `metrics.jsonl` up to date: a line of JSON
+    every five seconds, whole as soon as it is there, so that it can be read meanwhile. After an interruption it goes
+    on where the training does.
+
+    Arguments:
+        path: of the folder.
+        about: plain data that say what is trained, kept in run.json.
+
+    Attributes:
+        training: checkpoint of the training under way.
+        generator: what was trained.
+        record: run.json, what `read` gives.
+        metrics: metrics.jsonl.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
+        self.path, self.about = Path(path), dict(about or {})
+        self.training, self.generator = self.path / "training.pt", self.path / "generator.pt"
+        self.record, self.metrics = self.path / "run.json", self.path / "metrics.jsonl"
+        self._begin: float | None = None
+        self._before = self._last = 0.0
+        self._seen = 0
+
+    def __call__(self, history: History) -> None:
+        """Notes how the training stands, if it is time to; the first time, that it began."""
+        now = time.monotonic()
+        if self._begin is None:
+            self._begin = self._last = now
+            self._before, self._seen = history.seconds, len(history.losses)
+            self._open()
+        elif now - self._last >= _SECONDS:
+            self._last = now
+            self._note(history)
+
+    def read(self) -> dict[str, Any]:
+        """What run.json holds: `about`, and under "starts" the `provenance` of every start.
+
+        Raises:
+            InputError: if the folder holds none.
+            CheckpointError: if it is damaged.
+        """
+        try:
+            found = json.loads(self.record.read_text(encoding="utf-8"))
+            if not isinstance(found, dict) or not isinstance(found.get("starts"), list):
+                raise ValueError("something else")
+        except OSError as error:
+            raise InputError(
+                f"{self.path} must be the folder of a training; its {self.record.name} cannot be read "
+                f"({error.strerror}): check the path"
+            ) from None
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.record} must be the record of a training; got one that is damaged ({error}): train in another "
+                "folder"
+            ) from None
+        version = {key: found.pop(key, None) for key in _FORMAT}
+        if version != _FORMAT:
+            raise CheckpointError(
+                f"{self.record} must be of version {_FORMAT['version']}; got {version['version']!r}: use the release "
+                "of boltzgen that wrote it"
+            )
+        return found
+
+    def _open(self) -> None:
+        """Once the training has taken up its checkpoint: this folder is its own."""
+        try:
+            starts = self.read()["starts"]
+        except (InputError, CheckpointError):
+            starts = []
+        record = _FORMAT | self.about | {"starts": [*starts, provenance()]}
+        write_atomically(self.record, (json.dumps(record, indent=2) + "\n").encode())
+        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        kept = [line for line in lines if _steps(line) <= self._seen]
+        write_atomically(self.metrics, "".join(f"{line}\n" for line in kept).encode())
+
+    def _note(self, history: History) -> None:
+        losses = [loss for loss in history.losses[self._seen :] if math.isfinite(loss)]
+        last = history.rounds[-1] if history.rounds else None
+        assert self._begin is not None
+        line = {
+            "seconds": round(self._before + time.monotonic() - self._begin, 1),
+            "steps": len(history.losses),
+            "loss": sum(losses) / len(losses) if losses else None,
+            "rounds": len(history.rounds),
+            "temperature": None if last is None else last.next_temperature,
+            "ess_fraction": None if last is None else last.ess,
+        }
+        self._seen = len(history.losses)
+        with suppress(OSError), open(self.metrics, "a", encoding="utf-8") as file:  # a full disk ends no training
+            file.write(json.dumps(line) + "\n")
+
+
+def _steps(line: str) -> float:
+    """How far a line of metrics had come; infinitely, if it was cut short."""
+    try:
+        return float(json.loads(line)["steps"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _program() -> list[str]:
+    """How this program was called."""
+    script = Path(sys.argv[0])
+    return ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
+
+
+def _processor() -> str:
+    """Its name, as far as the system tells."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"

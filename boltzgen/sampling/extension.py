@@ -1,0 +1,111 @@
+"""A draw that goes on where an earlier one of the same seed stopped, and keeps what it has on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..energies.energy import Energy
+from ..errors import InputError
+from ..flows.flow import Flow
+from ..flows.noise import BLOCK
+from ..progress import show
+from .drawing import as_samples, check_draw, weighed
+from .samples import Samples
+
+__all__ = ["extend"]
+
+_SECONDS = 60.0
+_SAME = 1e-3  # in x, log q and u, of one draw made twice: on other machines the last bits of a float32 differ
+
+
+def extend(
+    samples: Samples | None,
+    flow: Flow,
+    target: Energy,
+    n: int,
+    *,
+    seed: int,
+    batch_size: int = BLOCK,
+    keep: Callable[[Samples], None] | None = None,
+    progress: bool = False,
+) -> Samples:
+    """The n draws of a seed, of which some may be there: as `draw`, whose draw i depends on (seed, i) only.
+
+    Arguments:
+        samples: the first draws of this flow, target and seed; None for none. More than n are returned as they are.
+        flow: the flow.
+        target: the exact energy.
+        n: number of draws in all.
+        seed: of the draw.
+        batch_size: see `draw`.
+        keep: what to do with the draws so far, every minute and when something interrupts.
+        progress: whether to show progress on standard error.
+
+    Raises:
+        InputError: if the samples are not those of this flow, target and seed: their last block is drawn again.
+
+    Example:
+        >>> from boltzgen.energies import toys
+        >>> from boltzgen.flows import coupling_flow
+        >>> flow, target = coupling_flow(2), toys.DoubleWell()
+        >>> few = extend(None, flow, target, 1500, seed=1)
+        >>> extend(few, flow, target, 4000, seed=1).log_w.equal(extend(None, flow, target, 4000, seed=1).log_w)
+        True
+    """
+    check_draw(flow, target, n, batch_size)
+    there = 0 if samples is None else len(samples)
+    parts: list[tuple[Tensor, ...]] = [] if samples is None else [_columns(samples)]
+    rows = BLOCK * math.ceil(batch_size / BLOCK)
+    first = BLOCK * ((there - 1) // BLOCK) if there else 0
+    done, last = there, time.monotonic()
+
+    def so_far() -> Samples:
+        return as_samples(target, parts, seed=seed)
+
+    try:
+        with torch.no_grad(), show("drawing", visible=progress) as bar:
+            for start in range(first, max(n, there), rows):
+                blocks = range(start // BLOCK, math.ceil(min(start + rows, max(n, there)) / BLOCK))
+                part = weighed(target, *flow.sample_blocks(seed, blocks), min(max(n, there) - start, rows))
+                if start < there and samples is not None:
+                    _compare(samples, part, start, seed)
+                    part = tuple(column[there - start :] for column in part)
+                if not len(part[0]):
+                    continue
+                parts.append(part)
+                done += len(part[0])
+                bar(min(done / n, 1.0), f"{done} of {n}")
+                if keep is not None and time.monotonic() - last > _SECONDS:
+                    last = time.monotonic()
+                    keep(so_far())
+    except BaseException:
+        if keep is not None and done > there:
+            keep(so_far())
+        raise
+    return so_far()
+
+
+def _columns(samples: Samples) -> tuple[Tensor, ...]:
+    columns = (samples.x, samples.log_q, samples.u, samples.cartesian, samples.potential)
+    return tuple(column for column in columns if column is not None)
+
+
+def _compare(samples: Samples, part: tuple[Tensor, ...], start: int, seed: int) -> None:
+    """Refuses samples whose rows from `start` on are not those drawn now."""
+    mine = _columns(samples[start:])[:3]
+    its = tuple(column[: len(mine[0])] for column in part[:3])
+    same = samples.seed == seed and all(a.shape == b.shape for a, b in zip(mine, its, strict=True))
+    good = mine[2].isfinite() & its[2].isfinite() if same else torch.zeros(0)
+    if not same or any(
+        not torch.allclose(a[good].double(), b[good].double(), rtol=_SAME, atol=_SAME)
+        for a, b in zip(mine, its, strict=True)
+    ):
+        raise InputError(
+            f"samples to go on from must be draws of this generator with seed {seed}; got others, of seed "
+            f"{samples.seed} or from before it was trained further: write to another file, or remove the old one"
+        )

@@ -1,0 +1,148 @@
+"""Run folders on the command line: refused commands change nothing, interrupted ones go on, draws are topped up."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from boltzgen import Samples
+from boltzgen.cli.main import main
+
+pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    assert main(["train", "double_well", "--out", str(folder), "--minutes", "0.02"]) == 0
+    return folder
+
+
+def test_a_refused_command_leaves_the_run_folder_as_it_was(capsys, trained):
+    before = {p.name: p.read_bytes() for p in trained.iterdir() if p.is_file()}
+    code, _, err = run(capsys, "train", "mueller_brown", "--out", trained, "--minutes", 0.02)
+    assert code == 3
+    assert "must belong to this molecule and flow" in err
+    assert {p.name: p.read_bytes() for p in trained.iterdir() if p.is_file()} == before
+    assert run(capsys, "sample", trained, "-n", 200, "--out", trained / "after.npz")[0] == 0
+
+
+def test_the_run_folder_says_where_it_comes_from(trained):
+    record = json.loads((trained / "run.json").read_text())
+    assert record["system"] == "double_well"
+    assert record["settings"]["minutes"] == 0.02
+    (start,) = record["starts"][:1]
+    assert start["versions"]["torch"] == torch.__version__
+
+
+def test_resume_goes_on_as_told_and_knows_its_own_folders(capsys, trained, tmp_path):
+    code, out, err = run(capsys, "resume", trained, "--json")
+    assert code == 0, err
+    assert json.loads(out)["run"] == str(trained)
+    assert f"it goes on with: boltzgen resume {trained}" in err
+    assert run(capsys, "resume", tmp_path)[0] == 3
+    (tmp_path / "run.json").write_text("{")
+    code, _, err = run(capsys, "resume", tmp_path)
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "run.json must be the record of a training; got one that is damaged" in err
+
+
+@pytest.mark.timeout(120)
+def test_a_training_that_is_terminated_says_how_to_go_on_and_does(tmp_path):
+    command = [sys.executable, "-m", "boltzgen", "train", "double_well", "--minutes", "0.5", "--out", "run"]
+    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 143
+    assert err.splitlines()[-1] == "interrupted; go on with: boltzgen resume run"
+    assert (tmp_path / "run" / "training.pt").exists()
+
+
+def test_init_writes_what_train_takes(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "init", "double_well")
+    assert (code, "train --config double_well.toml" in err) == (0, True)
+    assert run(capsys, "init", "double_well")[0] == 3
+    train = ["train", "--config", "double_well.toml", "--out", "run", "--minutes", 0.01, "--seed", 4]
+    assert run(capsys, *train)[0] == 0
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert (settings["system"], settings["seed"], settings["minutes"]) == ("double_well", 4, 0.01)
+    (tmp_path / "double_well.toml").write_text('system = "double_well"\nminuts = 3\n')
+    code, _, err = run(capsys, *train)
+    assert (code, err) == (2, err.splitlines()[0] + "\n")
+    assert "did you mean 'minutes'?" in err
+
+
+def test_a_force_field_for_what_brings_its_own_is_refused(capsys, tmp_path):
+    for command in (["train", "alanine_dipeptide", "--out", tmp_path / "run"], ["check", "alanine_dipeptide"]):
+        code, _, err = run(capsys, *command, "--forcefield", "foo.xml")
+        assert code == 2
+        assert "--forcefield must come with a PDB file" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_sample_tops_up_to_the_same_draws_and_overwrites_nothing(capsys, trained, tmp_path):
+    sample = ["sample", trained, "--out", tmp_path / "a.npz", "-n"]
+    assert run(capsys, *sample, 1500)[0] == 0
+    code, _, err = run(capsys, *sample, 4000)
+    assert (code, "holds 1500 draws already" in err) == (0, True)
+    assert run(capsys, "sample", trained, "--out", tmp_path / "b.npz", "-n", 4000)[0] == 0
+    a, b = (Samples.load(tmp_path / name) for name in ("a.npz", "b.npz"))
+    assert a.log_w.equal(b.log_w)
+    content = (tmp_path / "a.npz").read_bytes()
+    code, _, err = run(capsys, *sample, 5000, "--seed", 9)
+    assert (code, "must be draws of this generator with seed 9" in err) == (3, True)
+    assert (tmp_path / "a.npz").read_bytes() == content
+    assert run(capsys, *sample, 100, "--seed", 9, "--overwrite")[0] == 0
+    assert len(Samples.load(tmp_path / "a.npz")) == 100
+
+
+def test_a_place_for_the_draws_is_looked_at_before_drawing(capsys, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("boltzgen.sampling.extension.extend", None)
+    for out, says in ((tmp_path, "must have a name; got the folder"), (trained / "run.json" / "a.npz", "no folder")):
+        code, _, err = run(capsys, "sample", trained, "--out", out)
+        assert code == 3
+        assert says in err
+
+
+def test_another_kind_of_checkpoint_is_named(capsys, trained):
+    code, _, err = run(capsys, "sample", trained / "training.pt")
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "must hold the state of a generator; got that of a training" in err
+
+
+def test_report_tells_of_draws_and_training(capsys, trained):
+    assert run(capsys, "sample", trained, "-n", 2000, "--seed", 1)[0] == 0
+    code, out, err = run(capsys, "report", trained, "--json")
+    assert code == 0
+    results, page = json.loads(out), (trained / "report.html").read_text()
+    assert results == json.loads((trained / "results.json").read_text())
+    assert results["provenance"]["system"] == "double_well"
+    assert results["evaluations"]["gradient"] > 0
+    assert f"torch {torch.__version__}" in page
+    assert "Course of the training" in page
+    assert f"written: {trained}/report.html" in err
+    code, out, _ = run(capsys, "report", trained / "samples.npz", "--out", trained / "plain.html", "--json")
+    assert (code, "provenance" in json.loads(out)) == (0, False)
+
+
+def test_a_red_report_is_code_5_under_strict_and_one_without_draws_is_refused(capsys, trained, tmp_path):
+    draws = Samples.load(trained / "samples.npz")[:20]  # too few to judge by
+    draws.save(tmp_path / "samples.npz")
+    assert run(capsys, "report", tmp_path, "--strict")[0] == 5
+    assert run(capsys, "report", tmp_path)[0] == 0
+    (tmp_path / "samples.npz").unlink()
+    code, _, err = run(capsys, "report", tmp_path)
+    assert (code, "must hold draws; got none: boltzgen sample" in err) == (3, True)

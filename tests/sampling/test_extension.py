@@ -1,0 +1,62 @@
+"""A draw that goes on is the draw made at once, and draws of others are refused."""
+
+import pytest
+import torch
+
+from boltzgen.energies import toys
+from boltzgen.errors import InputError
+from boltzgen.flows import coupling_flow
+from boltzgen.sampling import draw, extension
+from boltzgen.sampling.extension import extend
+
+FLOW, TARGET = coupling_flow(2), toys.DoubleWell()
+
+
+def same(a, b):
+    return all(getattr(a, name).equal(getattr(b, name)) for name in ("x", "log_q", "u")) and a.seed == b.seed
+
+
+@pytest.mark.parametrize("there", [1, 1000, 1024, 1025, 3000])
+def test_going_on_is_drawing_at_once(there):
+    whole = draw(FLOW, TARGET, 3000, seed=5)
+    assert same(extend(draw(FLOW, TARGET, there, seed=5), FLOW, TARGET, 3000, seed=5), whole)
+    assert same(extend(None, FLOW, TARGET, 3000, seed=5, batch_size=2048), whole)
+
+
+def test_more_than_asked_for_stays():
+    many = draw(FLOW, TARGET, 2000, seed=5)
+    assert same(extend(many, FLOW, TARGET, 10, seed=5), many)
+
+
+def test_draws_of_others_are_refused():
+    mine = draw(FLOW, TARGET, 1500, seed=5)
+    other = coupling_flow(2, seed=1)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.02
+    for flow, target, seed in ((FLOW, TARGET, 6), (other, TARGET, 5), (FLOW, toys.DoubleWell("snf"), 5)):
+        with pytest.raises(InputError, match="must be draws of this generator with seed"):
+            extend(mine, flow, target, 3000, seed=seed)
+
+
+def test_an_interruption_keeps_what_was_drawn(monkeypatch):
+    kept, weighed = [], extension.weighed
+
+    def until_the_third(*arguments):
+        if len(calls := [*kept_calls, 1]) == 3:
+            raise KeyboardInterrupt
+        kept_calls.append(calls)
+        return weighed(*arguments)
+
+    kept_calls = []
+    monkeypatch.setattr(extension, "weighed", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        extend(None, FLOW, TARGET, 9000, seed=5, keep=kept.append)
+    assert same(kept[0], draw(FLOW, TARGET, 2048, seed=5))
+
+
+def test_draws_are_kept_now_and_then(monkeypatch):
+    monkeypatch.setattr(extension, "_SECONDS", 0.0)
+    kept = []
+    extend(None, FLOW, TARGET, 3000, seed=5, keep=kept.append)
+    assert [len(some) for some in kept] == [1024, 2048, 3000]

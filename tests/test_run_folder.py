@@ -1,0 +1,79 @@
+"""What a run folder says: what it holds, where it came from, how it goes."""
+
+import json
+import time
+
+import pytest
+
+from boltzgen import CheckpointError, InputError
+from boltzgen.run_folder import RunFolder, provenance
+from boltzgen.training import History
+from boltzgen.training.history import Round
+
+
+def test_the_provenance_names_command_versions_and_machine():
+    found = provenance()
+    assert {"Python", "torch", "numpy", "openmm"} <= set(found["versions"])
+    assert "pytest" in found["command"]
+    assert "processors" in found["machine"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_the_record_keeps_every_start(tmp_path):
+    for minutes in (1, 2):
+        RunFolder(tmp_path, {"system": "x", "minutes": minutes})(History())
+    found = RunFolder(tmp_path).read()
+    assert (found["system"], found["minutes"], len(found["starts"])) == ("x", 2, 2)
+
+
+def test_nothing_is_written_before_the_training_began(tmp_path):
+    RunFolder(tmp_path, {"system": "x"})
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"its run\.json cannot be read \(No such file"):
+        RunFolder(tmp_path).read()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"starts": 3}', '{"format": "boltzgen run", "version": 9, "starts": []}']
+)
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"run\.json must be"):
+        RunFolder(tmp_path).read()
+
+
+def test_metrics_are_whole_lines_while_the_training_runs_and_go_on_after_an_interruption(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    folder, history = RunFolder(tmp_path), History()
+
+    def go(folder, steps):
+        folder(history)
+        for k in range(steps):
+            clock[0] += 1.0
+            history.losses.append(float(k))
+            folder(history)
+        return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+    first = go(folder, 11)
+    assert [(line["steps"], line["loss"], line["temperature"]) for line in first] == [(5, 2.0, None), (10, 7.0, None)]
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"seconds": 11')  # the computer went out
+    del history.losses[7:]  # what the last checkpoint knew
+    history.seconds = 7.0
+    history.rounds.append(Round(1200.0, 0.5, 900.0, 4096, 7.0))
+    second = go(RunFolder(tmp_path), 5)
+    assert [line["steps"] for line in second] == [5, 12]
+    assert second[1] == {
+        "seconds": 12.0, "steps": 12, "loss": 2.0, "rounds": 1, "temperature": 900.0, "ess_fraction": 0.5
+    }  # fmt: skip
+
+
+def test_a_full_disk_ends_no_training(tmp_path, monkeypatch):
+    folder, history = RunFolder(tmp_path), History()
+    folder(history)
+    monkeypatch.setattr("boltzgen.run_folder._SECONDS", 0.0)
+    folder.metrics.unlink()
+    folder.metrics.mkdir()
+    history.losses.append(float("nan"))
+    folder(history)
