@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 import boltzgen as bg
-from boltzgen.flows import Composition, Flow, GaussianMixture, Normal, Planar, Radial
+from boltzgen.flows import Composition, Continuous, Flow, GaussianMixture, Normal, Planar, Radial, gaussianization
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="a minute instead of ten")
@@ -46,6 +46,8 @@ FLOWS = {
     "IAF, splines": bg.iaf(2, transform="spline"),
     "planar, 16 layers": Flow(Normal(2), Composition([Planar(2) for _ in range(16)])),
     "radial, 16 layers": Flow(Normal(2), Composition([Radial(2) for _ in range(16)])),
+    "continuous, 4 steps of RK4": Flow(Normal(2), Continuous(2, hidden=(32, 32), steps=4)),
+    "Gaussianization, trained on": gaussianization(crescents(20_000), layers=8, bins=32),
     "mixture of 8 and affine couplings": Flow(
         GaussianMixture(2 * torch.randn(8, 2, generator=torch.Generator().manual_seed(0)), scales=0.5),
         bg.coupling_flow(2, transform="affine", layers=4).bijection,
@@ -75,8 +77,8 @@ for name, flow in FLOWS.items():
     print(f"{name:36}{kl:9.3f}{size:12}{of_draw:11.1f}{of_density:14.1f}", flush=True)
     assert kl > -0.02, "a density cannot be nearer to p than p itself"
 
-figure = Figure(figsize=(12, 9.5), layout="constrained")
-for place, (title, log_density) in zip(figure.subplots(3, 4).flat, pictures.items(), strict=False):
+figure = Figure(figsize=(15, 9.5), layout="constrained")
+for place, (title, log_density) in zip(figure.subplots(3, 5).flat, pictures.items(), strict=False):
     place.imshow(log_density.exp().view(120, 120).T, origin="lower", extent=(-3.2, 3.2, -3.2, 3.2), vmax=0.35)
     place.set_title(title, fontsize=9)
 for place in figure.axes:

@@ -58,3 +58,12 @@ def test_the_makefile_has_the_two_commands():
 
 def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 50
+
+
+def test_every_promise_about_faults_names_a_test_that_exists():
+    rows = re.findall(r"^\|.*\|$", (ROOT / "docs" / "faults.md").read_text(), flags=re.MULTILINE)
+    promises = [row for row in rows if not re.match(r"\|(-|\s*what goes wrong)", row)]
+    assert len(promises) > 50
+    for row in promises:
+        (module, name) = re.search(r"\| `([\w/]+\.py)::(test_\w+)` \|$", row).groups()
+        assert f"\ndef {name}(" in (ROOT / "tests" / module).read_text(), row

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import BoltzgenError, CheckpointError, EnergyError, UnreliableEstimateWarning
-from . import commands, ensembles, runs
+from . import commands, ensembles, runs, simulation
 from .installation import doctor
 from .settings import ConfigurationError, limit_threads
 
@@ -128,6 +128,26 @@ def _parser() -> argparse.ArgumentParser:
         help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
     )  # fmt: skip
     threaded(check)
+
+    simulate = command(
+        "simulate", simulation.simulate, "replica exchange, to compare with", "boltzgen simulate mine.pdb --out md"
+    )
+    simulate.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
+    simulate.add_argument("--out", required=True, metavar="DIR", help="folder; given again, the simulation goes on")
+    simulate.add_argument(
+        "-n", type=_count, default=10_000, metavar="N",
+        help="number of frames in the end: those already there are not made again (default: 10000)",
+    )  # fmt: skip
+    simulate.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's)")
+    simulate.add_argument(
+        "--hot", type=_positive, default=None, metavar="T",
+        help="highest temperature of the ladder; the lowest again for none (default: 1000)",
+    )  # fmt: skip
+    simulate.add_argument("--walkers", type=_count, default=16, metavar="W", help="independent ladders (default: 16)")
+    simulate.add_argument("--forcefield", nargs="+", metavar="XML", default=None, help="as of train")
+    simulate.add_argument("--seed", type=_seed, default=0, help="of all random numbers (default: 0)")
+    simulate.set_defaults(goes_on=True)
+    threaded(simulate)
 
     init = command("init", runs.init, "write a commented configuration for train", "boltzgen init mine.pdb")
     init.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")

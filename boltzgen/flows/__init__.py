@@ -15,6 +15,7 @@ from .mixture import GaussianMixture
 from .noise import BLOCK, keyed_generator
 from .planar import Planar, Radial
 from .rbig import gaussianization
+from .steering import steered
 from .transformer import (
     Additive,
     Affine,
@@ -64,4 +65,5 @@ __all__ = [
     "keyed_generator",
     "maf",
     "molecular_flow",
+    "steered",
 ]

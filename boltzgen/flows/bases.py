@@ -40,21 +40,46 @@ class Base(nn.Module, ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z), (n, d) → (n,)."""
 
+    def tempered(self, ratio: float) -> Base:
+        """The base at `ratio` times its temperature, p(z)^(1/ratio), normalised.
+
+        Raises:
+            InputError: if that is no law of this kind.
+        """
+        raise InputError(
+            f"a base must be normal, uniform or von Mises, or a product of these, to be tempered; got "
+            f"{type(self).__name__}: start from one of them"
+        )
+
 
 class Normal(Base):
-    """The standard normal law, p(z) = (2π)^(−d/2) exp(−|z|²/2).
+    """The normal law of mean 0 and standard deviation σ, p(z) = (2πσ²)^(−d/2) exp(−|z|²/2σ²).
+
+    Arguments:
+        dim: number of dimensions d.
+        scale: σ.
 
     Example:
         >>> Normal(2).log_prob(torch.zeros(1, 2))
         tensor([-1.8379])
     """
 
+    def __init__(self, dim: int, *, scale: float = 1.0) -> None:
+        if not 0 < scale < math.inf:
+            raise InputError(f"scale must be positive; got {scale}: pass e.g. scale=1.0")
+        super().__init__(dim)
+        self.scale = scale
+
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         z = torch.randn(n, *self.event_shape, generator=generator, dtype=self._like.dtype)
-        return z.to(self._like.device)
+        return (self.scale * z).to(self._like.device)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return -0.5 * z.square().sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
+        constant = z.shape[-1] * (0.5 * math.log(2 * math.pi) + math.log(self.scale))
+        return -0.5 / self.scale**2 * z.square().sum(-1) - constant
+
+    def tempered(self, ratio: float) -> Normal:
+        return Normal(self.event_shape[0], scale=self.scale * math.sqrt(ratio)).to(self._like)
 
 
 class MultivariateNormal(Base):
@@ -119,6 +144,9 @@ class UniformTorus(Base):
     def log_prob(self, z: Tensor) -> Tensor:
         return z.new_full((len(z),), -z.shape[-1] * math.log(2 * math.pi))
 
+    def tempered(self, ratio: float) -> UniformTorus:
+        return self
+
 
 class VonMises(Base):
     """Independent von Mises laws of d angles, p(z) = Π_i exp(κ_i cos(z_i − μ_i)) / (2π I_0(κ_i)); draws in [−π, π).
@@ -174,6 +202,9 @@ class VonMises(Base):
         log_p: Tensor = (self.concentration * cosine_less_one - constant).sum(-1)
         return log_p
 
+    def tempered(self, ratio: float) -> VonMises:
+        return VonMises(self.mean, self.concentration / ratio).to(self._like)
+
 
 class Product(Base):
     """Independent laws on disjoint dimensions, p(z) = Π_k p_k(z_{D_k}).
@@ -214,6 +245,12 @@ class Product(Base):
     def log_prob(self, z: Tensor) -> Tensor:
         parts = z[:, self._order].split_with_sizes(self._sizes, -1)
         return torch.stack([base.log_prob(part) for base, part in zip(self._factors(), parts, strict=True)]).sum(0)
+
+    def tempered(self, ratio: float) -> Product:
+        dims = self._order.split_with_sizes(self._sizes)
+        return Product([base.tempered(ratio) for base in self._factors()], [part.tolist() for part in dims]).to(
+            self._like
+        )
 
     def _factors(self) -> list[Base]:
         return cast(list[Base], list(self.bases))

@@ -31,7 +31,7 @@ def default_estimates(samples: Samples) -> dict[str, tuple[Estimate, str]]:
     """What is estimated if nothing else is asked for: name → (estimate, unit); nothing if every weight is zero.
 
     For a molecule ⟨U⟩, log Z, and with a torsion called "phi" the free-energy difference from φ < 0 to φ > 0;
-    ⟨u⟩ and log Z otherwise.
+    ⟨u⟩ and log Z otherwise. Draws that are not independent know no log Z: their weights are relative.
 
     Warns:
         UnreliableEstimateWarning: if one of them must not be believed.
@@ -39,11 +39,11 @@ def default_estimates(samples: Samples) -> dict[str, tuple[Estimate, str]]:
     if samples.n_failed == len(samples):
         return {}
     log_w = samples.log_w
-    log_z = (log_partition(log_w), "")
+    log_z = {"log_partition": (log_partition(log_w), "")} if samples.independent else {}
     if samples.potential is None:
-        return {"mean_reduced_energy": (expectation(log_w, samples.u), "kT"), "log_partition": log_z}
+        return {"mean_reduced_energy": (expectation(log_w, samples.u), "kT")} | log_z
     energy = expectation(log_w, samples.potential * kT(samples.temperature))
-    estimates = {"mean_potential_energy": (energy, "kJ/mol"), "log_partition": log_z}
+    estimates = {"mean_potential_energy": (energy, "kJ/mol")} | log_z
     if "phi" in samples.torsions:
         phi = samples.torsion("phi")
         estimates["free_energy_difference_phi"] = (free_energy_difference(log_w, phi < 0, phi > 0), "kT")

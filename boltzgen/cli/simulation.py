@@ -1,0 +1,199 @@
+"""Molecular dynamics to compare with, or to start from: replica exchange, in pieces that survive an interruption."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..files import atomically, exclusive
+from .printing import number, print_json, say
+from .targets import target_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..molecule import Molecule
+    from ..reweighting import Estimate
+    from ..sampling import Samples
+
+__all__ = ["simulate"]
+
+_STEPS = 40  # of a trajectory: torsions only diffuse if it is short
+_STEP_SIZE = 0.0028  # ps, a first guess
+_MASS = 12.0  # Da, of every atom: masses choose the speed, not the answer
+_EQUILIBRATION = 200  # rounds, in which the time steps are found too
+_FEWEST = 4  # rounds whose correlation can be told
+_PIECE = 10  # rounds between looks at the clock
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """Equilibrium frames by replica exchange, kept as an ensemble of equal weights and as a trajectory."""
+    import torch
+
+    molecule = _molecule(options)
+    temperature = options.temperature or molecule.default_temperature
+    ladder = _ladder(temperature, options.hot, molecule.n_atoms)
+    say(f"{molecule.name}: {options.walkers} walkers at {', '.join(f'{t:.0f}' for t in ladder)} K")
+    out = Path(options.out)
+    with exclusive(out):
+        run = _Run(molecule, ladder, options)
+        x, u = run.until(math.ceil(options.n / options.walkers), out / "simulation.pt")
+        samples = _ensemble(molecule, temperature, x.flatten(0, 1), u.flatten())
+        samples.save(out / "samples.npz")
+        trajectory = samples.to_mdtraj()
+        with atomically(out / "frames.dcd") as temporary:
+            trajectory.save(str(temporary))
+        with atomically(out / "topology.pdb") as temporary:
+            trajectory[0].save(str(temporary))
+    estimates = _estimates(molecule, samples, tuple(u.shape))
+    mixing = {
+        "acceptance": [round(float(a), 3) for a in run.acceptance],
+        "swaps": [round(float(s), 3) for s in run.swaps],
+        "round_trips": int(torch.sum(run.state["round_trips"])),
+    }
+    if options.json:
+        print_json(
+            {"system": molecule.name, "temperature": temperature, "n": len(samples), "estimates": estimates} | mixing
+        )
+    else:
+        print(f"\n{molecule.name}: {len(samples)} frames at {temperature:g} K, {mixing['round_trips']} round trips")
+        print(f"  acceptance {mixing['acceptance']}, swaps {mixing['swaps']}")
+        for name, entry in estimates.items():
+            print(f"  {name:<32} {number(entry)} {entry['unit']}  (worth {entry['ess']:.0f} independent frames)")
+    if not mixing["round_trips"] and len(ladder) > 1:
+        say("no configuration went to the highest temperature and back: simulate longer before you trust this")
+    say(f"written: {out}/samples.npz, frames.dcd, topology.pdb")
+
+
+def _molecule(options: argparse.Namespace) -> Molecule:
+    from ..molecule.systems import System
+
+    target = target_of(options.system, options.forcefield)
+    if not isinstance(target, System):
+        return target
+    if target.toy is not None:
+        raise InputError(f"{options.system} must be a molecule to be simulated; got a toy: it can sample itself")
+    return target.molecule()
+
+
+class _Run:
+    """A ladder of temperatures under way: the frames kept so far and where it stands."""
+
+    def __init__(self, molecule: Molecule, ladder: list[float], options: argparse.Namespace) -> None:
+        import torch
+
+        from ..units import kT
+
+        self.energy = molecule.energy(ladder[0])
+        self.start = torch.tensor(molecule.minimized().positions, dtype=torch.float32)
+        self.settings: dict[str, Any] = {
+            "masses": _MASS / kT(ladder[0]),
+            "temperatures": ladder,
+            "walkers": options.walkers,
+            "steps": _STEPS,
+            "step_size": _STEP_SIZE,
+            "seed": options.seed,
+        }
+        what = (molecule.fingerprint, molecule.positions.tobytes(), sorted(self.settings.items()))
+        self.fingerprint = hashlib.sha256(repr(what).encode()).hexdigest()
+        self.state: dict[str, Tensor] = {}
+        self.x = self.start.new_empty(0, options.walkers, *self.start.shape)
+        self.u = torch.empty(0, options.walkers, dtype=torch.float64)
+        self.acceptance, self.swaps = torch.zeros(len(ladder)), torch.zeros(len(ladder) - 1)
+
+    def until(self, rounds: int, checkpoint: Path) -> tuple[Tensor, Tensor]:
+        """Frames (rounds, W, n_atoms, 3) and their energies (rounds, W); those there already are not made again."""
+        from ..progress import show
+        from ..training.autosave import Autosave
+        from ..training.checkpoint import checkpoint_exists, load_checkpoint
+
+        if checkpoint_exists(checkpoint):
+            for name, value in load_checkpoint(checkpoint, fingerprint=self.fingerprint).items():
+                setattr(self, name, value)
+            say(f"{checkpoint.parent} holds {self.x.shape[0] * self.x.shape[1]} frames already")
+        with (
+            show("simulating", visible=True) as bar,
+            Autosave(checkpoint, self.state_dict, fingerprint=self.fingerprint) as autosave,
+        ):
+            while len(self.x) < rounds:
+                self.piece()
+                bar(min(1.0, len(self.x) / rounds), f"{len(self.x)} of {rounds} rounds")
+                autosave()
+            autosave.finish()
+        return self.x, self.u
+
+    def piece(self) -> None:
+        """The next few rounds; pieces are always whole, so that the run depends on no interruption."""
+        import torch
+
+        from ..sampling import replica_exchange
+        from ..sampling.dynamics import State
+
+        begun = {"resume": State(**self.state)} if self.state else {"equilibration": _EQUILIBRATION}
+        found = replica_exchange(self.energy, self.start, rounds=_PIECE, **self.settings, **begun)
+        before, now = len(self.x), _PIECE
+        for name in ("acceptance", "swaps"):  # running means
+            setattr(self, name, (before * getattr(self, name) + now * getattr(found, name)) / (before + now))
+        self.x, self.u = torch.cat([self.x, found.x]), torch.cat([self.u, found.u[:, 0]])
+        self.state = dict(vars(found.state))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data from which a run goes on."""
+        return {name: getattr(self, name) for name in ("state", "x", "u", "acceptance", "swaps")}
+
+
+def _ladder(lowest: float, highest: float | None, n_atoms: int) -> list[float]:
+    """Temperatures in constant ratio, so close that about every second exchange of 3N degrees of freedom succeeds."""
+    hot = max(1000.0, 2 * lowest) if highest is None else highest
+    if hot < lowest:
+        raise InputError(f"--hot must not be below the temperature; got {hot:g} and {lowest:g}: give a higher one")
+    steps = math.ceil(math.log(hot / lowest) * math.sqrt(1.5 * n_atoms))
+    return [lowest * (hot / lowest) ** (k / steps) for k in range(steps + 1)] if steps else [lowest]
+
+
+def _ensemble(molecule: Molecule, temperature: float, x: Tensor, u: Tensor) -> Samples:
+    """Frames of equal weight: drawn from the target itself, up to its unknown log Z, and one after another."""
+    from ..sampling import Samples
+
+    return Samples(
+        x,
+        -u,
+        u,
+        temperature=temperature,
+        system=molecule.name,
+        independent=False,
+        cartesian=x,
+        potential=u,
+        topology=molecule.topology_data,
+        torsions={name: [int(i) for i in atoms] for name, atoms in molecule.torsions.items()},
+    )
+
+
+def _estimates(molecule: Molecule, samples: Samples, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+    """⟨U⟩ and, with a torsion called phi, ΔF from φ < 0 to φ > 0, with errors that know the frames are correlated."""
+    from ..reweighting import chain_average
+    from ..units import kT
+
+    if samples.potential is None or shape[0] < _FEWEST:
+        return {}
+    energy = chain_average((samples.potential * kT(samples.temperature)).view(shape).mean(1))
+    found = {"mean_potential_energy": _entry(energy, "kJ/mol", shape[1])}
+    if "phi" in molecule.torsions:
+        share = chain_average((samples.torsion("phi") > 0).double().view(shape).mean(1))
+        p = share.value
+        inside = 0 < p < 1
+        entry = _entry(share, "kT", shape[1])
+        entry["value"] = math.log((1 - p) / p) if inside else None
+        error = entry["standard_error"]
+        entry["standard_error"] = error / (p * (1 - p)) if inside and error is not None else None
+        found["free_energy_difference_phi"] = entry
+    return found
+
+
+def _entry(estimate: Estimate, unit: str, walkers: int) -> dict[str, Any]:
+    error = estimate.standard_error if math.isfinite(estimate.standard_error) else None
+    return {"value": estimate.value, "standard_error": error, "unit": unit, "ess": walkers * estimate.ess}

@@ -1,0 +1,82 @@
+"""Replica exchange on the command line: what it writes, that it goes on to the same bits, and that its law is right."""
+
+import json
+import math
+from itertools import pairwise
+
+import mdtraj
+import pytest
+import torch
+
+from boltzgen import Molecule, Samples
+from boltzgen.cli import simulation
+from boltzgen.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    for name, value in (("_EQUILIBRATION", 2), ("_STEPS", 4), ("_PIECE", 2)):
+        monkeypatch.setattr(simulation, name, value)
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+SIMULATE = ["simulate", "alanine_dipeptide", "--walkers", 3, "--hot", 350, "--json"]
+
+
+def test_frames_are_written_and_a_simulation_goes_on_to_the_same_bits(capsys, tmp_path):
+    code, out, err = run(capsys, *SIMULATE, "-n", 12, "--out", tmp_path / "a")
+    assert code == 0, err
+    assert json.loads(out)["n"] == 12
+    code, out, err = run(capsys, *SIMULATE, "-n", 30, "--out", tmp_path / "a")
+    assert (code, "holds 12 frames already" in err) == (0, True)
+    assert run(capsys, *SIMULATE, "-n", 30, "--out", tmp_path / "b")[0] == 0
+    a, b = (Samples.load(tmp_path / name / "samples.npz") for name in "ab")
+    assert a.positions().equal(b.positions())
+    assert a.u.equal(b.u)
+    assert len(a) == 30
+    found = json.loads(out)
+    assert len(found["acceptance"]) == len(found["swaps"]) + 1
+    code, _, err = run(capsys, *SIMULATE, "-n", 30, "--out", tmp_path / "a", "--seed", 2)
+    assert code == 3
+    assert "must belong to this molecule" in err
+
+
+def test_the_ensemble_has_equal_weights_the_energies_of_its_frames_and_no_log_z(capsys, tmp_path):
+    assert run(capsys, *SIMULATE, "-n", 6, "--out", tmp_path)[0] == 0
+    samples = Samples.load(tmp_path / "samples.npz")
+    assert samples.log_w.eq(0).all()
+    energy = Molecule.load("alanine_dipeptide").energy(300.0).energy(samples.positions().double())
+    assert torch.allclose(energy, samples.u, atol=1e-3)
+    frames = mdtraj.load(str(tmp_path / "frames.dcd"), top=str(tmp_path / "topology.pdb"))
+    assert torch.allclose(torch.from_numpy(frames.xyz.copy()), samples.positions(), atol=1e-6)
+    code, out, _ = run(capsys, "estimate", tmp_path / "samples.npz", "--json", "--strict")
+    assert code == 5  # frames of a chain: their plain errors are too small
+    assert "log_partition" not in json.loads(out)["estimates"]
+
+
+def test_the_ladder_has_a_constant_ratio_and_ends_where_it_should():
+    ladder = simulation._ladder(300.0, None, 22)
+    assert (ladder[0], ladder[-1]) == (300.0, pytest.approx(1000.0))
+    ratios = [b / a for a, b in pairwise(ladder)]
+    assert max(ratios) == pytest.approx(min(ratios))
+    assert math.log(ratios[0]) * math.sqrt(33) < 1 < math.log(ratios[0] * 1.1) * math.sqrt(33)
+    assert simulation._ladder(300.0, 300.0, 22) == [300.0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["double_well"], "must be a molecule to be simulated"),
+        (["alanine_dipeptide", "--hot", 200], "--hot must not be"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(capsys, tmp_path, arguments, says):
+    code, _, err = run(capsys, "simulate", *arguments, "--out", tmp_path / "a")
+    assert code == 3
+    assert says in err
+    assert not (tmp_path / "a").exists()
