@@ -51,6 +51,14 @@ def test_a_mode_the_flow_hardly_draws_shows_in_the_reference():
     assert number(verdict, "reference gap") == pytest.approx(0.5 * math.log(1e5), rel=0.15)
 
 
+def test_a_little_above_the_largest_weight_is_no_lost_mode_and_far_above_is():
+    samples, _ = wells((0.5, 0.5))
+    found = torch.zeros(100) + samples.log_w.max()
+    for excess, status in ((2.9, "green"), (3.1, "red")):
+        found[:5] = samples.log_w.max() + excess
+        assert light(judge(samples, reference_log_w=found), "coverage") == status
+
+
 def test_a_gap_below_the_largest_weight_is_found_too():
     log_w = torch.zeros(N, dtype=torch.float64)
     log_w[0] = 4.0
