@@ -1,6 +1,7 @@
 """What a run folder says: what it holds, where it came from, how it goes."""
 
 import json
+import sys
 import time
 
 import pytest
@@ -11,10 +12,11 @@ from boltzgen.training import History
 from boltzgen.training.history import Round
 
 
-def test_the_provenance_names_command_versions_and_machine():
+def test_the_provenance_names_command_versions_and_machine(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/pytest", "-q", "a b"])
     found = provenance()
     assert {"Python", "torch", "numpy", "openmm"} <= set(found["versions"])
-    assert "pytest" in found["command"]
+    assert found["command"] == "pytest -q 'a b'"
     assert "processors" in found["machine"]
     assert json.loads(json.dumps(found)) == found
 

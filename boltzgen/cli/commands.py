@@ -148,4 +148,5 @@ def _of_training(folder: Path, samples: Samples) -> dict[str, Any]:
             history = History.from_state(state)
             evaluations = {"energy": history.energy + len(samples), "gradient": history.gradient}
             facts |= {"history": history, "evaluations": evaluations}
+            facts["provenance"] = facts.get("provenance", {}) | {"seconds": round(history.seconds, 1)}
     return facts

@@ -74,7 +74,8 @@ def sample(options: argparse.Namespace) -> Status:
         samples.save(out)
     verdict = reporting.judge(samples)
     print_results(options, reporting.results(samples), verdict)
-    say(f"written: {out}; next: boltzgen report {out}")
+    whole_run = path.is_dir() and out == path / "samples.npz"
+    say(f"written: {out}; next: boltzgen report {shlex.quote(str(path if whole_run else out))}")
     return verdict.status
 
 

@@ -151,8 +151,13 @@ def _text(value: object) -> str:
 def _table(head: list[str], rows: Any) -> str:
     """A table of cells that are escaped already."""
     top = f"<thead><tr>{''.join(f'<th>{_text(cell)}</th>' for cell in head)}</tr></thead>" if head else ""
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row, head or [''] * len(row)))}</tr>" for row in rows)
     return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
+
+
+def _cell(cell: str, label: str) -> str:
+    """A cell that says what it is where the window is too narrow for columns."""
+    return f'<td data-label="{_text(label)}">{cell}</td>'
 
 
 def _picture(figure: Figure, alt: str, caption: str) -> str:
@@ -180,10 +185,17 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem 1rem .35rem 0; border-bottom: 1px solid #ddd; }
-thead + tbody td:nth-child(2), thead + tbody td:nth-child(3) { white-space: nowrap; }
+thead + tbody td:nth-child(2), thead + tbody td:nth-child(3), td:nth-child(4):nth-last-child(2) { white-space: nowrap; }
 .quiet { color: #555; }
 figure { margin: 1.2rem 0; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; }
+@media screen and (max-width: 44rem) {
+  thead { display: none; }
+  tr { display: block; padding: .4rem 0; border-bottom: 1px solid #ddd; }
+  td, thead + tbody td { display: block; padding: .1rem 0; border: 0; white-space: normal; overflow-wrap: anywhere; }
+  td:first-child { font-weight: 600; }
+  thead + tbody td:not(:first-child)::before { content: attr(data-label) ": "; color: #555; }
+}
 @media print {
   body { margin: 0; max-width: none; }
   .light { border: 1px solid #555; }

@@ -110,8 +110,11 @@ def free_energy_profiles(samples: Samples, torsions: Sequence[str] | None = None
         axis.set(xlim=(-180, 180), ylim=(0, min(1.15 * np.nanmax(value) + 0.5, 1.5 * _HIGHEST)))
         axis.set_xticks(range(-180, 181, 90))
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes.flat[len(names) :]:
+    for k, axis in enumerate(axes.flat[len(names) :], len(names)):
         axis.set_axis_off()
+        above = axes.flat[k - columns]
+        above.tick_params(labelbottom=True)
+        above.set_xlabel("degrees")
     for axis in axes[:, 0]:
         axis.set_ylabel("free energy (kT)")
     for axis in axes[-1]:
@@ -136,7 +139,8 @@ def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     share = effective_sample_size(samples.log_w) / len(samples)
     beyond, failed = int((log_w < lowest).sum()), samples.n_failed
     notes = [f"effective draws {share:.1%} of {len(samples)}"]
-    notes += [f"{beyond} draws lie further left"] * bool(beyond) + [f"{failed} of weight 0"] * bool(failed)
+    further = "1 draw lies" if beyond == 1 else f"{beyond} draws lie"
+    notes += [f"{further} further left"] * bool(beyond) + [f"{failed} of weight 0"] * bool(failed)
     axis.set(xlabel="ln (w / mean w)", ylabel="draws", yscale="log", title=", ".join(notes))
     return figure
 

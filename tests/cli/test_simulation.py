@@ -80,18 +80,3 @@ def test_what_cannot_be_simulated_is_refused(capsys, tmp_path, arguments, says):
     assert code == 3
     assert says in err
     assert not (tmp_path / "a").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_mean_energy_is_that_of_the_reference(capsys, tmp_path, monkeypatch):
-    for name, value in (("_EQUILIBRATION", 100), ("_STEPS", 40), ("_PIECE", 10)):
-        monkeypatch.setattr(simulation, name, value)
-    code, out, _ = run(
-        capsys, "simulate", "alanine_dipeptide", "-n", 6400, "--walkers", 32, "--json", "--out", tmp_path
-    )
-    assert code == 0
-    found = json.loads(out)["estimates"]["mean_potential_energy"]
-    known = Molecule.load("alanine_dipeptide").reference["mean_potential_energy"]
-    assert abs(found["value"] - known["value"]) < 4 * math.hypot(found["standard_error"], known["standard_error"])
-    assert found["standard_error"] < 1.0

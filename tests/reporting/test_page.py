@@ -107,3 +107,8 @@ def test_names_are_text_and_nothing_else(samples, tmp_path):
     assert not page.all("script")
     assert all(image["src"].startswith("data:") for image in page.all("img"))
     assert page.text.count(CANARY) == 6  # title, heading, name, unit, reason, card
+
+
+def test_every_cell_says_what_it_is_for_windows_too_narrow_for_columns(page):
+    labels = [cell["data-label"] for cell in page.all("td")]
+    assert {"quantity", "value", "wanted", "95 % interval", "what it says"} <= set(labels)

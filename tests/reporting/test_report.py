@@ -132,7 +132,7 @@ def test_a_folder_is_no_report(tmp_path):
 
 
 def test_a_second_report_replaces_the_first(tmp_path):
-    write_report(toy(), tmp_path / "x.html", system="first")
+    write_report(toy(), tmp_path / "x.html", system="the earlier")
     write_report(toy(), tmp_path / "x.html", system="second")
     assert json.loads((tmp_path / "results.json").read_text())["system"] == "second"
-    assert "first" not in (tmp_path / "x.html").read_text()
+    assert "the earlier" not in (tmp_path / "x.html").read_text()

@@ -143,10 +143,11 @@ def test_the_command_ends_with_a_checkpoint_and_the_code_of_its_signal(number, c
     command = [sys.executable, "-m", "boltzgen", "train", "double_well", "--minutes", "5", "--out", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr.readline().startswith("double_well")
+        assert process.stderr.readline().startswith("interrupt it at any time; it goes on with: boltzgen resume")
         assert process.stderr.readline().startswith("training:")
         time.sleep(0.5)
         process.send_signal(number)
         rest = process.stderr.read()
         assert process.wait(timeout=60) == code
-    assert f"go on with: boltzgen train double_well --minutes 5 --out {tmp_path}" in rest
+    assert f"go on with: boltzgen resume {tmp_path}" in rest
     assert len(load_checkpoint(tmp_path / "training.pt")["history"]["losses"]) > 0

@@ -1,0 +1,155 @@
+"""What to do with a flow whose weights keep one draw in 25: each remedy with the same number of evaluations.
+
+    python benchmarks/refinement.py
+
+A spline flow on the many-well of 32 dimensions stops training early. From there on every method may evaluate the target
+so many times, pilots, gradients and further training included. Writes benchmarks/results/refinement.json and prints
+for each method the error bars of the mean of x, of the population of the left well (both of the first of the sixteen
+double wells), and of log Z, as how many times smaller than those of plain reweighting they are; and how many of their
+standard errors the values are off the exact ones.
+"""
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import boltzgen as bg
+from boltzgen.energies import toys
+from boltzgen.reweighting import chain_average, independence_metropolis
+from boltzgen.sampling import annealing_schedule, refine
+
+EARLY = 190  # training steps of the flow that is to be refined
+ADAPTATION = 300  # more of them, at the temperature of the target
+QUANTITIES = ("mean of x", "left population", "log Z")
+
+
+@dataclass
+class Spent:
+    """A method at work: the flow it has, and a target that counts."""
+
+    flow: bg.Flow
+    target: bg.Energy
+    evaluations: int
+
+    @property
+    def left(self):
+        return self.evaluations - self.target.evaluations.total
+
+
+def weighted(samples, well):
+    """The three estimates from weights."""
+    x = samples.x[:, 0].double()
+    return [
+        bg.expectation(samples.log_w, x),
+        bg.probability(samples.log_w, x < well.barrier),
+        bg.log_partition(samples.log_w),
+    ], bg.effective_sample_size(samples.log_w) / len(samples)
+
+
+def chained(samples, well):
+    """The same from a Metropolis chain over the draws; it has no log Z of its own."""
+    chain = independence_metropolis(samples.log_w, seed=3)
+    x = samples.x[chain.rows, 0].double()
+    return [chain_average(x), chain_average((x < well.barrier).double()), None], chain.acceptance
+
+
+def drawn(spent):
+    """All that is left goes into draws, which are read in two ways."""
+    samples = bg.draw(spent.flow, spent.target, spent.left, seed=1)
+    yield "reweighting", *weighted(samples, spent.target.well)
+    yield "independence Metropolis", *chained(samples, spent.target.well)
+
+
+def annealed(share, steps):
+    """Annealed importance sampling with a long ladder or a short one."""
+
+    def run(spent):
+        schedule = annealing_schedule(spent.flow, spent.target, share=share, steps=steps, seed=2)
+        samples = refine(spent.flow, spent.target, spent.left // schedule.evaluations, seed=1, schedule=schedule)
+        yield f"{len(schedule.beta)} stages", *weighted(samples, spent.target.well)
+
+    return run
+
+
+def adapted(spent):
+    """Short rounds of draws and weighted fits first: a better proposal for what is left."""
+    bg.anneal(spent.flow, spent.target, hot=spent.target.temperature, steps=ADAPTATION, seed=1, progress=False)
+    yield from drawn(spent)
+
+
+METHODS: dict[str, Callable] = {
+    "as it is": drawn,
+    "adapted": adapted,
+    "annealed, 30 % kept, 1 leapfrog step": annealed(0.3, 1),
+    "annealed, 80 % kept, 3 leapfrog steps": annealed(0.8, 3),
+}
+
+
+def truths(target):
+    """Exact values of the quantities, by sums over a fine grid."""
+    x = torch.linspace(-5, 5, 200_001, dtype=torch.float64)
+    p = torch.softmax(-target.well.energy(torch.stack([x, torch.zeros_like(x)], 1)), 0)
+    return float(p @ x), float(p[x < target.well.barrier].sum()), target.log_partition()
+
+
+def untrained():
+    return bg.coupling_flow(32, layers=6, hidden=(64, 64))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--evaluations", type=int, default=2**20, help="of the target, by each method")
+    parser.add_argument("--early", type=int, default=EARLY, help="training steps of the flow to refine")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "refinement.json")
+    options = parser.parse_args()
+    flow, target = untrained(), toys.ManyWell()
+    bg.anneal(flow, target, steps=options.early, progress=False)
+    exact = dict(zip(QUANTITIES, truths(target), strict=True))
+    print(f"{'':52} quality " + "".join(f"{name:>24}" for name in QUANTITIES))
+    plain, rows = None, []
+    for method, run in METHODS.items():
+        spent, start = Spent(copy.deepcopy(flow), toys.ManyWell(), options.evaluations), time.perf_counter()
+        for reading, estimates, quality in run(spent):
+            plain = plain or estimates
+            name, ledger = f"{method}, {reading}", spent.target.evaluations
+            row = {
+                "method": name,
+                "effective_share_or_acceptance": quality,
+                "energies": ledger.energy,
+                "gradients": ledger.gradient,
+                "seconds": time.perf_counter() - start,
+            }
+            cells = []
+            for quantity, estimate, first in zip(QUANTITIES, estimates, plain, strict=True):
+                if estimate is None:
+                    cells.append(f"{'-':>24}")
+                    continue
+                gain = first.standard_error / estimate.standard_error
+                off = (estimate.value - exact[quantity]) / estimate.standard_error
+                row[quantity] = {
+                    "value": estimate.value,
+                    "standard_error": estimate.standard_error,
+                    "times_smaller_error": gain,
+                    "sigmas_off": off,
+                }
+                cells.append(f"{gain:12.2f} × ({off:+.1f} σ)")
+            rows.append(row)
+            print(f"{name:52} {quality:6.1%} " + "".join(cells), flush=True)
+    result = {
+        "evaluations": options.evaluations,
+        "steps_of_the_flow": options.early,
+        "steps_of_adaptation": ADAPTATION,
+        "exact": exact,
+        "methods": rows,
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
