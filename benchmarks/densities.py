@@ -36,7 +36,7 @@ from boltzgen.flows import (
 )
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--steps", type=int, default=500)
+parser.add_argument("--steps", type=int, default=150)
 parser.add_argument("--batch", type=int, default=256)
 parser.add_argument("--quick", action="store_true", help="20 steps")
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "densities.json")
