@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import boltzgen as bg
 from boltzgen.arguments import positive_counts
 from boltzgen.errors import InputError
 
@@ -17,3 +18,31 @@ def test_integers_of_any_type_are_counts():
 def test_nothing_else_is_and_the_argument_is_named(value):
     with pytest.raises(InputError, match="steps must be a positive integer; got"):
         positive_counts(n=1, steps=value)
+
+
+COORDINATES = bg.InternalCoordinates(bg.Molecule.load("alanine_dipeptide"))
+WELL, FLOW = bg.toys.DoubleWell(), bg.coupling_flow(2)
+SAMPLES = bg.draw(FLOW, WELL, 100, seed=1)
+STEPS = {"walkers": 1, "steps": 1, "step_size": 0.1, "friction": 1.0, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bg.judge(SAMPLES.log_w), "samples must be a Samples; got a Tensor"),
+        (lambda: bg.write_report(SAMPLES.log_w, "x.html"), "samples must be a Samples; got a Tensor"),
+        (lambda: bg.judge(SAMPLES, others=SAMPLES), r"pass others=\[samples\]"),
+        (lambda: bg.InternalCoordinates("alanine_dipeptide"), r"got the text 'alanine_dipeptide': use Molecule\.load"),
+        (lambda: bg.Pullback(COORDINATES, WELL), "inner must be an Energy; got an InternalCoordinates"),
+        (lambda: bg.Softened(100.0, WELL), "inner must be an Energy; got a float"),
+        (lambda: bg.Samples(np.zeros((3, 2)), np.zeros(3), np.zeros(3)), "x must be a tensor; got ndarray"),
+        (lambda: bg.draw(WELL, FLOW, 10), "flow must be a Flow; got a DoubleWell"),
+        (lambda: bg.reweight(WELL, SAMPLES), "samples must be a Samples; got a DoubleWell"),
+        (lambda: bg.simulate(np.zeros(2), WELL, 1.0, **STEPS), "energy must be an Energy; got a ndarray"),
+        (lambda: bg.reverse_kl(WELL, FLOW, 10), "flow must be a Flow; got a DoubleWell"),
+        (lambda: bg.expectation(SAMPLES, lambda x: x), r"pass samples\.log_w"),
+    ],
+)
+def test_swapped_and_wrong_arguments_are_named(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import instances
 from ..errors import InputError
 from .energy import Energy, Evaluations
 
@@ -50,6 +51,7 @@ class Pullback(Energy):
         *,
         event_shape: int | Sequence[int] | None = None,
     ) -> None:
+        instances(inner=(inner, Energy))
         shape = getattr(bijection, "in_shape", event_shape)
         if shape is None:
             raise InputError("the shape of y must be known; got a callable without in_shape: pass event_shape=d")
@@ -122,6 +124,7 @@ class Softened(Energy):
     exact = False
 
     def __init__(self, inner: Energy, threshold: float) -> None:
+        instances(inner=(inner, Energy))
         if not math.isfinite(threshold):
             raise InputError(f"threshold must be a finite number of kT; got {threshold!r}: pass e.g. 100.0")
         super().__init__(inner.event_shape, inner.temperature)

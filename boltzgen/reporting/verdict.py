@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy.typing as npt
 from torch import Tensor
 
+from ..arguments import instances
 from ..errors import InputError
 from ..reweighting import effective_sample_size, largest_weight, pareto_k, reliability_threshold
 from ..sampling import Samples
@@ -96,6 +97,9 @@ def judge(
         >>> judge(samples).headline
         'trustworthy with reservations: coverage not tested'
     """
+    instances(samples=(samples, Samples))
+    if isinstance(others, Samples):
+        raise InputError("others must be a sequence of Samples; got Samples: pass others=[samples]")
     n, log_w = len(samples), samples.log_w
     if n == 0:
         raise InputError("samples must hold at least one draw; got none: draw some first")

@@ -99,6 +99,7 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
         ... )
         True
     """
+    instances(samples=(samples, Samples), target=(target, Energy))
     positive_counts(batch_size=batch_size)
     _check_exact(target)
     n, shape = len(samples), tuple(samples.x.shape[1:])

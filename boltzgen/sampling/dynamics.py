@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..units import magnitude, positive_temperature
@@ -105,6 +105,7 @@ def replica_exchange(
         Duane, Kennedy, Pendleton & Roweth, Phys. Lett. B 195, 216 (1987).
         Sugita & Okamoto, Chem. Phys. Lett. 314, 141 (1999).
     """
+    instances(energy=(energy, Energy))
     positions = torch.as_tensor(magnitude(positions, "nanometer"))
     if energy.event_shape != positions.shape:
         raise InputError(

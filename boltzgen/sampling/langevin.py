@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..progress import Show, silent
@@ -96,6 +96,7 @@ def simulate(
     References:
         Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34; J. Chem. Phys. 138, 174102 (2013).
     """
+    instances(energy=(energy, Energy))
     positions = torch.as_tensor(magnitude(positions, "nanometer"))
     if energy.event_shape != positions.shape:
         raise InputError(
