@@ -72,9 +72,7 @@ class Samples:
     def __post_init__(self) -> None:
         for name, value in self._columns().items():
             if not isinstance(value, Tensor):
-                raise InputError(
-                    f"{name} must be a tensor; got {type(value).__name__}: use torch.as_tensor({name})"
-                )
+                raise InputError(f"{name} must be a tensor; got {type(value).__name__}: use torch.as_tensor({name})")
             value = value.detach().cpu()
             object.__setattr__(self, name, value if name in ("x", "cartesian") else value.double())
             if len(value) != len(self.x) or (name in ("log_q", "u", "potential") and value.ndim != 1):

@@ -163,6 +163,7 @@ class _Annealing:
         self.learner = Learner(flow)
         self.history = History()
         self.temperature = hot
+        self.first_step: float | None = None
         self.hot_done = False
         self.cold_start: float | None = None
         self.round_start: dict[str, Any] | None = None
@@ -176,7 +177,7 @@ class _Annealing:
             self.learner.load_state_dict(state["learner"])
             self.history = History.from_state(state["history"])
             self.temperature, self.hot_done = state["temperature"], state["hot_done"]
-            self.cold_start = state["cold_start"]
+            self.first_step, self.cold_start = state["first_step"], state["cold_start"]
         self.budget = Budget(
             steps=steps,
             minutes=minutes,
@@ -195,6 +196,7 @@ class _Annealing:
             "learner": self.learner.state_dict(),
             "history": self.history.state_dict(),
             "temperature": self.temperature,
+            "first_step": self.first_step,
             "hot_done": self.hot_done,
             "cold_start": self.cold_start,
         }
@@ -207,7 +209,15 @@ class _Annealing:
         self.history.seconds = self.budget.seconds
         self.history.skipped = self.learner.skipped
 
+    @property
+    def spent(self) -> float:
+        """Share of the budget that is spent, of what compilation had left of it."""
+        assert self.first_step is not None
+        return (self.budget.fraction - self.first_step) / (1.0 - self.first_step)
+
     def run(self, autosave: Autosave) -> None:
+        if self.first_step is None:
+            self.first_step = min(self.budget.fraction, 0.9)
         if not self.hot_done:
             self.begin(autosave)
             self.hot_done = True
@@ -231,7 +241,7 @@ class _Annealing:
     def begin(self, autosave: Autosave) -> None:
         """The first stage: reverse KL at the hot temperature, or forward KL on the data."""
         target = self.target.at(self.hot)
-        while (spent := self.budget.fraction / HOT_SHARE) < 1:
+        while (spent := self.spent / HOT_SHARE) < 1:
             k = len(self.history.losses)
             noise = keyed_generator(self.seed, 0, k)
             if self.data is None:
@@ -295,7 +305,7 @@ class _Annealing:
 
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
-        share = min(max((self.budget.fraction - HOT_SHARE) / LADDER_SHARE, 0.0), 1.0)
+        share = min(max((self.spent - HOT_SHARE) / LADDER_SHARE, 0.0), 1.0)
         highest = self.hot * math.exp(share * math.log(self.cold / self.hot)) if share < 1 else self.cold
 
         def kept(temperature: float) -> bool:

@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -116,6 +117,25 @@ def test_a_budget_in_minutes_ends_in_time(monkeypatch):
     history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
     assert 1200 <= history.seconds < 1200 + 4 * annealing.PASSES * annealing.BUFFER // annealing.BATCH
     assert history.rounds[-1].temperature == 1.0
+
+
+def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch):
+    clock = [0.0]
+
+    def now():
+        clock[0] += 0.5
+        return clock[0]
+
+    @contextmanager
+    def slowly_compiled(*_, **__):
+        clock[0] += 600
+        yield "compiled"
+
+    monkeypatch.setattr(time, "monotonic", now)
+    monkeypatch.setattr(annealing, "compiled", slowly_compiled)
+    history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
+    hot_steps = history.gradient // annealing.HOT_BATCH
+    assert hot_steps == pytest.approx(annealing.HOT_SHARE * len(history.losses), rel=0.3)
 
 
 def test_a_target_that_is_never_finite_ends_with_advice():
