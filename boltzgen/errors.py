@@ -5,6 +5,7 @@ __all__ = [
     "CheckpointError",
     "EnergyError",
     "InputError",
+    "RankError",
     "UnreliableEstimateWarning",
     "UnsupportedSystemError",
 ]
@@ -28,6 +29,10 @@ class EnergyError(BoltzgenError, RuntimeError):
 
 class CheckpointError(BoltzgenError, RuntimeError):
     """A checkpoint or saved ensemble is damaged, or belongs to something else."""
+
+
+class RankError(BoltzgenError, RuntimeError):
+    """One of the processes that worked together was lost."""
 
 
 class UnreliableEstimateWarning(UserWarning):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from .files import exclusive
 from .flows import Flow, coupling_flow, molecular_flow
 from .molecule import Molecule, find
 from .molecule.systems import System
+from .processes import ranks
 from .run_folder import RunFolder
 from .sampling import Samples, draw
 from .training import History, anneal, chart_data
@@ -119,7 +120,7 @@ class BoltzmannGenerator:
             data: frames of the molecule at this temperature, (m, n_atoms, 3) in nm or an mdtraj trajectory, see
                 `chart_data`; for another target configurations (m, d). They need not be converged.
             run_dir: folder for checkpoints and the trained generator; called again with it, training goes on where it
-                stopped, also after a crash. One process at a time may use it. Beside them run.json says what was
+                stopped, also after a crash. One training at a time may use it. Beside them run.json says what was
                 trained, when, where and with which versions, and metrics.jsonl how it goes.
             about: plain data to keep in run.json.
             compile: "auto", "always" or "never"; see `compiled`.
@@ -134,7 +135,7 @@ class BoltzmannGenerator:
             data = chart_data(self.target, data)
         settings = {"temperature": self.temperature, "seed": self.seed, "minutes": minutes, "steps": steps}
         folder = None if run_dir is None else RunFolder(run_dir, {**settings, **(about or {})})
-        with nullcontext() if folder is None else exclusive(folder.path):
+        with nullcontext() if folder is None else _held(folder.path):
             self.history = anneal(
                 self.flow,
                 self.target,
@@ -146,10 +147,10 @@ class BoltzmannGenerator:
                 checkpoint=None if folder is None else folder.training,
                 fingerprint=self.fingerprint,
                 compile=compile,
-                watch=folder,
+                watch=folder if ranks().leads else None,
                 progress=progress,
             )
-            if folder is not None:
+            if folder is not None and ranks().leads:
                 self.save(folder.generator)
         return self.history
 
@@ -226,6 +227,18 @@ class BoltzmannGenerator:
             scales = self.coordinates.harmonic_scales(HOTTER * self.temperature)
             return molecular_flow(self.coordinates.circular, *scales, seed=self.seed)
         return coupling_flow(self.target.event_shape.numel(), seed=self.seed)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """A folder no other training works in; of several processes one holds it for all."""
+    with ExitStack() as held:
+
+        def hold() -> None:
+            held.enter_context(exclusive(folder))
+
+        ranks().first(hold)
+        yield
 
 
 def _saved(path: Path) -> Path:

@@ -10,6 +10,8 @@ from typing import Protocol, TextIO
 
 from tqdm import tqdm
 
+from .processes import ranks
+
 __all__ = ["Progress", "Show", "show", "silent"]
 
 
@@ -70,8 +72,8 @@ class Progress:
 
 @contextmanager
 def show(title: str, *, visible: bool) -> Iterator[Show]:
-    """A `Progress` for the time of a block, or `silent`."""
-    if not visible:
+    """A `Progress` for the time of a block, or `silent`; of several processes one shows it."""
+    if not (visible and ranks().leads):
         yield silent
         return
     with Progress(title) as progress:

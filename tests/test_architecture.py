@@ -15,6 +15,7 @@ ROOT = Path(boltzgen.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     {"errors"},
+    {"processes"},
     {"arguments", "units", "files", "progress"},
     {"energies", "flows"},
     {"molecule"},

@@ -109,10 +109,11 @@ class _Run:
         """Frames (rounds, W, n_atoms, 3) and their energies (rounds, W); those there already are not made again."""
         from ..progress import show
         from ..training.autosave import Autosave
-        from ..training.checkpoint import checkpoint_exists, load_checkpoint
+        from ..training.checkpoint import load_if_there
 
-        if checkpoint_exists(checkpoint):
-            for name, value in load_checkpoint(checkpoint, fingerprint=self.fingerprint).items():
+        saved = load_if_there(checkpoint, fingerprint=self.fingerprint)
+        if saved is not None:
+            for name, value in saved.items():
                 setattr(self, name, value)
             say(f"{checkpoint.parent} holds {self.x.shape[0] * self.x.shape[1]} frames already")
         with (

@@ -17,6 +17,8 @@ from .noise import BLOCK, keyed_generator
 
 __all__ = ["Flow"]
 
+_ALL = slice(None)
+
 
 class Flow(nn.Module):
     """The law q of x = f(z), z drawn from a base: log q(x) = log p(z) − log |det ∂x/∂z|.
@@ -98,7 +100,7 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def sample_blocks(
-        self, seed: int, blocks: Sequence[int], *, context: Tensor | None = None
+        self, seed: int, blocks: Sequence[int], *, rows: slice = _ALL, context: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Whole blocks of 1024 draws of `sample(…, seed=seed)`, block b from draw 1024 b on, in one pass.
 
@@ -107,19 +109,32 @@ class Flow(nn.Module):
         Arguments:
             seed: a non-negative integer.
             blocks: the numbers of the blocks.
+            rows: which of their rows to push through the flow.
             context: (1024 · len(blocks), c), for a conditional flow.
         """
         self.bijection._check_context(context, BLOCK * len(blocks))
         z = [self.base.sample(BLOCK, keyed_generator(seed, block)) for block in blocks]
-        return self._push(torch.cat(z), context)
+        return self._push(torch.cat(z)[rows], None if context is None else context[rows])
 
     def rsample(
-        self, n: int, *, generator: torch.Generator | None = None, context: Tensor | None = None
+        self,
+        n: int,
+        *,
+        generator: torch.Generator | None = None,
+        rows: slice = _ALL,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """n draws and their log-density, differentiable with respect to the parameters of the flow."""
+        """n draws and their log-density, differentiable with respect to the parameters of the flow.
+
+        Arguments:
+            n: number of draws.
+            generator: source of the noise; the default generator of torch if None.
+            rows: which of the n to push through the flow; the noise is drawn for all.
+            context: (n, c), for a conditional flow.
+        """
         positive_counts(n=n)
         self.bijection._check_context(context, n)
-        return self._push(self.base.sample(n, generator), context)
+        return self._push(self.base.sample(n, generator)[rows], None if context is None else context[rows])
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """log q(x), (n, *event_shape) → (n,); −inf where x is not finite.

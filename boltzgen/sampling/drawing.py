@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK
+from ..processes import ranks
 from ..progress import show
 from .samples import Samples, fresh_seed
 
@@ -34,7 +36,7 @@ def draw(
 
     Draw i depends on (seed, i) only: a longer draw starts with the shorter one, bit for bit. Energies are those of the
     target in float64 (a target with parameters of its own is evaluated in theirs), without gradient, each counted once
-    in `target.evaluations`.
+    in `target.evaluations`. Within `distributed()` the processes share the work, and each gets all the draws.
 
     Arguments:
         flow: a flow on the configurations of the target, without context.
@@ -60,16 +62,33 @@ def draw(
     """
     check_draw(flow, target, n, batch_size)
     seed = fresh_seed() if seed is None else seed
-    rows = rows_at_once(batch_size, next(flow.buffers()).device)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("drawing", visible=progress) as bar:
-        for start in range(0, n, rows):
-            blocks = range(start // BLOCK, math.ceil(min(start + rows, n) / BLOCK))
-            x, log_q = flow.sample_blocks(seed, blocks)
-            wanted = min(n - start, len(x))
-            parts.append(weighed(target, x, log_q, wanted))
-            bar((start + wanted) / n, f"{start + wanted} of {n}")
+        for start, columns in weighed_blocks(flow, target, 0, n, seed=seed, batch_size=batch_size):
+            parts.append(columns)
+            done = start + len(columns[0])
+            bar(done / n, f"{done} of {n}")
     return as_samples(target, parts, seed=seed)
+
+
+def weighed_blocks(
+    flow: Flow, target: Energy, first: int, end: int, *, seed: int, batch_size: int
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """The draws from `first`, the beginning of a block, to `end`, a few blocks at a time, by all processes together.
+
+    Yields:
+        Number of the first draw, and what `weighed` gives of it and those that follow.
+    """
+    team, rows = ranks(), rows_at_once(batch_size, next(flow.buffers()).device)
+    for start in range(first, end, team.size * rows):
+        starts = [start + rank * rows for rank in range(team.size)]
+        lengths = [min(max(end - mine, 0), rows) for mine in starts]
+        mine, wanted = starts[team.rank], lengths[team.rank]
+        # who has nothing left to draw still has columns of the right shape to give, of length zero
+        blocks = range(mine // BLOCK, mine // BLOCK + max(1, math.ceil(wanted / BLOCK)))
+        columns = weighed(target, *flow.sample_blocks(seed, blocks), wanted)
+        target.evaluations.energy += sum(lengths) - wanted  # those of the other processes
+        yield start, tuple(team.gathered(column, lengths) for column in columns)
 
 
 def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progress: bool = False) -> Samples:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ from ..errors import InputError
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK
 from ..progress import show
-from .drawing import as_samples, check_draw, weighed
+from .drawing import as_samples, check_draw, weighed_blocks
 from .samples import Samples
 
 __all__ = ["extend"]
@@ -60,7 +59,6 @@ def extend(
     check_draw(flow, target, n, batch_size)
     there = 0 if samples is None else len(samples)
     parts: list[tuple[Tensor, ...]] = [] if samples is None else [_columns(samples)]
-    rows = BLOCK * math.ceil(batch_size / BLOCK)
     first = BLOCK * ((there - 1) // BLOCK) if there else 0
     done, last = there, time.monotonic()
 
@@ -69,9 +67,7 @@ def extend(
 
     try:
         with torch.no_grad(), show("drawing", visible=progress) as bar:
-            for start in range(first, max(n, there), rows):
-                blocks = range(start // BLOCK, math.ceil(min(start + rows, max(n, there)) / BLOCK))
-                part = weighed(target, *flow.sample_blocks(seed, blocks), min(max(n, there) - start, rows))
+            for start, part in weighed_blocks(flow, target, first, max(n, there), seed=seed, batch_size=batch_size):
                 if start < there and samples is not None:
                     _compare(samples, part, start, seed)
                     part = tuple(column[there - start :] for column in part)

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +15,15 @@ from torch import Tensor
 
 from ..arguments import instances
 from ..energies.energy import Energy
-from ..errors import EnergyError, InputError
+from ..errors import EnergyError, InputError, RankError
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK, keyed_generator
+from ..processes import ranks
 from ..progress import Show, show, silent
 from ..units import positive_temperature
 from .autosave import Autosave
 from .budget import Budget
-from .checkpoint import checkpoint_exists, load_checkpoint
+from .checkpoint import load_if_there
 from .compilation import Compile, compiled
 from .history import History, Round
 from .learner import Learner
@@ -77,6 +79,9 @@ def anneal(
     3. At `cold` the rounds go on while the learning rate falls, until the budget is spent. Here, where the flow is near
        the target, the gradient leaves out the noise of sampling (`drawn_log_q` of `forward_kl`).
 
+    Within `distributed()` the processes share the rows of every batch and buffer; the result is that of one process, up
+    to the order of sums, and may be taken up by any number of them.
+
     Weights w whose effective sample fraction is lower count as w^β, with the highest β ≤ 1 that lifts it to 0.45: a
     trust region, since q^(1−β) p^β is as far as the draws of q can tell. Buffers are drawn from the running average of
     the parameters, which the flow ends with. Like the softening of the hot loss, this never touches an estimate.
@@ -104,6 +109,7 @@ def anneal(
 
     Raises:
         EnergyError: if 100 steps in a row are not finite, or a buffer holds no draw that can be evaluated.
+        RankError: if one of several processes was lost; the checkpoint is written before.
         CheckpointError: if the checkpoint is damaged or another run's.
 
     References:
@@ -132,11 +138,15 @@ def anneal(
     if annealing.budget.fraction < 1:
         with (
             show("training", visible=progress) as annealing.show,
-            compiled(flow, target, rows=(HOT_BATCH, BATCH), compile=compile, pays=pays) as how,
+            compiled(flow, target, rows=(_share(HOT_BATCH), _share(BATCH)), compile=compile, pays=pays) as how,
             Autosave(checkpoint, annealing.state_dict, fingerprint=annealing.fingerprint) as autosave,
         ):
             annealing.history.compiled = how
-            annealing.run(autosave)
+            try:
+                annealing.run(autosave)
+            except RankError:
+                autosave.finish()
+                raise
     annealing.learner.keep_average()
     return annealing.history
 
@@ -172,8 +182,12 @@ class _Annealing:
 
     def resume(self, checkpoint: str | os.PathLike[str] | None, *, steps: int | None, minutes: float | None) -> None:
         """Takes up the checkpoint if there is one, and opens the budget."""
-        if checkpoint is not None and checkpoint_exists(checkpoint):
-            state = load_checkpoint(checkpoint, fingerprint=self.fingerprint)
+        state = (
+            None
+            if checkpoint is None
+            else ranks().first(partial(load_if_there, checkpoint, fingerprint=self.fingerprint))
+        )
+        if state is not None:
             self.learner.load_state_dict(state["learner"])
             self.history = History.from_state(state["history"])
             self.temperature, self.hot_done = state["temperature"], state["hot_done"]
@@ -216,6 +230,7 @@ class _Annealing:
         return (self.budget.fraction - self.first_step) / (1.0 - self.first_step)
 
     def run(self, autosave: Autosave) -> None:
+        self.budget.tick()
         if self.first_step is None:
             self.first_step = min(self.budget.fraction, 0.9)
         if not self.hot_done:
@@ -234,6 +249,7 @@ class _Annealing:
         taken = len(self.history.losses)
         self.history.losses.append(self.learner.step(loss, rate, decay=min(decay, (taken + 1) / (taken + 10))))
         self.budget.spent_steps += 1
+        self.budget.tick()
         skipped = f", {self.learner.skipped} skipped" if self.learner.skipped else ""
         self.show(min(self.budget.fraction, 0.999), f"{self.temperature:.0f} K, {message}{skipped}")
         self.watch(self.history)
@@ -288,11 +304,16 @@ class _Annealing:
         """Draws (m, *event), log q, and log-weights and potential at the present temperature; weight 0 if they fail."""
         target, parts = self.target.at(self.temperature), []
         seed = keyed_generator(self.seed, 2, index).initial_seed()
+
+        def rows(block: int, mine: slice) -> tuple[Tensor, ...]:
+            x, log_q = self.flow.sample_blocks(seed, [block], rows=mine)
+            target.evaluations.energy += BLOCK - len(x)  # those of the other processes
+            u, _, potential = target.evaluate(x)
+            return x, log_q, (-u - log_q).double(), potential.double()
+
         with self.learner.averaged():
             for block in range(BUFFER // BLOCK):
-                x, log_q = self.flow.sample_blocks(seed, [block])
-                u, _, potential = target.evaluate(x)
-                parts.append((x, log_q, (-u - log_q).double(), potential.double()))
+                parts.append(ranks().shared(partial(rows, block), BLOCK))
                 autosave()
         x, log_q, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
         good = torch.isfinite(log_w) & torch.isfinite(potential)
@@ -313,6 +334,11 @@ class _Annealing:
 
         lowest = _boundary(kept, self.temperature, self.cold)
         return max(self.cold, min(lowest, highest))
+
+
+def _share(batch: int) -> int:
+    """How many of the rows of a batch are this process's."""
+    return len(range(batch)[ranks().share(batch)])
 
 
 def _admitted(data: Tensor, flow: Flow) -> Tensor:

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from ..processes import ranks
 from .checkpoint import save_checkpoint
 
 __all__ = ["Autosave"]
 
 _SECONDS = 60.0
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-_SIGNALS = [*_ENDING, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = [None, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []), *_ENDING]
+"""What may be asked for, the most urgent last."""
 
 
 class Autosave:
@@ -27,6 +29,8 @@ class Autosave:
     KeyboardInterrupt, after SIGTERM SystemExit(143); after SIGUSR1 the training goes on. A second SIGINT or SIGTERM
     does not wait for the step to end. Signals are left alone where Python cannot handle them (outside the main
     thread), and without a path.
+
+    Of several processes one writes, and a signal to any of them counts for all; so all call it after every step.
 
     A checkpoint that cannot be written, say on a full disk, does not end the training: it is warned about and tried
     again a minute later, and the older checkpoint stays as it was. Only at the end does it raise.
@@ -41,14 +45,14 @@ class Autosave:
         self, path: str | os.PathLike[str] | None, state: Callable[[], dict[str, Any]], *, fingerprint: str
     ) -> None:
         self.path, self.state, self.fingerprint = path, state, fingerprint
-        self._asked: int | None = None
+        self._asked: signal.Signals | None = None
         self._handlers: dict[int, Any] = {}
         self._last = time.monotonic()
 
     def __enter__(self) -> Autosave:
         self._last = time.monotonic()
         if self.path is not None and threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+            self._handlers = {number: signal.signal(number, self._ask) for number in _SIGNALS if number is not None}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,6 +62,7 @@ class Autosave:
     def __call__(self) -> None:
         """Saves if it is time to, and ends the training if a signal asked for that."""
         asked, self._asked = self._asked, None
+        asked = _SIGNALS[int(ranks().highest(_SIGNALS.index(asked)))]
         if asked is not None or time.monotonic() - self._last > _SECONDS:
             self._last = time.monotonic()
             try:
@@ -75,12 +80,12 @@ class Autosave:
         Raises:
             OSError: if the checkpoint cannot be written.
         """
-        if self.path is not None:
+        if self.path is not None and ranks().leads:
             save_checkpoint(self.path, self.state(), fingerprint=self.fingerprint)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._asked not in _ENDING:  # what asks for the end is not forgotten over what asks for less
-            self._asked = number
+            self._asked = signal.Signals(number)
         if number in _ENDING:
             self._restore(number)
 

@@ -7,6 +7,7 @@ import time
 
 from ..arguments import positive_counts
 from ..errors import InputError
+from ..processes import ranks
 
 __all__ = ["Budget"]
 
@@ -15,6 +16,7 @@ class Budget:
     """A number of gradient steps or a time, of which a fraction is spent.
 
     Counted in steps, training is a function of its arguments alone; counted in minutes it ends when a user wants it to.
+    Time is what it was at the last `tick`, the longest that any of several processes saw: all of them agree on it.
 
     Arguments:
         steps: gradient steps, or None.
@@ -36,11 +38,12 @@ class Budget:
         self.spent_steps = spent_steps
         self._before = spent_seconds
         self._begin = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
+        self.seconds = spent_seconds
         """Wall-clock time spent, interrupted runs included."""
-        return self._before + time.monotonic() - self._begin
+
+    def tick(self) -> None:
+        """Looks at the clock."""
+        self.seconds = ranks().highest(self._before + time.monotonic() - self._begin)
 
     @property
     def fraction(self) -> float:

@@ -14,7 +14,7 @@ import torch
 from ..errors import CheckpointError, InputError
 from ..files import write_atomically
 
-__all__ = ["checkpoint_exists", "load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_if_there", "save_checkpoint"]
 
 _MAGIC = b"boltzgen checkpoint 1\n"
 
@@ -77,9 +77,10 @@ def load_checkpoint(
     raise CheckpointError("; ".join(problems))
 
 
-def checkpoint_exists(path: str | os.PathLike[str]) -> bool:
-    """Whether `load_checkpoint` has anything to try."""
-    return Path(path).exists() or _previous(Path(path)).exists()
+def load_if_there(path: str | os.PathLike[str], *, fingerprint: str) -> dict[str, Any] | None:
+    """What `load_checkpoint` gives; None if nothing was saved at `path`."""
+    there = Path(path).exists() or _previous(Path(path)).exists()
+    return load_checkpoint(path, fingerprint=fingerprint) if there else None
 
 
 def _previous(path: Path) -> Path:

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..files import write_atomically
+from ..processes import ranks
 
 if TYPE_CHECKING:
     from ..energies import Energy
@@ -44,7 +45,7 @@ def compiled(
 
     Arguments:
         flow, target: what will be trained on what.
-        rows: rows of the batches of reverse and forward Kullback-Leibler divergence.
+        rows: rows of the batches of reverse and forward Kullback-Leibler divergence, of this process.
         compile: "auto", "always" (no trial) or "never".
         pays: whether the work is long enough to earn back the compilation; only "auto" asks.
 
@@ -53,7 +54,7 @@ def compiled(
     """
     if compile not in ("auto", "always", "never"):
         raise InputError(f'compile must be "auto", "always" or "never"; got {compile!r}: choose one')
-    reason = _objection(flow, target, rows, compile=compile, pays=pays)
+    reason = _joint_objection(flow, target, rows, compile=compile, pays=pays)
     if reason:
         yield f"eager: {reason}"
         return
@@ -81,6 +82,18 @@ def cache_folder() -> Path:
     """Where compiled code is kept between runs: `boltzgen/` in the user's cache folder."""
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(root) / "boltzgen" / "compiled"
+
+
+def _joint_objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool) -> str:
+    """Why none of the processes compiles. The first tries alone: on one machine the others find its trial done."""
+    team = ranks()
+    reason = _objection(flow, target, rows, compile=compile, pays=pays) if team.leads else ""
+    team.highest(0.0)  # the others wait
+    if not team.leads:
+        reason = _objection(flow, target, rows, compile=compile, pays=pays)
+    if team.highest(float(bool(reason))) and not reason:
+        return "another process does not compile"
+    return reason
 
 
 def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EnergyError, InputError
+from ..processes import ranks
 
 if TYPE_CHECKING:
     from ..flows import Flow
@@ -74,6 +75,7 @@ class Learner:
                 )
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            ranks().average_gradients(self.parameters)
             limit = self.clip * float(np.median(self.norms)) if len(self.norms) >= 20 else math.inf
             self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))
         if not (math.isfinite(value) and math.isfinite(self.gradient_norm)):

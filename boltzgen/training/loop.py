@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from ..arguments import instances, positive_counts
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
+from ..processes import ranks
 from ..progress import show
 from .autosave import Autosave
-from .checkpoint import checkpoint_exists, load_checkpoint
+from .checkpoint import load_if_there
 from .history import History
 from .learner import Learner
 
@@ -82,8 +84,8 @@ def train(
     learner, history = Learner(flow, clip=clip), History()
     fingerprint += f" train {learning_rate!r} {warmup!r} {clip!r} {decay!r} {seed!r} {flow.architecture}"
     done = 0
-    if checkpoint is not None and checkpoint_exists(checkpoint):
-        saved = load_checkpoint(checkpoint, fingerprint=fingerprint)
+    saved = None if checkpoint is None else ranks().first(partial(load_if_there, checkpoint, fingerprint=fingerprint))
+    if saved is not None:
         learner.load_state_dict(saved["learner"])
         history, done = History.from_state(saved["history"]), saved["done"]
 

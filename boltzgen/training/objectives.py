@@ -13,6 +13,7 @@ from ..arguments import instances, positive_counts
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
+from ..processes import ranks
 
 __all__ = ["coordinate_entropy", "forward_kl", "frozen", "log_variance", "reverse_kl"]
 
@@ -54,11 +55,16 @@ def reverse_kl(
     positive_counts(n=n)
     if soften is not None and not soften > 0:
         raise InputError(f"soften must be a positive number of kT; got {soften!r}: pass e.g. 20.0, or None")
-    x, log_q = flow.rsample(n, generator=generator)
-    if path_gradient:
-        with frozen(flow):
-            log_q = flow.log_prob(x)
-    loss = target.energy(x) + log_q
+
+    def rows(mine: slice) -> tuple[Tensor, ...]:
+        x, log_q = flow.rsample(n, generator=generator, rows=mine)
+        if path_gradient:
+            with frozen(flow):
+                log_q = flow.log_prob(x)
+        target.evaluations.gradient += n - len(x)  # those of the other processes
+        return (target.energy(x) + log_q,)
+
+    (loss,) = ranks().shared(rows, n)
     finite = torch.isfinite(loss)
     loss = torch.where(finite, loss, torch.zeros_like(loss))
     if soften is not None:
@@ -90,7 +96,7 @@ def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None, *, drawn_log_
     References:
         Noé et al. (2019), "training by example"; Müller et al. (2019), ACM Trans. Graph. 38, 145, for the weights.
     """
-    log_q = flow.log_prob(x)
+    (log_q,) = ranks().shared(lambda mine: (flow.log_prob(x[mine]),), len(x))
     for name, given in (("log_w", log_w), ("drawn_log_q", drawn_log_q)):
         if given is not None and given.shape != log_q.shape:
             raise InputError(f"{name} must have shape {tuple(log_q.shape)}; got {tuple(given.shape)}: one per row")
@@ -138,13 +144,19 @@ def log_variance(flow: Flow, target: Energy, n: int, *, generator: torch.Generat
     """
     instances(flow=(flow, Flow), target=(target, Energy))
     positive_counts(n=n)
-    with torch.no_grad():
-        x, _ = flow.rsample(n, generator=generator)
-        u = target.energy(x)
+
+    def rows(mine: slice) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            x, _ = flow.rsample(n, generator=generator, rows=mine)
+            u = target.energy(x)
+        target.evaluations.energy += n - len(x)  # those of the other processes
+        return flow.log_prob(x), u
+
+    log_q, u = ranks().shared(rows, n)
     good = torch.isfinite(u)
     if good.sum() < 2:
-        return torch.full((), torch.nan, dtype=x.dtype, device=x.device)
-    return (flow.log_prob(x[good]) + u[good]).var()
+        return torch.full((), torch.nan, dtype=u.dtype, device=u.device)
+    return (log_q[good] + u[good]).var()
 
 
 def coordinate_entropy(
@@ -181,12 +193,17 @@ def coordinate_entropy(
     positive_counts(n=n)
     if not width > 0 or (period is not None and not period > 0):
         raise InputError(f"width and period must be positive; got {width!r} and {period!r}: give them in the unit of r")
-    x, _ = flow.rsample(n, generator=generator)
-    r = coordinate(x)
-    if r.shape != (n,):
-        raise InputError(
-            f"coordinate must give one number per draw, shape ({n},); got {tuple(r.shape)}: drop a dimension"
-        )
+
+    def rows(mine: slice) -> tuple[Tensor, ...]:
+        x, _ = flow.rsample(n, generator=generator, rows=mine)
+        r = coordinate(x)
+        if r.shape != (len(x),):
+            raise InputError(
+                f"coordinate must give one number per draw, shape ({len(x)},); got {tuple(r.shape)}: drop a dimension"
+            )
+        return (r,)
+
+    (r,) = ranks().shared(rows, n)
     apart = r[:, None] - r
     if period is not None:
         apart = apart - period * torch.round(apart / period)

@@ -6,7 +6,7 @@ import torch
 from boltzgen.energies import toys
 from boltzgen.errors import InputError
 from boltzgen.flows import coupling_flow
-from boltzgen.sampling import draw, extension
+from boltzgen.sampling import draw, drawing, extension
 from boltzgen.sampling.extension import extend
 
 FLOW, TARGET = coupling_flow(2), toys.DoubleWell()
@@ -40,7 +40,7 @@ def test_draws_of_others_are_refused():
 
 
 def test_an_interruption_keeps_what_was_drawn(monkeypatch):
-    kept, weighed = [], extension.weighed
+    kept, weighed = [], drawing.weighed
 
     def until_the_third(*arguments):
         if len(calls := [*kept_calls, 1]) == 3:
@@ -49,7 +49,7 @@ def test_an_interruption_keeps_what_was_drawn(monkeypatch):
         return weighed(*arguments)
 
     kept_calls = []
-    monkeypatch.setattr(extension, "weighed", until_the_third)
+    monkeypatch.setattr(drawing, "weighed", until_the_third)
     with pytest.raises(KeyboardInterrupt):
         extend(None, FLOW, TARGET, 9000, seed=5, keep=kept.append)
     assert same(kept[0], draw(FLOW, TARGET, 2048, seed=5))

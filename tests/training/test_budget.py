@@ -23,6 +23,7 @@ def test_minutes_count_from_what_is_spent(monkeypatch):
     budget = Budget(steps=None, minutes=2, spent_seconds=30.0)
     assert (budget.seconds, budget.fraction) == (30.0, 0.25)
     now[0] += 60.0
+    budget.tick()
     assert (budget.seconds, budget.fraction) == (90.0, 0.75)
 
 

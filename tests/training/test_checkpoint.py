@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from boltzgen.errors import CheckpointError, InputError
-from boltzgen.training.checkpoint import checkpoint_exists, load_checkpoint, save_checkpoint
+from boltzgen.training.checkpoint import load_checkpoint, load_if_there, save_checkpoint
 
 STATE = {"weights": torch.arange(1000.0), "steps": 3, "name": "a"}
 
@@ -20,9 +20,9 @@ def same(state):
 
 def test_round_trip(tmp_path):
     path = tmp_path / "a folder with spaces ü" / "run.pt"
-    assert not checkpoint_exists(path)
+    assert load_if_there(path, fingerprint="x") is None
     save_checkpoint(path, STATE, fingerprint="x")
-    assert checkpoint_exists(path)
+    assert same(load_if_there(path, fingerprint="x"))
     assert same(load_checkpoint(path, fingerprint="x"))
     assert [p.name for p in path.parent.iterdir()] == ["run.pt"]
 
