@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EnergyError, InputError
 from ..files import require_writable
+from ..processes import ranks
 from .printing import print_json, print_results, say
 from .runs import trained
 from .targets import target_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "demo", "estimate", "report", "systems"]
 
 
-def demo(options: argparse.Namespace) -> Status:
+def demo(options: argparse.Namespace) -> Status | None:
     """Alanine dipeptide from its PDB file to free energies, pictures and results.json."""
     from .. import reporting
     from ..generator import BoltzmannGenerator
@@ -35,6 +36,8 @@ def demo(options: argparse.Namespace) -> Status:
     history = generator.train(run_dir=out / "run", minutes=options.minutes)
     say(trained(history))
     samples = generator.sample(options.n, seed=options.seed + 1, progress=True)
+    if not ranks().leads:
+        return None
     drawn = {"energy": history.energy + len(samples), "gradient": history.gradient}
     results = reporting.write_report(
         samples,

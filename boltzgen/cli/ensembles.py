@@ -83,11 +83,12 @@ def export(options: argparse.Namespace) -> None:
 
 
 def merge(options: argparse.Namespace) -> None:
-    """Several ensembles of one target as one; every weight stays as it is."""
+    """Several ensembles of one target as one; every weight stays as it is, and parts of one draw become that draw."""
     from ..sampling import Samples
 
     require_writable(options.out)
-    first, *others = (Samples.load(path) for path in options.samples)
+    parts = [Samples.load(path) for path in options.samples]
+    first, *others = sorted(parts, key=lambda part: (-1 if part.seed is None else part.seed, part.first))
     for other in others:
         first = first + other
     first.save(options.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -13,14 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import BoltzgenError, CheckpointError, EnergyError, UnreliableEstimateWarning
+from ..errors import BoltzgenError, CheckpointError, EnergyError, InputError, RankError, UnreliableEstimateWarning
+from ..processes import distributed
 from . import commands, ensembles, runs, simulation
 from .installation import doctor
+from .launching import AUTO, fastest, launch, launched
 from .settings import ConfigurationError, limit_threads
 
 __all__ = ["main"]
 
-WRONG_USAGE, BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY, INTERRUPTED, TERMINATED = 2, 3, 4, 5, 130, 143
+LOST, WRONG_USAGE, BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 130, 143
 
 Number = TypeVar("Number", int, float)
 
@@ -28,7 +31,8 @@ Number = TypeVar("Number", int, float)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code.
 
-    0 fine, 2 wrong usage, 3 bad input, 4 numerical failure, 5 not trustworthy under --strict, 130 and 143 interrupted.
+    0 fine, 1 a process of several was lost, 2 wrong usage, 3 bad input, 4 numerical failure, 5 not trustworthy under
+    --strict, 130 and 143 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
@@ -37,27 +41,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore", UnreliableEstimateWarning)  # the verdict that is printed says it
             if getattr(options, "threads", None) is not None:
                 limit_threads(options.threads)
-            verdict = options.run(options)
+            if options.processes != 1:
+                return _in_company(options, arguments)
+            if launched() and not options.shared:
+                raise ConfigurationError(
+                    f"{arguments[0]} must run in one process; got {os.environ['WORLD_SIZE']}: start it without torchrun"
+                )
+            with distributed():
+                verdict = options.run(options)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != TERMINATED:
             raise
-        if options.goes_on:
+        if options.goes_on and _leads():
             print(f"interrupted; go on with: {_again(options, arguments)}", file=sys.stderr)
         return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
-    except ConfigurationError as error:
-        print(f"boltzgen: {error}", file=sys.stderr)
-        return WRONG_USAGE
-    except EnergyError as error:
-        print(f"boltzgen: {error}", file=sys.stderr)
-        return NUMERICAL_FAILURE
     except BoltzgenError as error:
         where = "checkpoint: " if isinstance(error, CheckpointError) else ""
-        print(f"boltzgen: {where}{error}", file=sys.stderr)
-        return BAD_INPUT
+        if _leads():
+            print(f"boltzgen: {where}{error}", file=sys.stderr)
+        elif not isinstance(error, InputError):  # what is wrong with the input, every process finds
+            print(f"boltzgen, process {os.environ['RANK']}: {where}{error}", file=sys.stderr)
+        return next(code for kind, code in _CODES.items() if isinstance(error, kind))
     except OSError as error:
         print(f"boltzgen: {_in_words(error)}", file=sys.stderr)
         return BAD_INPUT
     return NOT_TRUSTWORTHY if verdict == "red" and options.strict else 0
+
+
+_CODES = {ConfigurationError: WRONG_USAGE, EnergyError: NUMERICAL_FAILURE, RankError: LOST, BoltzgenError: BAD_INPUT}
+
+
+def _leads() -> bool:
+    """Whether this is the process that speaks, of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _in_company(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Runs the command in several processes."""
+    if launched():
+        raise ConfigurationError("--processes must not be given under torchrun; got both: drop one of them")
+    processes = fastest(runs.settings_of(options)) if options.processes == AUTO else options.processes
+    place = next(i for i, word in enumerate(arguments) if word.startswith("--processes"))
+    rest = [*arguments[:place], *arguments[place + (1 if "=" in arguments[place] else 2) :]]
+    return main(rest) if processes == 1 else launch(rest, processes)
 
 
 @contextmanager
@@ -97,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: object, summary: str, example: str) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=summary, description=f"{summary}.", epilog=f"Example: {example}")
         sub.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
-        sub.set_defaults(run=run, strict=False, goes_on=False)
+        sub.set_defaults(run=run, strict=False, goes_on=False, processes=1, shared=False)
         return sub
 
     def judged(sub: argparse.ArgumentParser) -> None:
@@ -109,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
             help="threads of one process (default: 1, the fastest for molecules of tens of atoms)",
         )  # fmt: skip
 
+    def shared(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--processes", type=_processes, default=1, metavar="N",
+            help="processes of this machine that share the work; auto: as many as train fastest (default: 1)",
+        )  # fmt: skip
+        sub.set_defaults(shared=True)
+
     demo = command("demo", commands.demo, "train on alanine dipeptide and report", "boltzgen demo --out demo")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for all that is written (default: demo)")
     demo.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="time to train (default: 10)")
@@ -116,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(goes_on=True)
     demo.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws (default: 100000)")
     threaded(demo)
+    shared(demo)
     judged(demo)
 
     command("systems", commands.systems, "list the systems that come with boltzgen", "boltzgen systems")
@@ -171,10 +205,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(goes_on=True)
     threaded(train, None)
+    shared(train)
 
     resume = command("resume", runs.resume, "go on with a training", "boltzgen resume run")
     resume.add_argument("run_folder", metavar="run", help="run folder of `boltzgen train`")
     resume.set_defaults(goes_on=True)
+    shared(resume)
 
     sample = command("sample", runs.sample, "draw from a trained generator", "boltzgen sample run -n 100000")
     sample.add_argument("generator", help="run folder of `boltzgen train`, or a saved generator of a molecule")
@@ -187,6 +223,11 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--overwrite", action="store_true", help="put the draws in place of others")
     sample.set_defaults(goes_on=True)
     threaded(sample)
+    shared(sample)
+    sample.add_argument(
+        "--shard", type=_shard, default=(0, 1), metavar="I/N",
+        help="draw part I of N only, I from 0 on, for job arrays; `boltzgen merge` puts the parts together",
+    )  # fmt: skip
     judged(sample)
 
     estimate = command(
@@ -251,6 +292,21 @@ def _positive(text: str) -> float:
 
 def _count(text: str) -> int:
     return _number(text, int, "a positive integer", lambda value: value > 0)
+
+
+def _processes(text: str) -> int | str:
+    return text if text == AUTO else _number(text, int, f"a positive integer or {AUTO}", lambda value: value > 0)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    try:
+        found = int(part), int(parts)
+    except ValueError:
+        found = (0, 0)
+    if not 0 <= found[0] < found[1]:
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N - 1, such as 0/8; got {text!r}")
+    return found
 
 
 def _seed(text: str) -> int:

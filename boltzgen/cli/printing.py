@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..processes import ranks
+
 if TYPE_CHECKING:
     from ..reporting import Verdict
 
@@ -15,12 +17,16 @@ __all__ = ["number", "print_json", "print_results", "say"]
 
 
 def say(line: str) -> None:
-    """Tells the user, not the program that reads the results."""
+    """Tells the user, not the program that reads the results; of several processes one does."""
+    if not ranks().leads:
+        return
     print(line, file=sys.stderr, flush=True)
 
 
 def print_json(results: Any) -> None:
-    """Results for other programs."""
+    """Results for other programs; of several processes one gives them."""
+    if not ranks().leads:
+        return
     print(json.dumps(results, indent=2, allow_nan=False))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
 from ..files import require_writable, write_atomically
+from ..processes import ranks
 from .printing import print_json, print_results, say
 from .settings import Settings, limit_threads
 from .targets import target_of
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..generator import BoltzmannGenerator
     from ..reporting.verdict import Status
 
-__all__ = ["init", "resume", "sample", "train", "trained"]
+__all__ = ["init", "resume", "sample", "settings_of", "train", "trained"]
 
 
 def init(options: argparse.Namespace) -> None:
@@ -35,47 +36,62 @@ def init(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     """Trains a generator in a run folder, or goes on training there."""
-    _train(Settings.of(options), Path(options.out), options)
+    _train(settings_of(options), Path(options.out), options)
 
 
 def resume(options: argparse.Namespace) -> None:
     """Goes on with a training that was interrupted, as it was told when it began."""
-    from ..run_folder import RunFolder
-
-    folder = RunFolder(options.run_folder)
-    _train(Settings.recalled(folder.read().get("settings"), str(folder.record)), folder.path, options)
+    _train(settings_of(options), Path(options.run_folder), options)
 
 
-def sample(options: argparse.Namespace) -> Status:
+def settings_of(options: argparse.Namespace) -> Settings:
+    """What a command that trains is told: by its options, by the run folder it goes on in, or by being the demo."""
+    if "run_folder" in options:
+        from ..run_folder import RunFolder
+
+        folder = RunFolder(options.run_folder)
+        return Settings.recalled(folder.read().get("settings"), str(folder.record))
+    return Settings.of(options) if "config" in options else Settings(system="alanine_dipeptide")
+
+
+def sample(options: argparse.Namespace) -> Status | None:
     """Draws from a trained generator and keeps the weighted ensemble; draws already there are not made again."""
     from .. import reporting
     from ..generator import BoltzmannGenerator
     from ..sampling import Samples
-    from ..sampling.extension import extend
+    from ..sampling.extension import extend, shard
 
     path = Path(options.generator)
     folder = (path if path.is_dir() else path.parent) if path.exists() else Path()
-    out = Path(options.out) if options.out else folder / "samples.npz"
+    part, parts = options.shard
+    name = "samples.npz" if parts == 1 else f"samples-{part}-of-{parts}.npz"
+    out = Path(options.out) if options.out else folder / name
     require_writable(out)
     generator = BoltzmannGenerator.load(path)
     there = Samples.load(out) if out.exists() and not options.overwrite else None
     if there is not None:
         say(f"{out} holds {len(there)} draws already")
+    first, end = shard(options.n, part, parts)
     samples = extend(
         there,
         generator.flow,
         generator.target,
-        options.n,
+        end,
+        first=first,
         seed=options.seed,
-        keep=lambda some: some.save(out),
+        keep=lambda some: some.save(out) if ranks().leads else None,
         progress=True,
     )
+    if not ranks().leads:
+        return None
     if there is None or len(samples) > len(there):
         samples.save(out)
     verdict = reporting.judge(samples)
     print_results(options, reporting.results(samples), verdict)
     whole_run = path.is_dir() and out == path / "samples.npz"
-    say(f"written: {out}; next: boltzgen report {shlex.quote(str(path if whole_run else out))}")
+    merge = f"boltzgen merge {shlex.quote(str(out.with_name(f'samples-*-of-{parts}.npz')))} --out samples.npz"
+    report = f"boltzgen report {shlex.quote(str(path if whole_run else out))}"
+    say(f"written: {out}; next: {report if parts == 1 else merge}")
     return verdict.status
 
 

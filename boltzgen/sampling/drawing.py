@@ -137,13 +137,13 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
             x, log_q = torch.cat([x, x.new_zeros(missing, *shape)]), torch.cat([log_q, log_q.new_zeros(missing)])
             parts.append(weighed(target, x, log_q, wanted))
             bar((start + wanted) / n, f"{start + wanted} of {n}")
-    found = as_samples(target, parts, seed=samples.seed, independent=samples.independent)
+    found = as_samples(target, parts, seed=samples.seed, first=samples.first, independent=samples.independent)
     _check_places(samples, found)
     return found
 
 
 def as_samples(
-    target: Energy, parts: list[tuple[Tensor, ...]], *, seed: int | None, independent: bool = True
+    target: Energy, parts: list[tuple[Tensor, ...]], *, seed: int | None, first: int = 0, independent: bool = True
 ) -> Samples:
     """What `weighed` found, with the name of the target."""
     molecule = getattr(target.bijection, "molecule", None) if isinstance(target, Pullback) else None
@@ -159,6 +159,7 @@ def as_samples(
         temperature=target.temperature,
         system=system,
         seed=seed,
+        first=first,
         independent=independent,
         cartesian=of_molecule[0] if of_molecule else None,
         potential=of_molecule[1] if of_molecule else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ from ..progress import show
 from .drawing import as_samples, check_draw, weighed_blocks
 from .samples import Samples
 
-__all__ = ["extend"]
+__all__ = ["extend", "shard"]
 
 _SECONDS = 60.0
 _SAME = 1e-3  # in x, log q and u, of one draw made twice: on other machines the last bits of a float32 differ
@@ -29,6 +30,7 @@ def extend(
     n: int,
     *,
     seed: int,
+    first: int = 0,
     batch_size: int = BLOCK,
     keep: Callable[[Samples], None] | None = None,
     progress: bool = False,
@@ -36,11 +38,13 @@ def extend(
     """The n draws of a seed, of which some may be there: as `draw`, whose draw i depends on (seed, i) only.
 
     Arguments:
-        samples: the first draws of this flow, target and seed; None for none. More than n are returned as they are.
+        samples: draws of this flow, target and seed from `first` on; None for none. More than enough are returned as
+            they are.
         flow: the flow.
         target: the exact energy.
-        n: number of draws in all.
+        n: number of draws in all, those before `first` included.
         seed: of the draw.
+        first: number of the first draw wanted, the beginning of a block of 1024; see `shard`.
         batch_size: see `draw`.
         keep: what to do with the draws so far, every minute and when something interrupts.
         progress: whether to show progress on standard error.
@@ -59,31 +63,54 @@ def extend(
     check_draw(flow, target, n, batch_size)
     there = 0 if samples is None else len(samples)
     parts: list[tuple[Tensor, ...]] = [] if samples is None else [_columns(samples)]
-    first = BLOCK * ((there - 1) // BLOCK) if there else 0
-    done, last = there, time.monotonic()
+    end = max(n, first + there)
+    begin = first + BLOCK * (max(there - 1, 0) // BLOCK)
+    done, last = first + there, time.monotonic()
 
     def so_far() -> Samples:
-        return as_samples(target, parts, seed=seed)
+        return as_samples(target, parts, seed=seed, first=first)
 
     try:
         with torch.no_grad(), show("drawing", visible=progress) as bar:
-            for start, part in weighed_blocks(flow, target, first, max(n, there), seed=seed, batch_size=batch_size):
-                if start < there and samples is not None:
-                    _compare(samples, part, start, seed)
-                    part = tuple(column[there - start :] for column in part)
+            for start, part in weighed_blocks(flow, target, begin, end, seed=seed, batch_size=batch_size):
+                if start < first + there and samples is not None:
+                    _compare(samples, part, start, seed=seed, first=first)
+                    part = tuple(column[first + there - start :] for column in part)
                 if not len(part[0]):
                     continue
                 parts.append(part)
                 done += len(part[0])
-                bar(min(done / n, 1.0), f"{done} of {n}")
+                bar(min((done - first) / (end - first), 1.0), f"{done - first} of {end - first}")
                 if keep is not None and time.monotonic() - last > _SECONDS:
                     last = time.monotonic()
                     keep(so_far())
     except BaseException:
-        if keep is not None and done > there:
+        if keep is not None and done > first + there:
             keep(so_far())
         raise
     return so_far()
+
+
+def shard(n: int, part: int, parts: int) -> tuple[int, int]:
+    """First draw, and the one after the last, of a part of n: whole blocks of 1024, as many for each part as can be.
+
+    Arguments:
+        n: number of draws in all.
+        part: which part, from 0 on.
+        parts: number of parts.
+
+    Raises:
+        InputError: if there are more parts than blocks.
+
+    Example:
+        >>> [shard(10_000, part, 3) for part in range(3)]
+        [(0, 3072), (3072, 6144), (6144, 10000)]
+    """
+    blocks = math.ceil(n / BLOCK)
+    if parts > blocks:
+        raise InputError(f"a part must have {BLOCK} draws at least; got {n} draws for {parts} parts: draw more")
+    first, end = (BLOCK * (blocks * k // parts) for k in (part, part + 1))
+    return first, min(end, n)
 
 
 def _columns(samples: Samples) -> tuple[Tensor, ...]:
@@ -91,17 +118,20 @@ def _columns(samples: Samples) -> tuple[Tensor, ...]:
     return tuple(column for column in columns if column is not None)
 
 
-def _compare(samples: Samples, part: tuple[Tensor, ...], start: int, seed: int) -> None:
-    """Refuses samples whose rows from `start` on are not those drawn now."""
-    mine = _columns(samples[start:])[:3]
+def _compare(samples: Samples, part: tuple[Tensor, ...], start: int, *, seed: int, first: int) -> None:
+    """Refuses samples, of draws from `first` on, whose rows from draw `start` on are not those drawn now."""
+    mine = _columns(samples[start - first :])[:3]
     its = tuple(column[: len(mine[0])] for column in part[:3])
-    same = samples.seed == seed and all(a.shape == b.shape for a, b in zip(mine, its, strict=True))
+    same = (samples.seed, samples.first) == (seed, first) and all(
+        a.shape == b.shape for a, b in zip(mine, its, strict=True)
+    )
     good = mine[2].isfinite() & its[2].isfinite() if same else torch.zeros(0)
     if not same or any(
         not torch.allclose(a[good].double(), b[good].double(), rtol=_SAME, atol=_SAME)
         for a, b in zip(mine, its, strict=True)
     ):
         raise InputError(
-            f"samples to go on from must be draws of this generator with seed {seed}; got others, of seed "
-            f"{samples.seed} or from before it was trained further: write to another file, or remove the old one"
+            f"samples to go on from must be draws of this generator with seed {seed}, from number {first} on; got others, "
+            f"of seed {samples.seed} from number {samples.first} on, or from before it was trained further: write to "
+            "another file, or remove the old one"
         )

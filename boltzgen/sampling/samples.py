@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Samples", "fresh_seed", "systematic"]
 
 _ROWS = ("x", "log_q", "u", "cartesian", "potential")
-_PLAIN = ("temperature", "system", "seed", "independent", "topology", "torsions")
+_PLAIN = ("temperature", "system", "seed", "first", "independent", "topology", "torsions")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +46,8 @@ class Samples:
         u: reduced energy of the target (n,), float64, in kT.
         temperature: K; 1.0 for targets that have none.
         system: name of the molecule or of the target.
-        seed: of the draw; None if these are not all the draws of one seed.
+        seed: of the draw; None if these are not consecutive draws of one seed.
+        first: number of the first of them among the draws of the seed.
         independent: whether the rows are independent draws, as every error bar assumes.
         cartesian: what `positions()` returns; None without a molecule.
         potential: U(x)/kT of the positions (n,), float64; None without a molecule.
@@ -63,6 +64,7 @@ class Samples:
     temperature: float = 1.0
     system: str = ""
     seed: int | None = None
+    first: int = 0
     independent: bool = True
     cartesian: Tensor | None = None
     potential: Tensor | None = None
@@ -155,15 +157,16 @@ class Samples:
                     f"rows must be a slice, a mask of shape ({len(self)},) or a list of indices; got a tensor of shape "
                     f"{tuple(rows.shape)} and {rows.dtype}: use samples[i : i + 1] for a single row"
                 )
-        return replace(self, seed=None, **{name: value[rows] for name, value in self._columns().items()})
+        return replace(self, seed=None, first=0, **{name: value[rows] for name, value in self._columns().items()})
 
     def __add__(self, other: Samples) -> Samples:
         """Pooled draws of the same target, from this flow or another; every row keeps its weight.
 
         Each flow must reach the whole target, as for any weighted draw: pooling does not mend a flow that lost a mode.
+        Draws of one seed, of which the second follow the first, become one longer draw.
 
         Raises:
-            InputError: if the targets differ, or both were drawn with the same seed.
+            InputError: if the targets differ, or both were drawn with the same seed and do not follow one another.
         """
         if not isinstance(other, Samples):
             return NotImplemented
@@ -173,11 +176,17 @@ class Samples:
             raise InputError(
                 f"samples to pool must be of one target; got different {differing[0]}: pool draws of the same system"
             )
-        if self.seed is not None and self.seed == other.seed:
-            raise InputError(f"samples to pool must be independent; got seed {self.seed} twice: draw with another one")
+        follow = self.seed is not None and self.seed == other.seed
+        if follow and other.first != self.first + len(self):
+            raise InputError(
+                f"samples to pool must be independent, or follow one another; got seed {self.seed} twice, draws from "
+                f"{self.first} to {self.first + len(self)} and from {other.first} on: draw with another seed, or add "
+                "the parts of one draw in their order, all of them"
+            )
         columns = other._columns()
         rows: dict[str, Any] = {name: torch.cat([value, columns[name]]) for name, value in self._columns().items()}
-        return replace(self, seed=None, independent=self.independent and other.independent, **rows)
+        seed, first = (self.seed, self.first) if follow else (None, 0)
+        return replace(self, seed=seed, first=first, independent=self.independent and other.independent, **rows)
 
     def at(self, temperature: float) -> Samples:
         """The same draws with their weights at another temperature: u becomes u + (T₀/T − 1)·potential.

@@ -1,0 +1,91 @@
+"""`--processes`: a command in several processes of this machine, started by torch's own launcher."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .printing import say
+from .settings import Settings
+
+__all__ = ["AUTO", "fastest", "launch", "launched"]
+
+AUTO = "auto"
+_TRIED_MINUTES = 0.25
+
+
+def launched() -> bool:
+    """Whether this process is one of several that a launcher started, `torchrun` or `launch`."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def launch(arguments: Sequence[str], processes: int) -> int:
+    """Runs `boltzgen` with the arguments in several processes that share its work; gives the exit code.
+
+    It is that of the process that failed first; of a signal, 128 and its number.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "boltzgen", *arguments)
+    except ChildFailedError as error:
+        first = min(error.failures.values(), key=lambda failure: failure.timestamp)
+        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+    except SignalException as stop:
+        return 128 + int(stop.sigval)
+    return 0
+
+
+def fastest(settings: Settings) -> int:
+    """With how many processes this machine trains fastest: one, or one for each processor; both are tried."""
+    from ..training import History
+    from ..training.checkpoint import load_checkpoint
+
+    given = {"--forcefield": settings.forcefield, "--temperature": settings.temperature, "--threads": settings.threads}
+    options = [str(part) for name, value in given.items() if value is not None for part in (name, *_parts(value))]
+    rates = {}
+    for processes in sorted({1, _processors()}):
+        with tempfile.TemporaryDirectory() as folder:
+            run = [
+                "train",
+                settings.system,
+                *options,
+                "--out",
+                folder,
+                "--minutes",
+                str(_TRIED_MINUTES),
+                "--no-compile",
+            ]
+            if launch([*run, "--quiet"], processes) == 0:
+                history = load_checkpoint(Path(folder) / "generator.pt", kind="generator")["history"]
+                rates[processes] = History.from_state(history).training_samples / history["seconds"]
+    best = max(rates, key=lambda processes: rates[processes], default=1)
+    tried = ", ".join(f"{rate:.0f} with {processes}" for processes, rate in rates.items())
+    say(f"training samples per second and process count: {tried}; going on with {best}")
+    return best
+
+
+def _parts(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _processors() -> int:
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
