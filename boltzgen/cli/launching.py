@@ -23,14 +23,19 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def launch(arguments: Sequence[str], processes: int) -> int:
+def launch(arguments: Sequence[str], processes: int, *, silent_in: str | None = None) -> int:
     """Runs `boltzgen` with the arguments in several processes that share its work; gives the exit code.
 
     It is that of the process that failed first; of a signal, 128 and its number.
+
+    Arguments:
+        arguments: the command and its options.
+        processes: how many.
+        silent_in: a folder for what they print, if not the terminal.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes speak for themselves
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,6 +47,8 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
         monitor_interval=0.1,
+        run_id=str(os.getpid()),
+        logs_specs=None if silent_in is None else DefaultLogsSpecs(log_dir=silent_in, redirects=Std.ALL),
     )
     try:
         elastic_launch(config, sys.executable)("-m", "boltzgen", *arguments)
@@ -61,20 +68,11 @@ def fastest(settings: Settings) -> int:
     given = {"--forcefield": settings.forcefield, "--temperature": settings.temperature, "--threads": settings.threads}
     options = [str(part) for name, value in given.items() if value is not None for part in (name, *_parts(value))]
     rates = {}
+    run = ["train", settings.system, *options, "--minutes", str(_TRIED_MINUTES), "--no-compile"]
     for processes in sorted({1, _processors()}):
         with tempfile.TemporaryDirectory() as folder:
-            run = [
-                "train",
-                settings.system,
-                *options,
-                "--out",
-                folder,
-                "--minutes",
-                str(_TRIED_MINUTES),
-                "--no-compile",
-            ]
-            if launch([*run, "--quiet"], processes) == 0:
-                history = load_checkpoint(Path(folder) / "generator.pt", kind="generator")["history"]
+            if launch([*run, "--out", f"{folder}/run"], processes, silent_in=folder) == 0:
+                history = load_checkpoint(Path(folder) / "run" / "generator.pt", kind="generator")["history"]
                 rates[processes] = History.from_state(history).training_samples / history["seconds"]
     best = max(rates, key=lambda processes: rates[processes], default=1)
     tried = ", ".join(f"{rate:.0f} with {processes}" for processes, rate in rates.items())

@@ -89,7 +89,7 @@ def sample(options: argparse.Namespace) -> Status | None:
     verdict = reporting.judge(samples)
     print_results(options, reporting.results(samples), verdict)
     whole_run = path.is_dir() and out == path / "samples.npz"
-    merge = f"boltzgen merge {shlex.quote(str(out.with_name(f'samples-*-of-{parts}.npz')))} --out samples.npz"
+    merge = f"boltzgen merge {shlex.quote(str(out.parent))}/samples-*-of-{parts}.npz --out samples.npz"
     report = f"boltzgen report {shlex.quote(str(path if whole_run else out))}"
     say(f"written: {out}; next: {report if parts == 1 else merge}")
     return verdict.status

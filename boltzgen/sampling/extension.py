@@ -131,7 +131,7 @@ def _compare(samples: Samples, part: tuple[Tensor, ...], start: int, *, seed: in
         for a, b in zip(mine, its, strict=True)
     ):
         raise InputError(
-            f"samples to go on from must be draws of this generator with seed {seed}, from number {first} on; got others, "
-            f"of seed {samples.seed} from number {samples.first} on, or from before it was trained further: write to "
-            "another file, or remove the old one"
+            f"samples to go on from must be draws of this generator with seed {seed}, from number {first} on; got "
+            f"others, of seed {samples.seed} from number {samples.first} on, or from before it was trained further: "
+            "write to another file, or remove the old one"
         )
