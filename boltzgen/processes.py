@@ -208,7 +208,7 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        words = str(error).splitlines()[0] if str(error) else type(error).__name__
+        words = str(error).partition("\n")[0].rpartition("] ")[2].partition(". ")[0] or type(error).__name__
         raise RankError(
             f"the processes of a distributed run must all live; one was lost, or kept the others waiting ({words}): "
             "start again, training goes on from its checkpoint"

@@ -146,3 +146,52 @@ def test_a_red_report_is_code_5_under_strict_and_one_without_draws_is_refused(ca
     (tmp_path / "samples.npz").unlink()
     code, _, err = run(capsys, "report", tmp_path)
     assert (code, "must hold draws; got none: boltzgen sample" in err) == (3, True)
+
+
+def test_parts_of_a_draw_merge_into_it(capsys, trained, tmp_path):
+    whole = tmp_path / "whole.npz"
+    assert run(capsys, "sample", trained, "-n", 3000, "--out", whole)[0] == 0
+    for part in (2, 0, 1):
+        code, _, err = run(capsys, "sample", trained, "-n", 3000, "--shard", f"{part}/3")
+        assert code == 0
+        assert f"boltzgen merge {trained}/samples-*-of-3.npz" in err
+    parts = sorted(trained.glob("samples-*-of-3.npz"), reverse=True)
+    assert run(capsys, "merge", *parts, "--out", tmp_path / "merged.npz")[0] == 0
+    assert (tmp_path / "merged.npz").read_bytes() == whole.read_bytes()
+    code, _, err = run(capsys, "merge", parts[0], parts[2], "--out", tmp_path / "hole.npz")
+    assert (code, "follow one another" in err) == (3, True)
+
+
+@pytest.mark.parametrize("wrong", ["3/3", "-1/2", "1", "a/b", "0/0"])
+def test_a_part_is_one_of_several(capsys, wrong):
+    with pytest.raises(SystemExit) as stop:
+        main(["sample", "run", f"--shard={wrong}"])
+    assert stop.value.code == 2
+    assert "I/N" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(240)
+def test_two_processes_train_draw_and_fail_as_one(tmp_path):
+    def boltzgen(*arguments):
+        command = [sys.executable, "-m", "boltzgen", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+
+    folder = tmp_path / "run"
+    done = boltzgen("train", "double_well", "--out", folder, "--minutes", 0.02, "--processes", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("trained ") == 1
+    assert boltzgen("sample", folder, "-n", 3000, "--processes=2").returncode == 0
+    one = tmp_path / "one.npz"
+    assert boltzgen("sample", folder, "-n", 3000, "--out", one).returncode == 0
+    assert (folder / "samples.npz").read_bytes() == one.read_bytes()
+    wrong = boltzgen("train", "double_wall", "--out", tmp_path / "wrong", "--processes", 2)
+    assert (wrong.returncode, wrong.stderr.count("boltzgen: ")) == (3, 1), wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_commands_that_do_not_share_work_refuse_company(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, _, err = run(capsys, "systems")
+    assert (code, "start it without torchrun" in err) == (2, True)
+    code, _, err = run(capsys, "train", "double_well", "--out", "never", "--processes", "2")
+    assert (code, "drop one of them" in err) == (2, True)

@@ -7,7 +7,7 @@ from boltzgen.energies import toys
 from boltzgen.errors import InputError
 from boltzgen.flows import coupling_flow
 from boltzgen.sampling import draw, drawing, extension
-from boltzgen.sampling.extension import extend
+from boltzgen.sampling.extension import extend, shard
 
 FLOW, TARGET = coupling_flow(2), toys.DoubleWell()
 
@@ -40,7 +40,7 @@ def test_draws_of_others_are_refused():
 
 
 def test_an_interruption_keeps_what_was_drawn(monkeypatch):
-    kept, weighed = [], drawing.weighed
+    kept, weighed, wanted = [], drawing.weighed, draw(FLOW, TARGET, 2048, seed=5)
 
     def until_the_third(*arguments):
         if len(calls := [*kept_calls, 1]) == 3:
@@ -52,7 +52,7 @@ def test_an_interruption_keeps_what_was_drawn(monkeypatch):
     monkeypatch.setattr(drawing, "weighed", until_the_third)
     with pytest.raises(KeyboardInterrupt):
         extend(None, FLOW, TARGET, 9000, seed=5, keep=kept.append)
-    assert same(kept[0], draw(FLOW, TARGET, 2048, seed=5))
+    assert same(kept[0], wanted)
 
 
 def test_draws_are_kept_now_and_then(monkeypatch):
@@ -60,3 +60,36 @@ def test_draws_are_kept_now_and_then(monkeypatch):
     kept = []
     extend(None, FLOW, TARGET, 3000, seed=5, keep=kept.append)
     assert [len(some) for some in kept] == [1024, 2048, 3000]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_parts_of_a_draw_are_the_draw(parts):
+    n = 3500
+    bounds = [shard(n, part, parts) for part in range(parts)]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == n
+    found = [extend(None, FLOW, TARGET, end, first=first, seed=5) for first, end in bounds]
+    whole = found[0]
+    for part in found[1:]:
+        whole = whole + part
+    assert (whole.seed, whole.first) == (5, 0)
+    assert same(whole, draw(FLOW, TARGET, n, seed=5))
+
+
+def test_an_interrupted_part_is_topped_up():
+    first, end = shard(9000, 1, 3)
+    some = extend(None, FLOW, TARGET, first + 1500, first=first, seed=5)
+    whole = extend(some, FLOW, TARGET, end, first=first, seed=5)
+    assert whole.log_w.equal(draw(FLOW, TARGET, 9000, seed=5).log_w[first:end])
+    with pytest.raises(InputError, match="from number 0 on; got others, of seed 5 from number 3072"):
+        extend(some, FLOW, TARGET, end, seed=5)
+
+
+def test_parts_that_do_not_follow_one_another_are_refused():
+    one, two, three = (extend(None, FLOW, TARGET, 1024 * (k + 1), first=1024 * k, seed=5) for k in range(3))
+    for wrong in ((one, three), (two, one), (one, one)):
+        with pytest.raises(InputError, match="follow one another"):
+            wrong[0] + wrong[1]
+    assert (two + three).first == 1024
+    with pytest.raises(InputError, match="1024 draws at least"):
+        shard(2000, 0, 3)

@@ -1,0 +1,179 @@
+"""Several processes give what one gives, part cleanly, and do not outlive one of them.
+
+Run by torchrun, this file is one of the processes.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from boltzgen import anneal, coupling_flow, draw, forward_kl, log_variance, reverse_kl, toys, train
+from boltzgen.errors import InputError, RankError
+from boltzgen.processes import Ranks, distributed, ranks
+from boltzgen.training import coordinate_entropy
+
+STEPS = 50
+TARGET = toys.DoubleWell()
+
+
+def flow_of():
+    return coupling_flow(2, layers=2, hidden=(8,), seed=1)
+
+
+def parameters(flow):
+    return torch.cat([p.detach().flatten() for p in flow.parameters()]).double()
+
+
+def trained(objective, dtype):
+    flow = flow_of().to(dtype)
+    train(flow, lambda q: objective(q, dtype), steps=STEPS, learning_rate=3e-3, progress=False)
+    return parameters(flow)
+
+
+def both(flow, dtype):
+    """Energy, weighted data, and a term that no process shares."""
+    x = torch.linspace(-2, 2, 130, dtype=dtype).view(65, 2)
+    log_w = -TARGET.energy(x)
+    size = sum(p.square().sum() for p in flow.parameters())
+    return reverse_kl(flow, TARGET, 100, soften=20.0) + 0.5 * forward_kl(flow, x, log_w) + 0.1 * size
+
+
+def everything():
+    """What is compared between numbers of processes."""
+    found = {f"{dtype}": trained(both, dtype) for dtype in (torch.float32, torch.float64)}
+    found["variance"] = trained(lambda q, _: log_variance(q, TARGET, 100), torch.float64)
+    found["entropy"] = trained(
+        lambda q, _: reverse_kl(q, TARGET, 100) - 0.1 * coordinate_entropy(q, lambda x: x[:, 0], 100, width=0.3),
+        torch.float64,
+    )
+    flow = flow_of().double()
+    target = toys.DoubleWell()
+    history = anneal(flow, target, hot=4.0, steps=40, progress=False)
+    found["annealed"] = parameters(flow)
+    found["ledger"] = torch.tensor([history.energy, history.gradient, history.training_samples])
+    samples = draw(coupling_flow(2, seed=1), TARGET, 7300, seed=3)
+    found["draws"] = torch.cat([samples.x.double(), samples.log_w[:, None]], 1)
+    return found
+
+
+def launched(processes, *job, **options):
+    """This file under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, __file__, *map(str, job)], env=environment, text=True, stderr=subprocess.PIPE, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def of_one():
+    return everything()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_any_number_of_processes_gives_what_one_gives(processes, of_one, tmp_path):
+    run = launched(processes, "everything", tmp_path / "found.pt")
+    _, words = run.communicate(timeout=200)
+    assert run.returncode == 0, words
+    found = torch.load(tmp_path / "found.pt")
+    assert found.keys() == of_one.keys()
+    assert torch.equal(found["draws"], of_one["draws"])
+    assert torch.equal(found["ledger"], of_one["ledger"])
+    for name in ("torch.float64", "variance", "entropy", "annealed"):
+        torch.testing.assert_close(
+            found[name], of_one[name], rtol=0, atol=1e-12, msg=lambda text, name=name: name + text
+        )
+    torch.testing.assert_close(found["torch.float32"], of_one["torch.float32"], rtol=0, atol=1e-5)
+    moved = (of_one["torch.float64"] - parameters(flow_of())).abs().max()
+    assert moved > 1e-2  # or nothing would have been compared
+
+
+@pytest.mark.timeout(120)
+def test_an_error_on_the_first_process_is_every_process_s(tmp_path):
+    run = launched(2, "refusal", tmp_path / "words")
+    _, words = run.communicate(timeout=100)
+    assert run.returncode == 0, words
+    said = [(tmp_path / f"words{rank}").read_text() for rank in (0, 1)]
+    assert said == ["only the first is asked: got 0"] * 2
+
+
+@pytest.mark.timeout(120)
+def test_a_lost_process_ends_the_others_with_a_checkpoint_to_go_on_from(tmp_path):
+    checkpoint = tmp_path / "training.pt"
+    run = launched(2, "endless", checkpoint, tmp_path / "pid")
+    while not (tmp_path / "pid").exists() and run.poll() is None:
+        time.sleep(0.1)
+    begin = time.monotonic()
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    _, words = run.communicate(timeout=60)
+    assert time.monotonic() - begin < 30
+    assert run.returncode != 0
+    history = anneal(flow_of(), TARGET, hot=4.0, checkpoint=checkpoint, steps=1, progress=False)
+    assert len(history.losses) >= 20, words  # it had gone on from there, with one process instead of two
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_processes_part_cleanly_twenty_times(tmp_path):
+    for k in range(20):
+        run = launched(2, "part", tmp_path / f"{k}-")
+        _, words = run.communicate(timeout=60)
+        assert run.returncode == 0, words
+        assert [(tmp_path / f"{k}-{rank}").read_text() for rank in (0, 1)] == ["3.0", "3.0"]
+
+
+def test_shares_cover_the_rows_in_order():
+    for size in (1, 2, 3, 7):
+        shares = [Ranks(rank, size).share(100) for rank in range(size)]
+        assert [i for share in shares for i in range(100)[share]] == list(range(100))
+    with pytest.raises(InputError, match="use fewer processes"):
+        Ranks(0, 3).share(2)
+
+
+def test_one_process_is_by_itself():
+    with distributed() as alone:
+        assert (alone.rank, alone.size, alone.leads) == (0, 1, True)
+        assert ranks().first(lambda: [1]) == [1]
+        assert ranks().highest(2.5) == 2.5
+        x = torch.arange(3.0)
+        assert ranks().shared(lambda rows: (x[rows],), 3)[0].equal(x)
+
+
+def main(job, out, *more):
+    with distributed() as team:
+        if job == "everything":
+            found = everything()
+            if team.leads:
+                torch.save(found, out)
+        elif job == "refusal":
+
+            def refuse():
+                raise InputError(f"only the first is asked: got {team.rank}")
+
+            with pytest.raises(InputError) as error:
+                team.first(refuse)
+            Path(f"{out}{team.rank}").write_text(str(error.value))
+        elif job == "part":
+            Path(f"{out}{team.rank}").write_text(str(team.gathered(torch.ones(team.rank + 1), [1, 2]).sum().item()))
+        elif job == "endless":
+
+            def tell(history):
+                if team.rank == 1 and len(history.losses) == 20:
+                    Path(more[0]).write_text(str(os.getpid()))
+
+            anneal(flow_of(), TARGET, hot=4.0, steps=10**6, checkpoint=out, watch=tell, progress=False, compile="never")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    try:
+        main(*sys.argv[1:])
+    except RankError as lost:
+        sys.exit(str(lost))
