@@ -54,7 +54,7 @@ def marginals(molecule, temperature, *, n, walkers, rounds, steps, step_size):
     run = replica_exchange(
         energy,
         torch.tensor(molecule.positions),
-        torch.tensor([molecule.system.getParticleMass(i)._value for i in range(molecule.n_atoms)]) / kT(temperature),
+        torch.tensor(molecule.masses / kT(temperature)),
         [temperature],
         walkers=walkers,
         rounds=rounds,
