@@ -108,14 +108,14 @@ def main() -> None:
         "dtype": "float32",
         "threads": 1,
         "rows": rows,
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
         "versions": {"torch": torch.__version__, "openmm": openmm.__version__, "python": platform.python_version()},
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,14 +1,14 @@
-"""Which atoms take each other's place when the branches about a bond turn into one another."""
+"""Which atoms take each other's place: when the branches about a bond turn, or by the looks of the whole graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["turned_branches"]
+__all__ = ["stereocentres", "turned_branches"]
 
 _FLAT = 0.1  # of a triple product of unit vectors: below it three neighbours have no handedness
 
@@ -64,8 +64,30 @@ def turned_branches(
     return [cycle for cycle in cycles if len(set(cycle)) > 1]
 
 
+def stereocentres(bonds: Iterable[tuple[int, int]], elements: Sequence[str]) -> list[int]:
+    """Atoms with four neighbours that all look different, as far as the graph of bonds can tell.
+
+    Centres that owe their hand to a ring's other centres, as in 1,4-dimethylcyclohexane, are not among them, nor are
+    bond orders known; the coordinates keep the hands of those centres too.
+
+    Arguments:
+        bonds: pairs of atom indices.
+        elements: symbol of each atom.
+
+    Example:
+        >>> stereocentres([(0, 1), (0, 2), (0, 3), (0, 4)], ["C", "H", "F", "Cl", "Br"])
+        [0]
+    """
+    neighbours: list[list[int]] = [[] for _ in elements]
+    for i, j in bonds:
+        neighbours[i].append(j)
+        neighbours[j].append(i)
+    look = _surroundings(-1, neighbours, elements)
+    return [k for k, around in enumerate(neighbours) if len(around) == 4 and len({look[j] for j in around}) == 4]
+
+
 def _surroundings(pivot: int, neighbours: Sequence[Sequence[int]], elements: Sequence[str]) -> list[int]:
-    """A number for each atom, the same for atoms that look alike as far as bonds reach, seen from the pivot.
+    """A number for each atom, the same for atoms that look alike as far as bonds reach, seen from the pivot if ≥ 0.
 
     Refinement of colours: an atom's new one is its own with those of its neighbours, until nothing is told apart any
     more.

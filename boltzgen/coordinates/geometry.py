@@ -92,16 +92,17 @@ class Placement(nn.Module):
             depth[row.atom] = depth[row.bond] + 1
         frames = [rows[0].atom, rows[1].atom]
         placed, parents = list(frames), []
-        # Its atoms, how many of them (they are first) carry others, and whether any lies beyond a straight angle.
-        self._generations: list[tuple[slice, int, bool]] = []
+        # How many atoms, how many of them (they are first) carry others, and whether any lies beyond a straight angle.
+        self._generations: list[tuple[int, int, bool]] = []
         straight: list[bool] = []
         for generation in range(1, max(depth.values()) + 1):
             born = [row for row in rows[2:] if depth[row.atom] == generation]
             born.sort(key=lambda row: row.atom not in carrying)
-            parents += [frames.index(row.bond) for row in born]
+            place = {atom: i for i, atom in enumerate(frames)}
+            parents += [place[row.bond] for row in born]
             frames = [row.atom for row in born if row.atom in carrying]
             beyond = [row.kind == "linear" for row in born]
-            self._generations.append((slice(len(placed) - 2, len(placed) - 2 + len(born)), len(frames), any(beyond)))
+            self._generations.append((len(born), len(frames), any(beyond)))
             straight += beyond
             placed += [row.atom for row in born]
         grown = torch.tensor([number[atom] - 2 for atom in placed[2:]])
@@ -119,16 +120,19 @@ class Placement(nn.Module):
         frames = torch.stack([torch.stack(pair) for pair in zip(root, first, strict=True)])  # e, m, k, o: (12, 2, n)
         placed = [frames[9:]]
         length, theta, phi = torch.cat([r[1:], theta, phi]).index_select(0, self._grown).chunk(3)  # by generations
-        ct, st, cp, sp = theta.cos(), theta.sin(), phi.cos(), phi.sin()
-        for here, carrying, straight in self._generations:
-            e, m, k, o = frames.index_select(1, self._parents[here]).chunk(4)  # (3, atoms here, n) each
-            if straight:
-                e, m = torch.where(self._straight[here], m, e), torch.where(self._straight[here], -e, m)
-            w = cp[here] * m + sp[here] * k
-            d = ct[here] * e + st[here] * w
-            x = o + length[here] * d
+        sizes = [born for born, _, _ in self._generations]
+        columns = (self._parents, self._straight, length, theta.cos(), theta.sin(), phi.cos(), phi.sin())
+        # Cut up at once: the gradient of one slice after another would cost atoms × generations.
+        cut = zip(*(v.split(sizes) for v in columns), strict=True)
+        for (_, carrying, beyond), (parents, straight, r, ct, st, cp, sp) in zip(self._generations, cut, strict=True):
+            e, m, k, o = frames.index_select(1, parents).chunk(4)  # (3, atoms here, n) each
+            if beyond:
+                e, m = torch.where(straight, m, e), torch.where(straight, -e, m)
+            w = cp * m + sp * k
+            d = ct * e + st * w
+            x = o + r * d
             placed.append(x)
             if carrying:
-                frame = [-d, st[here] * e - ct[here] * w, cp[here] * k - sp[here] * m, x]
+                frame = [-d, st * e - ct * w, cp * k - sp * m, x]
                 frames = torch.cat([v[:, :carrying] for v in frame])
         return torch.cat(placed, 1).index_select(1, self._back)

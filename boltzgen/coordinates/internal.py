@@ -161,19 +161,27 @@ class InternalCoordinates(Bijection):
 
     def _log_det(self, r: Tensor, theta: Tensor, tau: Tensor) -> Tensor:
         """log |det ∂x/∂y| (n,), −inf outside the chart."""
-        side = self._reach.to(tau) - (tau - self._centre.to(tau)).abs()
-        across = tau[self._opposite[0]] - tau[self._opposite[1]] - math.pi
-        inside = (torch.cat([r, theta, math.pi - theta, side, across]) > 0).all(0)
+        inside = (self._margins(r, theta, tau) > 0).all(0)
         log_det = 2 * r.clamp_min(_TINY).log().sum(0) + theta.sin().clamp_min(_TINY).log().sum(0) - self.log_symmetry
         return torch.where(inside & log_det.isfinite(), log_det, torch.full_like(log_det, -math.inf))
+
+    def _margins(self, r: Tensor, theta: Tensor, tau: Tensor) -> Tensor:
+        """What is positive inside the chart, (many, n)."""
+        side = self._reach.to(tau) - (tau - self._centre.to(tau)).abs()
+        across = tau[self._opposite[0]] - tau[self._opposite[1]] - math.pi
+        return torch.cat([r, theta, math.pi - theta, side, across])
+
+    def _volumes(self, x: Tensor) -> Tensor:
+        """Of the triples of neighbours where a ring bond ends, x (3, N, n): positive if handed like the reference."""
+        centre, *around = (x.index_select(1, atoms) for atoms in self._hands)
+        a, b, c = (v - centre for v in around)
+        return (torch.linalg.cross(a, b, dim=0) * c).sum(0)
 
     def _same_hands(self, x: Tensor, log_det: Tensor) -> Tensor:
         """log_det, −inf where x (3, N, n) has another handedness than the reference at the end of a ring bond."""
         if not self._hands.numel():
             return log_det
-        centre, *around = (x.index_select(1, atoms) for atoms in self._hands)
-        a, b, c = (v - centre for v in around)
-        same = ((torch.linalg.cross(a, b, dim=0) * c).sum(0) > 0).all(0)
+        same = (self._volumes(x) > 0).all(0)
         return torch.where(same, log_det, torch.full_like(log_det, -math.inf))
 
     def _measure(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,6 +216,34 @@ class InternalCoordinates(Bijection):
         """
         _require_shape("x", x, self.out_shape)
         return self._into_chart(x.permute(2, 1, 0)).permute(2, 1, 0)
+
+    def leaks(self, x: Tensor) -> dict[str, int]:
+        """How many configurations lie outside the chart, by what takes them there: a coordinate, or a ring's centre.
+
+        Arguments:
+            x: positions (n, N, 3), of whatever labelling of equivalent atoms.
+
+        Returns:
+            Counts by name, the most frequent first; a configuration may leave by several ways at once.
+
+        Raises:
+            InputError: if x has another shape.
+        """
+        _require_shape("x", x, self.out_shape)
+        inside = self._into_chart(x.permute(2, 1, 0))
+        r, theta, tau = self._measure(inside)
+        out = [~(self._margins(r, theta, self._centred(tau)) > 0)]
+        n, names = self.n_atoms, [*self.labels]
+        names[2 * n - 3 : 2 * n - 3] = self.labels[n - 1 : 2 * n - 3]  # an angle may leave at either end
+        names += [self.labels[2 * n - 3 + k] for k in self._opposite[1].tolist()]
+        if self._hands.numel():
+            out.append(~(self._volumes(inside) > 0))
+            names += [f"handedness of {self.molecule.atom_labels[k]}" for k in self._hands[0].tolist()]
+        found: dict[str, Tensor] = {}
+        for name, leaving in zip(names, torch.cat(out), strict=True):
+            found[name] = found.get(name, torch.zeros_like(leaving)) | leaving
+        counts = {name: int(leaving.sum()) for name, leaving in found.items()}
+        return {name: k for name, k in sorted(counts.items(), key=lambda item: -item[1]) if k}
 
     @property
     def fingerprint(self) -> str:

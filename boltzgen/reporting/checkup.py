@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..coordinates import InternalCoordinates
+from ..coordinates import InternalCoordinates, stereocentres
 from ..energies import Energy, OpenMMEnergy, Pullback
+from ..errors import EnergyError
 from ..flows import Flow, molecular_flow
 from ..molecule import Molecule
-from ..sampling import draw
+from ..sampling import draw, simulate
 from ..training import reverse_kl
+from ..units import kT
 from .lights import SEVERITY, Check, Status, check, grade
 
 __all__ = ["Checkup", "examine"]
@@ -25,6 +27,8 @@ _TRAINING_SAMPLES = 4e6
 """rows through the flow in ten minutes of training alanine dipeptide: what a decent flow of a small peptide takes."""
 _LARGEST_JACOBIAN = 300
 """coordinates up to which the log-determinant is compared with that of the whole Jacobian."""
+_MOVED_ATOMS, _STEPS, _STEP_SIZE, _FRICTION = 1000, 300, 1e-3, 10.0
+"""of the dynamics that looks for ways out of the chart: 0.3 ps of 8 to 32 walkers, some thousand atoms together."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,12 @@ class Checkup:
         temperature: K.
         forces: where each force is evaluated, a line each.
         zmatrix: a line for each coordinate: its name, its value in the structure, what kind it is.
-        stereocentres: the hand of each amino acid, "ALA2: L".
+        stereocentres: atoms whose hand stays that of the structure: "ALA2: L" for amino acids, else the atom's name.
         rotors: symmetric rotors of which one sector is sampled.
+        angles: the three that are nearest to 0° or 180°, where a coordinate would end.
         checks: the self-tests.
         speed: measured times in µs per configuration: energy with gradient, and a training sample.
-        minutes: estimated time to train, on this machine as it is now.
+        minutes: estimated time to train, on this machine as it is now, before its code is compiled.
         bytes_per_draw: kept for each draw.
     """
 
@@ -50,6 +55,7 @@ class Checkup:
     zmatrix: list[str]
     stereocentres: list[str]
     rotors: list[str]
+    angles: list[str]
     checks: list[Check]
     speed: dict[str, float]
     minutes: float
@@ -67,6 +73,7 @@ class Checkup:
             *(f"  force    {line}" for line in self.forces),
             *(f"  centre   {line}" for line in self.stereocentres),
             *(f"  rotor    {line}" for line in self.rotors),
+            *(f"  angle    {line}" for line in self.angles),
             "",
             *(f"  {line}" for line in self.zmatrix),
             "",
@@ -77,8 +84,9 @@ class Checkup:
                 lines.append(f"         {one.meaning} → {one.next_step}")
         lines += [
             "",
-            *(f"  {name}: {value:.3g} µs" for name, value in self.speed.items()),
-            f"  training takes about {self.minutes:.0f} minutes, and ten times as long for the last per cents",
+            *(f"  {name}: {value:.3g} µs, {_rounded(1e6 / value)} a second" for name, value in self.speed.items()),
+            f"  training takes about {_rounded(self.minutes)} minutes, less once its code is compiled,",
+            "  and ten times as long for the last per cents",
             f"  100 000 draws take {1e5 * self.bytes_per_draw / 2**20:.0f} MiB",
         ]
         return "\n".join(lines)
@@ -112,7 +120,13 @@ def examine(molecule: Molecule, temperature: float | None = None) -> Checkup:
         _rows(coordinates),
         _hands(molecule),
         [", ".join(molecule.atom_labels[i] for i in rotor.members) for rotor in coordinates.rotors],
-        [*_of_energy(energy, molecule), *_of_coordinates(coordinates), *_of_flow(flow, target)],
+        _worst_angles(coordinates),
+        [
+            *_of_energy(energy, molecule),
+            *_of_coordinates(coordinates),
+            _of_dynamics(coordinates, energy.at(2 * temperature)),
+            _of_flow(flow, target),
+        ],
         speed,
         _TRAINING_SAMPLES * speed["training sample"] / 60e6,
         4 * (3 * molecule.n_atoms - 6) + 12 * molecule.n_atoms + 32,
@@ -184,15 +198,36 @@ def _square_log_det(coordinates: InternalCoordinates, y: Tensor) -> float:
     return float(torch.linalg.slogdet(torch.func.jacrev(positions)(p)).logabsdet)
 
 
-def _of_flow(flow: Flow, target: Pullback) -> list[Check]:
+def _of_dynamics(coordinates: InternalCoordinates, energy: Energy) -> Check:
+    """Whether a dynamics at twice the temperature stays in the chart, and by which coordinate it leaves."""
+    molecule, name = coordinates.molecule, "hot dynamics in the chart"
+    masses = torch.tensor(molecule.masses / kT(energy.temperature))
+    start = torch.tensor(molecule.minimized().positions, dtype=torch.float32)
+    walkers = min(32, max(8, _MOVED_ATOMS // molecule.n_atoms))
+    try:
+        run = simulate(
+            energy, start, masses, walkers=walkers, steps=_STEPS, thin=15,
+            step_size=_STEP_SIZE, friction=_FRICTION, seed=1,
+        )  # fmt: skip
+    except EnergyError as error:
+        return Check(name, None, "at least 99 %", "red", f"it broke off at {energy.temperature:g} K: {error}")
+    x = run.x.flatten(0, 1).double()
+    share = float(torch.isfinite(coordinates.inverse(x)[1]).double().mean())
+    ways = ", ".join(f"{way} ({k})" for way, k in list(coordinates.leaks(x).items())[:3])
+    return check(
+        name, share, "at least 99 %", grade(share, 0.99, 0.9),
+        f"share of {len(x)} frames at {energy.temperature:g} K; they leave by {ways}",
+        "what lies outside is never drawn: minimise the structure, or accept that", percent=True,
+    )  # fmt: skip
+
+
+def _of_flow(flow: Flow, target: Pullback) -> Check:
     samples = draw(flow, target, 2000, seed=1)
     share = 1 - samples.n_failed / len(samples)
-    return [
-        check(
-            "untrained draws of finite energy", share, "at least 90 %", grade(share, 0.9, 0.5),
-            "share of the harmonic approximation's draws", "train longer at the hot temperature", percent=True,
-        )
-    ]  # fmt: skip
+    return check(
+        "untrained draws of finite energy", share, "at least 90 %", grade(share, 0.9, 0.5),
+        "share of the harmonic approximation's draws", "train longer at the hot temperature", percent=True,
+    )  # fmt: skip
 
 
 def _energy_time(energy: Energy, molecule: Molecule) -> float:
@@ -235,23 +270,38 @@ def _rows(coordinates: InternalCoordinates) -> list[str]:
     ]
 
 
+def _worst_angles(coordinates: InternalCoordinates) -> list[str]:
+    """The three bond angles nearest to 0° or 180°; those measured across a straight line are far from both."""
+    n, angle = coordinates.n_atoms, 180 / math.pi
+    found = list(zip(coordinates.reference.tolist(), coordinates.labels, strict=True))[n - 1 : 2 * n - 3]
+    worst = sorted(found, key=lambda one: math.sin(one[0]))[:3]
+    return [f"{label.removeprefix('angle ')}: {angle * y:.1f}°" for y, label in worst]
+
+
 def _hands(molecule: Molecule) -> list[str]:
-    """L or D of every residue with N, CA, C and CB, in the order of the chain."""
+    """L or D of every residue with N, CA, C and CB, in the order of the chain, then the other stereocentres."""
     place = {label: i for i, label in enumerate(molecule.atom_labels)}
-    found = []
+    found, named = [], set()
     for residue in dict.fromkeys(label.rpartition("-")[0] for label in molecule.atom_labels):
         atoms = [place.get(f"{residue}-{name}") for name in ("CA", "N", "C", "CB")]
         if None not in atoms:
             centre, *others = (torch.tensor(molecule.positions[i]) for i in atoms)
             a, b, c = (other - centre for other in others)
             found.append(f"{residue}: {'L' if float(torch.linalg.cross(a, b) @ c) > 0 else 'D'}")
-    return found
+            named.add(atoms[0])
+    others = [k for k in stereocentres(molecule.bonds, molecule.elements) if k not in named]
+    return found + [f"{molecule.atom_labels[k]}: as in the structure" for k in others]
 
 
 def _perturbed(molecule: Molecule, n: int) -> Tensor:
     """The structure with 0.003 nm of noise on every coordinate, (n, n_atoms, 3)."""
     noise = torch.randn(n, molecule.n_atoms, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return torch.tensor(molecule.positions) + 0.003 * noise
+
+
+def _rounded(value: float) -> str:
+    """A count to two digits, "16 000"."""
+    return f"{float(f'{value:.2g}'):,.0f}".replace(",", " ")
 
 
 def _small(name: str, value: float, limit: float, meaning: str, remedy: str) -> Check:

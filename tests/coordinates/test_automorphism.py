@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from corpus import corpus
 
-from boltzgen.coordinates.automorphism import turned_branches
+from boltzgen.coordinates.automorphism import stereocentres, turned_branches
 
 
 def graph(bonds):
@@ -69,3 +70,20 @@ def test_ends_are_paired_so_that_no_hand_changes():
     ends = list(zip(*cycles[1:], strict=True))
     assert len({hand(k + 1, ends[k]) for k in range(3)}) == 1
     assert hand(3, (10, 11, 12)) != hand(1, (4, 5, 6))  # so that the order as it comes would have been wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "centres"),
+    [
+        ("ACE-ALA-NME", {"CA"}),
+        ("ACE-GLY-ILE-NME", {"CA", "CB"}),
+        ("ACE-THR-NME", {"CA", "CB"}),
+        ("glucose", {"C1", "C2", "C3", "C4", "C5"}),
+        ("cholesterol", {"C1", "C6", "C7", "C10", "C11", "C14", "C15"}),  # CHARMM's numbers, and its short tail
+        ("isobutane", set()),
+    ],
+)
+def test_stereocentres_have_four_different_neighbours(name, centres):
+    molecule = corpus(name)
+    found = stereocentres(molecule.bonds, molecule.elements)
+    assert {molecule.atom_labels[k].rpartition("-")[2] for k in found} == centres

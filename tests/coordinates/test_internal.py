@@ -1,6 +1,7 @@
 """Internal coordinates: the measure, the chart and its symmetry, round trips, refusals."""
 
 import copy
+import dataclasses
 import itertools
 import math
 import pickle
@@ -170,6 +171,31 @@ def test_outside_the_chart_nothing_is_nan(ala, near):
     assert torch.isfinite(x).all()
     (gradient,) = torch.autograd.grad(x.square().sum() + log_det.sum(), y)
     assert torch.isfinite(gradient).all()
+
+
+def test_leaks_name_what_leads_out_of_the_chart(alanine, ala, draws):
+    x = torch.tensor(alanine.positions)[None]
+    assert ala.leaks(x) == {}
+    assert set(ala.leaks(-x)) >= {f"improper ALA2-{name} ALA2-CA ALA2-N ALA2-C" for name in ("CB", "HA")}
+    assert set(ala.leaks(x * math.nan)) == set(ala.labels)
+    y = draws(ala, 1000, siblings=False)
+    x = InternalCoordinates(alanine, fold=False)(y)[0]
+    x = x[ala.inverse(x)[1] == -math.inf]
+    counts = ala.leaks(x)
+    assert len(x) > 900
+    assert max(counts.values()) <= len(x) <= sum(counts.values())
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)
+    assert all(name.startswith("improper") for name in counts)
+
+
+def test_a_ring_leaks_by_the_hand_of_its_atoms(benzene, near):
+    positions = np.array(benzene.positions) + 0.02 * np.random.default_rng(0).normal(size=(12, 3)) * [[1, 1, 5]]
+    crumpled = dataclasses.replace(benzene, positions=positions)
+    coordinates = InternalCoordinates(crumpled)
+    x, log_det = coordinates(near(coordinates, 300, noise=0.5))
+    counts = coordinates.leaks(x)
+    assert any(name.startswith("handedness of C") for name in counts)
+    assert max(counts.values()) <= int((log_det == -math.inf).sum()) <= sum(counts.values())
 
 
 def test_a_frame_that_is_not_a_number_harms_no_other(alanine, ala):

@@ -26,6 +26,8 @@ def test_a_good_molecule_is_green_and_described(molecule):
     assert found.stereocentres == ["ALA2: L"]
     assert "ALA2-HB1, ALA2-HB2, ALA2-HB3" in found.rotors
     assert "NonbondedForce: torch, NonbondedPairs" in found.forces
+    assert found.angles[0] == "ACE1-C ALA2-N ALA2-CA: 125.6°"
+    assert len(found.checks) == 7
     assert 0 < found.speed["energy with gradient, per configuration"] < found.speed["training sample"]
     assert 0.1 < found.minutes < 1000
     page = str(found)
@@ -38,7 +40,8 @@ def test_bundled_molecules_of_every_kind_are_green(name):
     """Rings, two stereocentres, many residues; 90 % of the untrained draws have a finite energy among the checks."""
     found = examine(Molecule.load(name))
     assert found.status == "green", lights(found)
-    assert all(hand.endswith(": L") for hand in found.stereocentres)
+    assert {hand.rpartition(": ")[2] for hand in found.stereocentres} <= {"L", "as in the structure"}
+    assert name != "isoleucine_dipeptide" or found.stereocentres == ["ILE2: L", "ILE2-CB: as in the structure"]
 
 
 def test_openmm_is_not_compared_with_itself(molecule, monkeypatch):
@@ -78,3 +81,28 @@ def test_a_wrong_energy_and_a_wrong_gradient_are_red(molecule, monkeypatch):
         ForceFieldEnergy, "_reduced", lambda self, x: original(self, x + 0 * x).detach() + 0 * x.sum((1, 2))
     )
     assert lights(examine(molecule))["gradient against differences"] == "red"
+
+
+def test_a_dynamics_that_leaves_the_chart_is_red_and_says_how(molecule, monkeypatch):
+    original = InternalCoordinates.__init__
+
+    def narrow(self, *args, **kwargs):
+        """The oxygen of the acetyl group may hardly leave its plane."""
+        original(self, *args, **kwargs)
+        self._reach[[row.atom for row in self.zmatrix[3:]].index(molecule.atom_labels.index("ACE1-O"))] = 0.05
+
+    monkeypatch.setattr(InternalCoordinates, "__init__", narrow)
+    found = examine(molecule)
+    (check,) = (one for one in found.checks if one.name == "hot dynamics in the chart")
+    assert check.status == "red"
+    assert 0.2 < check.value < 0.9
+    assert "they leave by improper ACE1-O ACE1-C ALA2-N ACE1-CH3 (" in check.meaning
+    assert "frames at 600 K; they leave by" in str(found)
+
+
+def test_a_dynamics_that_breaks_off_is_red(molecule, monkeypatch):
+    monkeypatch.setattr("boltzgen.reporting.checkup._STEP_SIZE", 0.1)
+    found = examine(molecule)
+    (check,) = (one for one in found.checks if one.name == "hot dynamics in the chart")
+    assert (check.status, check.value, check.shown) == ("red", None, "no")
+    assert check.meaning.startswith("it broke off at 600 K: every walker must have a finite energy")
