@@ -17,14 +17,16 @@ from .weighing import Array, weighed
 
 __all__ = ["Geometry", "geometry"]
 
-_CHUNK = 4096
+_DISTANCES = 4_000_000
+"""distances at a time: what fits into memory."""
 _BOND, _ANGLE = 0.2, 40.0
-"""what is more than 20 % off a bond's mean length, or 40° off an angle's mean, is no molecule at room temperature."""
+"""What is more than 20 % off a bond's mean length, or 40° off an angle's mean, is no molecule at room temperature."""
 _TOO_CLOSE = {"H···H": 0.14, "H···heavy": 0.14, "heavy···heavy": 0.24}
 """nm; hydrogen bonds are longer."""
 _APART = 4
 """bonds between two atoms that are in contact through space."""
 
+Group = tuple[int, ...]
 Measure = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -72,7 +74,8 @@ def geometry(samples: Samples) -> list[Geometry]:
     positions = samples.positions()[torch.from_numpy(good)].double()
     elements = [atom[1] for atom in samples.topology["atoms"]]
     neighbours = _neighbours(samples)
-    bonds, angles = defaultdict(list), defaultdict(list)
+    bonds: dict[str, list[Group]] = defaultdict(list)
+    angles: dict[str, list[Group]] = defaultdict(list)
     for i, j in samples.topology["bonds"]:
         bonds["–".join(sorted((elements[i], elements[j])))].append((i, j))
     for centre, around in enumerate(neighbours):
@@ -83,39 +86,45 @@ def geometry(samples: Samples) -> list[Geometry]:
     found = []
     for kind, atoms in sorted(bonds.items()):
         r = _values(positions, atoms, _length)
-        found.append(_row(f"bond {kind}", "nm", r, w, len(atoms), lambda r, mean: abs(r - mean) > _BOND * mean))
+        mean = _mean(r, w)
+        found.append(_row(f"bond {kind}", "nm", r, w, len(atoms), ((1 - _BOND) * mean, (1 + _BOND) * mean)))
     for kind, atoms in sorted(angles.items()):
         theta = _values(positions, atoms, _angle)
-        found.append(_row(f"angle {kind}", "degrees", theta, w, len(atoms), lambda t, mean: abs(t - mean) > _ANGLE))
+        mean = _mean(theta, w)
+        found.append(_row(f"angle {kind}", "degrees", theta, w, len(atoms), (mean - _ANGLE, mean + _ANGLE)))
     for kind, pairs in _contacts(elements, neighbours):
-        closest = _values(positions, pairs, lambda x, p: _length(x, p).amin(1, keepdim=True))
-        limit = _TOO_CLOSE[kind]
-        found.append(
-            _row(f"closest contact {kind}", "nm", closest, w, len(pairs), lambda r, _, limit=limit: r < limit)
-        )
+        r = _values(positions, pairs, _shortest)
+        found.append(_row(f"closest contact {kind}", "nm", r, w, len(pairs), (_TOO_CLOSE[kind], math.inf)))
     return found
 
 
-def _row(
-    kind: str, unit: str, values: Array, w: Array, count: int, odd: Callable[[Array, float], Array]
-) -> Geometry:
-    """The row of values (n, count)."""
-    of_draw = values.mean(1)
-    mean = float(w @ of_draw)
-    deviation = math.sqrt(max(0.0, float(w @ ((values - mean) ** 2).mean(1))))
-    flow, low, high = float(of_draw.mean()), float(values.min()), float(values.max())
-    implausible = float(w @ odd(values, mean).any(1))
-    return Geometry(kind, count, unit, mean, deviation, flow, low, high, min(1.0, implausible))
+def _row(kind: str, unit: str, values: Array, w: Array, count: int, limits: tuple[float, float]) -> Geometry:
+    """The row of values (n, k), which are plausible within the limits."""
+    mean = _mean(values, w)
+    deviation = math.sqrt(float(w @ ((values - mean) ** 2).mean(1)))
+    flow, low, high = float(values.mean()), float(values.min()), float(values.max())
+    odd = ((values < limits[0]) | (values > limits[1])).any(1)
+    return Geometry(kind, count, unit, mean, deviation, flow, low, high, min(1.0, float(w[odd].sum())))
 
 
-def _values(positions: Tensor, atoms: list[tuple[int, ...]], measure: Measure) -> Array:
+def _mean(values: Array, w: Array) -> float:
+    return float(w @ values.mean(1))
+
+
+def _values(positions: Tensor, atoms: list[Group], measure: Measure) -> Array:
     """A measure of every group of atoms in every frame, in pieces that fit into memory."""
     groups = torch.tensor(atoms)
-    return torch.cat([measure(x, groups) for x in positions.split(_CHUNK)]).numpy()
+    pieces = torch.split(positions, max(1, _DISTANCES // len(groups)))
+    return np.concatenate([measure(x, groups).numpy() for x in pieces])
 
 
 def _length(x: Tensor, pairs: Tensor) -> Tensor:
-    return (x[:, pairs[:, 0]] - x[:, pairs[:, 1]]).norm(dim=-1)
+    lengths: Tensor = torch.linalg.vector_norm(x[:, pairs[:, 0]] - x[:, pairs[:, 1]], dim=-1)
+    return lengths
+
+
+def _shortest(x: Tensor, pairs: Tensor) -> Tensor:
+    return _length(x, pairs).amin(1, keepdim=True)
 
 
 def _angle(x: Tensor, triples: Tensor) -> Tensor:
@@ -135,7 +144,7 @@ def _neighbours(samples: Samples) -> list[set[int]]:
     return neighbours
 
 
-def _contacts(elements: list[str], neighbours: list[set[int]]) -> Iterator[tuple[str, list[tuple[int, ...]]]]:
+def _contacts(elements: list[str], neighbours: list[set[int]]) -> Iterator[tuple[str, list[Group]]]:
     """Pairs of atoms four bonds apart or more, by kind."""
     near = []
     for i in range(len(elements)):
@@ -144,7 +153,7 @@ def _contacts(elements: list[str], neighbours: list[set[int]]) -> Iterator[tuple
             reached |= {k for j in reached for k in neighbours[j]}
         near.append(reached)
     for kind, hydrogens in zip(_TOO_CLOSE, (2, 1, 0), strict=True):
-        pairs: list[tuple[int, ...]] = [
+        pairs: list[Group] = [
             (i, j)
             for i in range(len(elements))
             for j in range(i + 1, len(elements))

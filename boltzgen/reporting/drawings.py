@@ -37,7 +37,7 @@ def structures(samples: Samples, rows: Sequence[int], *, titles: Sequence[str] |
     names = [f"draw {row}" for row in rows] if titles is None else list(titles)
     columns = min(len(rows), _COLUMNS)
     lines = -(-len(rows) // columns)
-    figure = Figure(figsize=(2.9 * columns, 2.7 * lines), layout="constrained")
+    figure = Figure(figsize=(2.9 * columns, 2.3 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False)
     elements = [atom[1] or "" for atom in samples.topology["atoms"]]
     bonds = np.array(samples.topology["bonds"], dtype=int).reshape(-1, 2)
@@ -71,5 +71,5 @@ def _draw(axis: Axes, x: Array, elements: list[str], bonds: Array) -> None:
                 x[i, 0], x[i, 1], elements[i], color="white", fontsize=8, ha="center", va="center",
                 zorder=2.001 + x[i, 2], parse_math=False,
             )  # fmt: skip
-    axis.set_aspect("equal")
+    axis.set_aspect("equal", anchor="N")
     axis.margins(0.12)

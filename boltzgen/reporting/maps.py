@@ -35,8 +35,8 @@ def ramachandran(
 ) -> Figure:
     """Free-energy maps −ln p(x, y) over two torsions: of the flow's draws, and of the same draws reweighted.
 
-    With a reference two more: its own map, and the difference F − F_ref after both have the same probability where both
-    are known.
+    With a reference two more: its own map, and the difference F − F_ref in bins of twice the width, after both have the
+    same probability where both are known.
 
     Arguments:
         samples: draws of a molecule.
@@ -62,8 +62,10 @@ def ramachandran(
         _dress(axis, title)
     figure.colorbar(image, ax=axes[0], label="free energy (kT)", extend="max", shrink=0.92)
     if reference is not None:
+        coarse = max(1, bins // 2)  # a simulation has fewer configurations than a flow
+        wide = np.linspace(-180, 180, coarse + 1)
         image = axes[1, 1].pcolormesh(
-            edges, edges, _difference(maps["reweighted"], maps["reference"]).T,
+            wide, wide, _difference(_map(samples, x, y, coarse), _map(reference, x, y, coarse)).T,
             cmap="PuOr", vmin=-_DIFFERENCE, vmax=_DIFFERENCE, rasterized=True,
         )  # fmt: skip
         _dress(axes[1, 1], "reweighted − reference")
@@ -170,7 +172,8 @@ def _map(samples: Samples, x: str, y: str, bins: int, w: Array | None = None) ->
     good, weights = weighed(samples)
     a, b = (np.degrees(samples.torsion(name).numpy()[good]) for name in (x, y))
     p, _, _ = np.histogram2d(a, b, bins, range=[[-180, 180]] * 2, weights=weights if w is None else w)
-    return p / p.sum()
+    shares: Array = p / p.sum()
+    return shares
 
 
 def _difference(p: Array, q: Array) -> Array:

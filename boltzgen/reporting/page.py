@@ -30,7 +30,7 @@ def render(results: Results, pictures: Mapping[str, Picture]) -> str:
 
     Arguments:
         results: what `write_report` returns.
-        pictures: by name; see `pictures.pictures`.
+        pictures: by name; see `pictures.album`.
     """
     sections = "\n".join(
         f"<h2>{_text(section.heading)}</h2>\n{''.join(section.parts)}"
@@ -51,7 +51,7 @@ def _sections(results: Results, shown: Mapping[str, str]) -> Iterator[_Section]:
     def some(*names: str) -> list[str]:
         return [shown[name] for name in names if name in shown]
 
-    yield _Section("Estimates", [_table(tables.estimates(results)), *_beside(results)])
+    yield _Section("Estimates", [_table(tables.headline(results)), *_beside(results)])
     yield _Section("Why trust them, or not", [_checks(results)])
     nothing = "" if results["extremes"] else "<p>No draw has a finite energy: there is nothing to show.</p>"
     yield _Section("Where the molecule goes", [nothing, *some("ramachandran", "profiles"), *_basins(results)])
@@ -93,7 +93,7 @@ def _checks(results: Results) -> str:
         return [light, *cells, _text(check["meaning"]) + advice]
 
     head = ["", "check", "value", "wanted", "what it says"]
-    return _markup(head, map(row, results["checks"]), numbers={1, 2})
+    return _markup(head, map(row, results["checks"]), numbers={1, 2, 3})
 
 
 def _basins(results: Results) -> list[str]:
@@ -175,9 +175,9 @@ def _picture(picture: Picture) -> str:
 
 
 _METHOD = (
-    "Every draw x of the flow has the weight exp(−u(x)) / q(x). Estimates are weighted means over all the draws, nothing "
-    "clipped or left out; their errors hold for independent draws. results.json, beside this file, holds every number "
-    "of this page."
+    "Every draw x of the flow has the weight exp(−u(x)) / q(x). Estimates are weighted means over all the draws, "
+    "nothing clipped or left out; their errors hold for independent draws. results.json, beside this file, holds every "
+    "number of this page."
 )
 _AGAIN = (
     "Draw i depends on the seed and on i only: on the same machine, with the same versions, the draws are the same. "

@@ -17,7 +17,7 @@ from .plots import energy_histogram, running_estimates, save_figure, training_cu
 if TYPE_CHECKING:
     from ..training import History
 
-__all__ = ["Picture", "figures", "pictures", "save_figures"]
+__all__ = ["Picture", "album", "figures", "save_figures", "write_figures"]
 
 FORMATS = ("svg", "png")
 
@@ -30,9 +30,7 @@ class Picture(NamedTuple):
     caption: str
 
 
-def pictures(
-    samples: Samples, *, history: History | None = None, reference: Samples | None = None
-) -> dict[str, Picture]:
+def album(samples: Samples, *, history: History | None = None, reference: Samples | None = None) -> dict[str, Picture]:
     """The pictures by name, those that can be drawn of these samples: none if every weight is zero."""
     found: dict[str, Picture] = {}
     if samples.n_failed < len(samples):
@@ -84,9 +82,7 @@ def pictures(
     return found
 
 
-def figures(
-    samples: Samples, *, history: History | None = None, reference: Samples | None = None
-) -> dict[str, Figure]:
+def figures(samples: Samples, *, history: History | None = None, reference: Samples | None = None) -> dict[str, Figure]:
     """Every figure of a report by name, for a notebook, which shows them as they are.
 
     Arguments:
@@ -99,7 +95,7 @@ def figures(
         >>> list(figures(samples))
         ['energies', 'weights', 'running']
     """
-    return {name: p.figure for name, p in pictures(samples, history=history, reference=reference).items()}
+    return {name: p.figure for name, p in album(samples, history=history, reference=reference).items()}
 
 
 def save_figures(
@@ -146,5 +142,5 @@ def _maps(samples: Samples, reference: Samples | None) -> Picture:
         "Ramachandran maps: free energy over the torsions phi and psi, of the flow, reweighted, of the reference, and "
         "the difference of the last two",
         "Above, what the flow draws and the same draws with their weights: the equilibrium. Below, the reference, and "
-        "what the flow finds higher (orange) or lower (purple). White: never drawn.",
+        "what the reweighted draws have higher (purple) or lower (orange) than it. White: never drawn.",
     )

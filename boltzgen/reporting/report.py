@@ -26,7 +26,7 @@ from .estimates import Estimates, default_estimates, running
 from .maps import profile_numbers
 from .outliers import extremes
 from .page import render
-from .pictures import pictures, write_figures
+from .pictures import album, write_figures
 from .plain import finite, plain_estimate
 from .verdict import Check, Verdict, judge
 from .wells import Basin, basins
@@ -50,8 +50,8 @@ def results(
 
     Its keys are system, temperature (K), n, ess, ess_fraction, pareto_k, verdict ("green", "amber" or "red"), estimates
     {name: {value, standard_error, unit, interval, reliable, why}}, evaluations {energy, gradient} and seconds. A number
-    that is not finite, or not known, is None: k̂ is −inf for weights without a tail, and an error is infinite for a state
-    never drawn.
+    that is not finite, or not known, is None: k̂ is −inf for weights without a tail, and an error is infinite for a
+    state never drawn.
 
     Arguments:
         samples: draws.
@@ -96,8 +96,8 @@ def write_report(
         history: record of the training, to be shown as a curve.
         others: draws of generators trained independently, for the verdict; see `judge`.
         provenance: plain data that say where the draws come from, shown as they are and kept in results.json.
-        reference: weighted configurations of the same target from another source, those of `boltzgen simulate` say: their
-            maps, profiles and energies are shown beside those of the draws.
+        reference: weighted configurations of the same target from another source, those of `boltzgen simulate` say:
+            their maps, profiles and energies are shown beside those of the draws.
         reference_values: known values of estimates by name, each {value, standard_error, unit, method}, as
             `molecule.reference` has them for its own temperature.
         commands: the command lines that make these numbers again, in their order.
@@ -132,12 +132,12 @@ def write_report(
     }
     if provenance is not None:
         found["provenance"] = dict(provenance)
-    album = pictures(samples, history=history, reference=reference)
+    shown = album(samples, history=history, reference=reference)
     # a name from the command line may hold bytes that are no text: they become character references
-    write_atomically(path, render(found, album).encode("utf-8", "xmlcharrefreplace"))
+    write_atomically(path, render(found, shown).encode("utf-8", "xmlcharrefreplace"))
     write_atomically(path.with_name("results.json"), (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
     if figures is not None:
-        write_figures({name: picture.figure for name, picture in album.items()}, figures)
+        write_figures({name: picture.figure for name, picture in shown.items()}, figures)
     return found
 
 

@@ -18,7 +18,7 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; break-after: avoid; }
 .light.green { background: #00735a; }
 .light.amber { background: #e69f00; color: #1b1b1b; }
 .light.red { background: #b3261e; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .35rem 1rem .35rem 0; border-bottom: 1px solid #ddd; }
 td.number { white-space: nowrap; }
@@ -40,7 +40,7 @@ summary { cursor: pointer; }
   body { margin: 0; padding: 0; max-width: none; font-size: 9.5pt; }
   th, td { padding: .2rem .6rem .2rem 0; }
   h2 { margin-top: 1.4rem; }
-  .light { border: 1px solid #555; color: #1b1b1b; background: none; }
+  span.light.light { border: 1px solid #555; color: #1b1b1b; background: none; }
   .verdict, pre { border: 1px solid #999; background: none; }
   .verdict { border-left: .5rem solid; }
   .scroll { overflow: visible; }

@@ -12,9 +12,9 @@ __all__ = [
     "Table",
     "basins",
     "card",
-    "estimates",
     "extremes",
     "geometry",
+    "headline",
     "label",
     "plus_minus",
     "python_commands",
@@ -38,8 +38,9 @@ BASINS = (
 )
 GEOMETRY = (
     "Mean and deviation with the weights; smallest and largest in any draw, whatever its weight. Odd: share of the "
-    "weight of draws in which one of them is more than 20 % off the mean length, 40° off the mean angle, or closer than "
-    "0.14 nm (with hydrogen) or 0.24 nm. It should be next to nothing. Contacts are of atoms four bonds apart or more."
+    "weight of draws in which one of them is more than 20 % off the mean length, 40° off the mean angle, or closer "
+    "than 0.14 nm (with hydrogen) or 0.24 nm. It should be next to nothing. Contacts are of atoms four bonds apart or "
+    "more."
 )
 
 
@@ -65,19 +66,18 @@ def plus_minus(value: float | None, error: float | None) -> str:
     """
     if value is None:
         return _UNKNOWN
-    if error is None or not 1e-9 < error < 1e9:
-        return f"{value:.7g} ± {_UNKNOWN if error is None else f'{error:.2g}'}"
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+    form = _form(error)
+    known = _UNKNOWN if error is None else f"{error:{form}}" if form.endswith("f") else f"{error:.2g}"
+    return f"{value:{form}} ± {known}"
 
 
-def estimates(results: Results) -> Table:
+def headline(results: Results) -> Table:
     """A row for each estimate."""
     rows = [
         [
             label(name),
             f"{plus_minus(entry['value'], entry['standard_error'])} {entry['unit']}",
-            _interval(entry["interval"], ".5g"),
+            _interval(entry["interval"], entry["standard_error"]),
             "yes" if entry["reliable"] else f"no: {entry['why']}",
         ]
         for name, entry in results["estimates"].items()
@@ -125,9 +125,15 @@ def geometry(results: Results) -> Table:
         mean, deviation, flow, low, high = (
             f"{row[key]:.{digits}f}" for key in ("mean", "deviation", "flow_mean", "smallest", "largest")
         )
-        odd = "0" if row["implausible"] == 0 else f"{100 * row['implausible']:.2g} %"
         rows.append(
-            [row["kind"], str(row["count"]), f"{mean} ± {deviation} {row['unit']}", flow, f"{low} to {high}", odd]
+            [
+                row["kind"],
+                str(row["count"]),
+                f"{mean} ± {deviation} {row['unit']}",
+                flow,
+                f"{low} to {high}",
+                _odd(row["implausible"]),
+            ]
         )
     head = ["kind", "number", "mean ± deviation", "mean of the flow", "smallest to largest", "odd"]
     return Table(head, rows, {0, 2, 3, 4, 5})
@@ -177,7 +183,19 @@ def python_commands(results: Results) -> list[str]:
     ]
 
 
-def _interval(limits: list[float | None], form: str) -> str:
+def _odd(share: float) -> str:
+    return "0" if share == 0 else "below 0.001 %" if share < 1e-5 else f"{100 * share:.2g} %"
+
+
+def _form(error: float | None) -> str:
+    """How a number with this error is written: the error with two digits."""
+    if error is None or not 1e-9 < error < 1e9:
+        return ".7g"
+    return f".{max(0, 1 - math.floor(math.log10(error)))}f"
+
+
+def _interval(limits: list[float | None], error: float | None) -> str:
+    form = _form(error)
     low, high = (_UNKNOWN if limit is None else f"{limit:{form}}" for limit in limits)
     return f"{low} to {high}"
 
