@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.reporting import free_energy_profiles, map_distance, ramachandran, save_figure
+from boltzgen.reporting import free_energy_profiles, map_distance, ramachandran
 
 HIGH = 2.0  # kT
 
@@ -49,14 +49,6 @@ def test_profiles_have_their_step_and_their_gaps_and_bands_around_them(peptide):
         free_energy_profiles(peptide, ["chi1"])
     with pytest.raises(InputError, match="got none"):
         free_energy_profiles(peptide, [])
-
-
-def test_names_are_text_and_no_formulae(peptide, tmp_path):
-    strange = replace(peptide, torsions={r"a$\frac$": [0, 1, 2, 3], "b$": [1, 2, 3, 4]})
-    save_figure(free_energy_profiles(strange), tmp_path / "profiles.svg")
-    save_figure(ramachandran(strange, r"a$\frac$", "b$"), tmp_path / "map.png")
-    assert (tmp_path / "map.png").stat().st_size > 1000
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.png", "profiles.svg"]
 
 
 def test_the_reference_and_the_difference_have_their_own_maps(peptide):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -6,7 +8,10 @@ import torch
 from boltzgen.errors import InputError
 from boltzgen.reporting import (
     energy_histogram,
+    free_energy_profiles,
     ramachandran,
+    running_estimates,
+    save_figure,
     training_curve,
     weight_histogram,
 )
@@ -72,3 +77,31 @@ def test_matplotlibs_own_state_is_left_alone(peptide):
     ramachandran(peptide)
     weight_histogram(peptide)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_names_are_text_and_no_formulae(peptide, tmp_path):
+    strange = replace(peptide, torsions={r"a$\frac$": [0, 1, 2, 3], "b$": [1, 2, 3, 4]})
+    save_figure(free_energy_profiles(strange), tmp_path / "profiles.svg")
+    save_figure(ramachandran(strange, r"a$\frac$", "b$"), tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 1000
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.png", "profiles.svg"]
+
+
+def test_the_running_estimates_end_at_the_estimates(peptide):
+    figure = running_estimates(peptide)
+    share, energy = figure.axes[:2]
+    assert share.lines[0].get_xdata()[-1] == len(peptide)
+    w = peptide.log_w.exp()
+    assert share.lines[0].get_ydata()[-1] == pytest.approx(float(w.sum() ** 2 / (w @ w)) / len(peptide))
+    mean = float((w[3:] @ peptide.u[3:]) / w.sum()) * 300 * 0.00831446
+    assert energy.lines[0].get_ydata()[-1] == pytest.approx(mean, rel=1e-5)
+    assert energy.get_title() == "⟨U⟩ (kJ/mol)"
+    with pytest.raises(InputError, match="a draw of finite energy"):
+        running_estimates(peptide[:3])
+
+
+def test_the_energies_of_a_reference_are_shown_with_its_weights(peptide):
+    reference = replace(peptide, u=torch.where(peptide.u.isinf(), torch.inf, 0.0).double())
+    values, edges, _ = energy_histogram(peptide, reference=reference).axes[0].patches[2].get_data()
+    assert values[-1] / values.sum() == pytest.approx(0.5, abs=0.05)  # half of it is HIGH
+    assert (values * np.diff(edges)).sum() == pytest.approx(1.0, abs=1e-6)
