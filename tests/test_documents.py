@@ -1,7 +1,10 @@
 """README and docs tell the truth: their Python blocks run, and the commands they name exist."""
 
+import importlib
 import json
+import logging
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import boltzgen as bg
+from boltzgen.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,11 +27,13 @@ CODE = [pytest.param(code, id=f"{page.name}-{k}") for page in PAGES for k, code 
 
 @pytest.mark.parametrize("code", CODE)
 @pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+@pytest.mark.filterwarnings("ignore:Unknown solver options")  # pymbar's, of scipy
 def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
     """With a training of seconds: what is tested is that the code runs, not the quality of its numbers."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.WARNING)  # pymbar's advertisement
     code = re.sub(r"minutes=\d+", "steps=30", code)
-    code = re.sub(r"steps=\d[\d_]*", "steps=30", code).replace("100_000", "2_000")
+    code = re.sub(r"steps=\d[\d_]*", "steps=30", code).replace("100_000", "2_000").replace("10_000", "1_000")
     exec(compile(code, "page", "exec"), {"bg": bg, "__name__": "page"})
 
 
@@ -36,6 +42,68 @@ def test_commands_named_in_the_pages_exist():
     for page in PAGES:
         for name in re.findall(r"^boltzgen (\w+)", "\n".join(blocks(page, "sh")), flags=re.MULTILINE):
             assert re.search(rf"^\s+{name}\b", listing.stdout, flags=re.MULTILINE), f"{page.name} names {name}"
+
+
+def command_lines(page):
+    """Every line that calls boltzgen, as the array job number 0 would have it, without comments."""
+    text = "\n".join(blocks(page, "sh")).replace("$SLURM_ARRAY_TASK_ID", "0")
+    return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^boltzgen .*$", text, flags=re.MULTILINE)]
+
+
+LINES = [pytest.param(line, id=" ".join(line)) for page in PAGES for line in command_lines(page)]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_commands_in_the_pages_are_understood(line, monkeypatch):
+    """Each is parsed with the options it has, and then not run."""
+    for room in ("commands", "ensembles", "runs", "simulation"):
+        module = importlib.import_module(f"boltzgen.cli.{room}")
+        for name in module.__all__:
+            monkeypatch.setattr(module, name, lambda options: None)
+    monkeypatch.setattr("boltzgen.cli.main.doctor", lambda options: None)
+    monkeypatch.setattr("boltzgen.cli.main.limit_threads", lambda threads: None)
+    assert main(line) == 0
+
+
+QUICK = [ROOT / "docs" / "demo.md", ROOT / "docs" / "cookbook.md"]
+LONG = ("demo", "train", "simulate", "run")
+"""What takes minutes, or needs what it left behind."""
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(b, id=f"{p.name}-{k}") for p in QUICK for k, b in enumerate(blocks(p, "sh"))]
+)
+def test_shell_blocks_of_the_first_pages_run(block, tmp_path, monkeypatch, capsys):
+    """With a twentieth of the draws. Blocks that train or simulate are those of tests/cli."""
+    monkeypatch.chdir(tmp_path)
+    lines = [shlex.split(line)[1:] for line in block.splitlines() if line.startswith("boltzgen")]
+    if any(line[0] in LONG or "run0" in line for line in lines):
+        pytest.skip("takes minutes")
+    for line in lines:
+        if "-n" in line:
+            line[line.index("-n") + 1] = str(int(line[line.index("-n") + 1]) // 20)
+        assert main(line) == 0, line
+
+
+def test_the_index_names_every_page():
+    text = (ROOT / "docs" / "index.md").read_text()
+    named = set(re.findall(r"\]\((\w+\.md)\)", text))
+    assert named == {page.name for page in PAGES if page.parent.name == "docs"} - {"index.md"}
+
+
+def test_a_site_is_built_with_every_page_and_every_public_name(tmp_path):
+    pytest.importorskip("pdoc", reason="pip install 'boltzgen-flows[docs]'")
+    command = [sys.executable, str(ROOT / "docs" / "build.py"), "--out", str(tmp_path / "site")]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    for page in (ROOT / "docs").glob("*.md"):
+        html = (tmp_path / "site" / f"{page.stem}.html").read_text()
+        for link in re.findall(r'href="([^"#:]+)"', html):
+            assert (tmp_path / "site" / link).exists(), f"{page.stem} links to {link}"
+    reference = (tmp_path / "site" / "api" / "boltzgen.html").read_text()
+    assert all(f'id="{name}"' in reference for name in bg.__all__)
+    refused = subprocess.run([*command[:-1], str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert refused.returncode == 2
+    assert "must be a folder of its own" in refused.stderr
 
 
 def test_pages_link_to_files_that_exist():

@@ -46,6 +46,8 @@ def demo(options: argparse.Namespace) -> Status | None:
         evaluations=drawn,
         seconds=time.monotonic() - begin,
         history=history,
+        reference_values=molecule.reference,
+        commands=[f"boltzgen demo --minutes {options.minutes:g} --seed {options.seed} -n {options.n}"],
     )
     reporting.save_figure(reporting.ramachandran(samples), out / "ramachandran.png")
     reporting.save_figure(reporting.weight_histogram(samples), out / "weights.png")
@@ -127,7 +129,10 @@ def report(options: argparse.Namespace) -> Status:
     samples = Samples.load(file)
     others = [Samples.load(other) for other in options.others]
     facts = _of_training(path, samples) if path.is_dir() else {}
-    results = reporting.write_report(samples, page, others=others, **facts)
+    reference = Samples.load(options.reference) if options.reference else None
+    results = reporting.write_report(
+        samples, page, others=others, reference=reference, figures=options.figures, **facts
+    )
     verdict = reporting.judge(samples, others=others)
     print_results(options, results, verdict)
     say(f"written: {page}, results.json")
@@ -144,9 +149,18 @@ def _of_training(folder: Path, samples: Samples) -> dict[str, Any]:
     if run.record.exists():
         told = run.read()
         start = told["starts"][-1] if told["starts"] else {}
+        facts["commands"] = [told["starts"][0]["command"]] if told["starts"] else []
+        if facts["commands"] and samples.seed is not None:
+            where = shlex.quote(str(folder))
+            facts["commands"] += [f"boltzgen sample {where} -n {len(samples)} --seed {samples.seed}"]
+            facts["commands"] += [f"boltzgen report {where}"]
         facts["provenance"] = {key: told[key] for key in ("system", "settings", "seed") if key in told} | start
     if run.generator.exists():
-        state = load_checkpoint(run.generator, kind="generator")["history"]
+        saved = load_checkpoint(run.generator, kind="generator")
+        molecule = saved["molecule"] or {}
+        if samples.temperature == molecule.get("temperature"):
+            facts["reference_values"] = molecule["reference"]
+        state = saved["history"]
         if state is not None:
             history = History.from_state(state)
             evaluations = {"energy": history.energy + len(samples), "gradient": history.gradient}

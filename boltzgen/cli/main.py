@@ -248,6 +248,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("draws", help="run folder with draws in it, or a weighted ensemble")
     report.add_argument("--others", nargs="+", default=[], metavar="FILE", help="ensembles of other seeds")
     report.add_argument("--out", default=None, metavar="FILE", help="(default: report.html beside the draws)")
+    report.add_argument("--reference", default=None, metavar="FILE", help="ensemble to compare with, of a simulation")
+    report.add_argument("--figures", default=None, metavar="DIR", help="folder for the pictures as SVG and PNG files")
     judged(report)
 
     reweight = command(

@@ -1,125 +1,37 @@
-"""Pictures of weighted draws, as matplotlib figures that belong to nobody else."""
+"""Pictures of energies, weights and their course, as matplotlib figures that belong to nobody else."""
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from ..errors import InputError, UnreliableEstimateWarning
 from ..files import atomically
-from ..reweighting import effective_sample_size, normalized_weights, profile
+from ..reweighting import effective_sample_size
 from ..sampling import Samples
 from ..units import kT
+from .estimates import running
+from .palette import FLOW, OTHER, PLAIN, REWEIGHTED
+from .weighing import Array, weighed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ..training import History
 
-__all__ = [
-    "energy_histogram",
-    "free_energy_profiles",
-    "ramachandran",
-    "save_figure",
-    "training_curve",
-    "weight_histogram",
-]
+__all__ = ["energy_histogram", "running_estimates", "save_figure", "training_curve", "weight_histogram"]
 
-FLOW, REWEIGHTED, PLAIN = "#D55E00", "#0072B2", "#555555"
-"""Okabe & Ito's vermilion and blue, told apart by everyone, and grey."""
-_HIGHEST = 8.0
-"""kT above the deepest bin, where the colours of a free-energy map end."""
 _LOWEST = -25.0
 """Log-weight below which a draw counts for nothing."""
-
-_MOST = 6
-"""profiles in a figure for which no torsions were named."""
-
-Array = npt.NDArray[np.float64]
-
-
-def ramachandran(samples: Samples, x: str = "phi", y: str = "psi", *, bins: int = 72) -> Figure:
-    """Free-energy maps −ln p(x, y) over two torsions: of the flow's draws, and of the same draws reweighted.
-
-    Arguments:
-        samples: draws of a molecule.
-        x, y: names of torsions.
-        bins: along each axis.
-
-    Raises:
-        InputError: if the torsions are unknown, or every weight is zero.
-    """
-    good, w = _weighed(samples)
-    a, b = (np.degrees(samples.torsion(name).numpy()[good]) for name in (x, y))
-    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axis, title, weights in ((axes[0], "flow", None), (axes[1], "reweighted", w)):
-        p, edges, _ = np.histogram2d(a, b, bins, range=[[-180, 180]] * 2, weights=weights)
-        p[p == 0] = np.nan
-        image = axis.pcolormesh(
-            edges, edges, -np.log(p.T / np.nanmax(p)), cmap="viridis", vmin=0, vmax=_HIGHEST, rasterized=True
-        )
-        axis.set(title=title, aspect="equal", xlim=(-180, 180), ylim=(-180, 180))
-        axis.set_xlabel(f"{x} (degrees)", parse_math=False)
-        axis.set_xticks(range(-180, 181, 90))
-        axis.set_yticks(range(-180, 181, 90))
-    axes[0].set_ylabel(f"{y} (degrees)", parse_math=False)
-    figure.colorbar(image, ax=axes, label="free energy (kT)", extend="max", shrink=0.92)
-    return figure
-
-
-def free_energy_profiles(samples: Samples, torsions: Sequence[str] | None = None, *, bins: int = 48) -> Figure:
-    """Free-energy profiles F = −ln p in kT over torsions, the deepest bin at 0, with bands of 95 % confidence.
-
-    The bands are those of each bin alone. Gaps: bins never drawn. No more than 12 kT are shown.
-
-    Arguments:
-        samples: draws of a molecule.
-        torsions: their names; all the molecule has, six at most, if None.
-        bins: over the circle.
-
-    Raises:
-        InputError: if a torsion is unknown, there is none, or every weight is zero.
-    """
-    _weighed(samples)
-    names = list(samples.torsions)[:_MOST] if torsions is None else list(torsions)
-    if not names:
-        raise InputError("torsions must name at least one torsion; got none: the samples carry no named torsions")
-    columns = min(len(names), 3)
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(0.6 + 2.9 * columns, 0.4 + 2.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    for axis, name in zip(axes.flat, names, strict=False):
-        with warnings.catch_warnings(action="ignore", category=UnreliableEstimateWarning):  # the verdict says it
-            found = profile(samples.log_w, samples.torsion(name), bins=bins, period=2 * math.pi)
-        floor = found.value.min()
-        value = np.where(np.isfinite(found.value), found.value - floor, np.nan)
-        low, high = (np.nan_to_num(limit - floor, nan=np.inf, posinf=1e3, neginf=0.0) for limit in found.interval)
-        angle = np.degrees(found.centers[0])
-        axis.fill_between(angle, low, high, where=np.isfinite(value), color=REWEIGHTED, alpha=0.25, lw=0)
-        axis.plot(angle, value, color=REWEIGHTED, lw=1.4)
-        axis.set_title(name, parse_math=False)
-        axis.set(xlim=(-180, 180), ylim=(0, min(1.15 * np.nanmax(value) + 0.5, 1.5 * _HIGHEST)))
-        axis.set_xticks(range(-180, 181, 90))
-        axis.spines[["top", "right"]].set_visible(False)
-    for k, axis in enumerate(axes.flat[len(names) :], len(names)):
-        axis.set_axis_off()
-        above = axes.flat[k - columns]
-        above.tick_params(labelbottom=True)
-        above.set_xlabel("degrees")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("free energy (kT)")
-    for axis in axes[-1]:
-        axis.set_xlabel("degrees")
-    return figure
+_NAMES = {
+    "mean_potential_energy": "⟨U⟩",
+    "mean_reduced_energy": "⟨u⟩",
+    "log_partition": "log Z",
+    "free_energy_difference_phi": "ΔF, φ < 0 → φ > 0",
+}
 
 
 def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
@@ -130,7 +42,7 @@ def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     Raises:
         InputError: if every weight is zero.
     """
-    log_w = samples.log_w[_weighed(samples)[0]].numpy()
+    log_w = samples.log_w[weighed(samples)[0]].numpy()
     log_w = log_w - np.logaddexp.reduce(log_w) + np.log(len(samples))
     figure, axis = _single()
     lowest = max(log_w.min(), _LOWEST)
@@ -145,17 +57,18 @@ def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     return figure
 
 
-def energy_histogram(samples: Samples, *, bins: int = 80) -> Figure:
+def energy_histogram(samples: Samples, *, bins: int = 80, reference: Samples | None = None) -> Figure:
     """Distribution of the energy under the flow and, reweighted, under the target.
+
+    Arguments:
+        samples: draws.
+        bins: number of them.
+        reference: weighted configurations of the same target from another source, shown dashed.
 
     Raises:
         InputError: if every weight is zero.
     """
-    good, w = _weighed(samples)
-    if samples.potential is None:
-        energy, label = samples.u.numpy()[good], "u (kT)"
-    else:
-        energy, label = samples.potential.numpy()[good] * kT(samples.temperature), "potential energy (kJ/mol)"
+    energy, w = _energies(samples)
     order = np.argsort(energy)
     rank = np.searchsorted(np.cumsum(w[order]), [0.01, 0.99]).clip(max=len(w) - 1)
     low, high = energy[order][rank]  # the target's own range, and half as much again on either side
@@ -166,10 +79,49 @@ def energy_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     of_target, _ = np.histogram(energy, edges, weights=w)
     axis.stairs(of_flow / np.diff(edges), edges, color=FLOW, alpha=0.45, fill=True, label="flow")
     axis.stairs(of_target / np.diff(edges), edges, color=REWEIGHTED, lw=1.6, label="reweighted")
+    if reference is not None:
+        known, weights = _energies(reference)
+        of_reference, _ = np.histogram(known, edges, weights=weights)
+        axis.stairs(of_reference / np.diff(edges), edges, color=PLAIN, lw=1.4, ls="--", label="reference")
+    label = "u (kT)" if samples.potential is None else "potential energy (kJ/mol)"
     axis.set(xlabel=label, ylabel="density", ylim=(0, None))
     if beyond > 0.0005:
         axis.set_title(f"{beyond:.1%} of the flow's draws lie outside")
     axis.legend(frameon=False)
+    return figure
+
+
+def running_estimates(samples: Samples) -> Figure:
+    """Effective share and default estimates of the first n draws, with bands of two standard errors; see `running`.
+
+    Curves that settle within their bands are as they should be. A step in an estimate, with a fall of the effective
+    share, is one heavy draw.
+
+    Raises:
+        InputError: if every weight is zero.
+    """
+    weighed(samples)
+    found = running(samples)
+    n = np.array(found["n"])
+    panels = 1 + len(found["estimates"])
+    columns = min(panels, 2)
+    figure = Figure(figsize=(4.2 * columns, 2.5 * -(-panels // columns)), layout="constrained")
+    axes = figure.subplots(-(-panels // columns), columns, squeeze=False).flatten()
+    axes[0].plot(n, np.array(found["ess"]) / n, "o-", ms=3, color=OTHER)
+    axes[0].set(title="effective share", ylim=(0, 1))
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axis, (name, series) in zip(axes[1:], found["estimates"].items(), strict=False):
+        value, error = (np.array(series[key], dtype=float) for key in ("value", "standard_error"))
+        axis.fill_between(n, value - 2 * error, value + 2 * error, color=REWEIGHTED, alpha=0.25, lw=0)
+        axis.plot(n, value, "o-", ms=3, color=REWEIGHTED)
+        unit = f" ({series['unit']})" if series["unit"] else ""
+        axis.set_title(_NAMES.get(name, name) + unit, parse_math=False)
+    for axis in axes[:panels]:
+        axis.set(xscale="log", xlabel="draws")
+        axis.title.set_fontsize("medium")
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[panels:]:
+        axis.set_axis_off()
     return figure
 
 
@@ -201,19 +153,17 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150)
         figure.savefig(temporary, dpi=dpi)
 
 
+def _energies(samples: Samples) -> tuple[Array, Array]:
+    """Energies of the draws that have a finite one, in kJ/mol for molecules and kT otherwise, and their weights."""
+    good, w = weighed(samples)
+    if samples.potential is None:
+        return samples.u.numpy()[good], w
+    return samples.potential.numpy()[good] * kT(samples.temperature), w
+
+
 def _single() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)
     axis.title.set_fontsize("medium")
     return figure, axis
-
-
-def _weighed(samples: Samples) -> tuple[npt.NDArray[np.bool_], Array]:
-    """Which draws have a finite energy, and their weights, which sum to one."""
-    if samples.n_failed == len(samples):
-        raise InputError(
-            f"samples must hold a draw of finite energy; got none of {len(samples)}: check target and flow"
-        )
-    good = samples.u.isfinite().numpy()
-    return good, normalized_weights(samples.log_w)[good]

@@ -1,53 +1,40 @@
-"""A run shown to others: one HTML file that needs nothing else, and its headline numbers as JSON."""
+"""A run shown to others: one HTML file that needs nothing else, and every number on it as JSON."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import os
+import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..energies.energy import Evaluations
 from ..errors import InputError
 from ..files import write_atomically
-from ..reweighting import Estimate, effective_sample_size, expectation, free_energy_difference, log_partition, pareto_k
+from ..reweighting import effective_sample_size, pareto_k
 from ..sampling import Samples
-from ..units import kT
+from .bonds import geometry
+from .comparison import compared
+from .estimates import Estimates, default_estimates, running
+from .maps import profile_numbers
+from .outliers import extremes
 from .page import render
-from .verdict import Verdict, judge
+from .pictures import album, write_figures
+from .plain import finite, plain_estimate
+from .verdict import Check, Verdict, judge
+from .wells import Basin, basins
 
 if TYPE_CHECKING:
     from ..training import History
 
-__all__ = ["default_estimates", "results", "write_report"]
-
-Estimates = Mapping[str, tuple[Estimate, str]]
-
-
-def default_estimates(samples: Samples) -> dict[str, tuple[Estimate, str]]:
-    """What is estimated if nothing else is asked for: name → (estimate, unit); nothing if every weight is zero.
-
-    For a molecule ⟨U⟩, log Z, and with a torsion called "phi" the free-energy difference from φ < 0 to φ > 0;
-    ⟨u⟩ and log Z otherwise. Draws that are not independent know no log Z: their weights are relative.
-
-    Warns:
-        UnreliableEstimateWarning: if one of them must not be believed.
-    """
-    if samples.n_failed == len(samples):
-        return {}
-    log_w = samples.log_w
-    log_z = {"log_partition": (log_partition(log_w), "")} if samples.independent else {}
-    if samples.potential is None:
-        return {"mean_reduced_energy": (expectation(log_w, samples.u), "kT")} | log_z
-    energy = expectation(log_w, samples.potential * kT(samples.temperature))
-    estimates = {"mean_potential_energy": (energy, "kJ/mol")} | log_z
-    if "phi" in samples.torsions:
-        phi = samples.torsion("phi")
-        estimates["free_energy_difference_phi"] = (free_energy_difference(log_w, phi < 0, phi > 0), "kT")
-    return estimates
+__all__ = ["results", "write_report"]
 
 
 def results(
@@ -59,11 +46,12 @@ def results(
     seconds: float | None = None,
     others: Sequence[Samples] = (),
 ) -> dict[str, Any]:
-    """The headline numbers as plain data, what `results.json` holds.
+    """The headline numbers as plain data, with which `results.json` begins.
 
     Its keys are system, temperature (K), n, ess, ess_fraction, pareto_k, verdict ("green", "amber" or "red"), estimates
-    {name: {value, standard_error, unit}}, evaluations {energy, gradient} and seconds. A number that is not finite, or
-    not known, is None: k̂ is −inf for weights without a tail, and an error is infinite for a state never drawn.
+    {name: {value, standard_error, unit, interval, reliable, why}}, evaluations {energy, gradient} and seconds. A number
+    that is not finite, or not known, is None: k̂ is −inf for weights without a tail, and an error is infinite for a
+    state never drawn.
 
     Arguments:
         samples: draws.
@@ -74,7 +62,7 @@ def results(
         others: draws of generators trained independently, for the verdict; see `judge`.
     """
     estimates = default_estimates(samples) if estimates is None else estimates
-    return _results(samples, judge(samples, others=others), estimates, system, evaluations, seconds)
+    return _headline(samples, judge(samples, others=others), estimates, system, evaluations, seconds)
 
 
 def write_report(
@@ -88,11 +76,15 @@ def write_report(
     history: History | None = None,
     others: Sequence[Samples] = (),
     provenance: Mapping[str, Any] | None = None,
+    reference: Samples | None = None,
+    reference_values: Mapping[str, Mapping[str, Any]] | None = None,
+    commands: Sequence[str] = (),
+    figures: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
-    """Writes a self-contained HTML report, and `results.json` beside it.
+    """Writes a self-contained HTML report, and `results.json` beside it, which holds every number on the page.
 
-    The page holds the verdict with its reasons, the estimates, the pictures and how they were made. It runs no script
-    and loads nothing.
+    The page holds the verdict with its reasons, the estimates, basins, pictures, bonds and contacts, the draws to look
+    at first, and how all of it was made and is made again. It runs no script and loads nothing.
 
     Arguments:
         samples: draws.
@@ -104,12 +96,18 @@ def write_report(
         history: record of the training, to be shown as a curve.
         others: draws of generators trained independently, for the verdict; see `judge`.
         provenance: plain data that say where the draws come from, shown as they are and kept in results.json.
+        reference: weighted configurations of the same target from another source, those of `boltzgen simulate` say:
+            their maps, profiles and energies are shown beside those of the draws.
+        reference_values: known values of estimates by name, each {value, standard_error, unit, method}, as
+            `molecule.reference` has them for its own temperature.
+        commands: the command lines that make these numbers again, in their order.
+        figures: folder for the pictures as SVG and PNG files; not written if None.
 
     Returns:
-        What `results.json` holds; see `results`.
+        What `results.json` holds: `results`, and under further keys whatever else the page shows.
 
     Raises:
-        InputError: if the path is a folder, or there are no samples.
+        InputError: if the path is a folder, there are no samples, or the reference is of another target.
         OSError: if a file cannot be written; an older one is left intact.
     """
     path = Path(path)
@@ -117,17 +115,33 @@ def write_report(
         raise InputError(f"path must name an HTML file; got the folder {str(path)!r}: add a name such as report.html")
     verdict = judge(samples, others=others)
     estimates = default_estimates(samples) if estimates is None else estimates
-    found = _results(samples, verdict, estimates, system, evaluations, seconds)
+    found = _headline(samples, verdict, estimates, system, evaluations, seconds)
+    found |= {
+        "headline": verdict.headline,
+        "checks": [_check(one) for one in verdict.checks],
+        "reference": compared(samples, estimates, reference, reference_values or {}),
+        **_details(samples),
+        "training": None if history is None else {"seconds": finite(history.seconds), "steps": len(history.losses)},
+        "made": {
+            "molecule": samples.topology is not None,
+            "failed": samples.n_failed,
+            "seed": samples.seed,
+            "software": _software(),
+            "commands": list(commands),
+        },
+    }
     if provenance is not None:
         found["provenance"] = dict(provenance)
-    page = render(samples, verdict, estimates, found, history)
+    shown = album(samples, history=history, reference=reference)
     # a name from the command line may hold bytes that are no text: they become character references
-    write_atomically(path, page.encode("utf-8", "xmlcharrefreplace"))
+    write_atomically(path, render(found, shown).encode("utf-8", "xmlcharrefreplace"))
     write_atomically(path.with_name("results.json"), (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
+    if figures is not None:
+        write_figures({name: picture.figure for name, picture in shown.items()}, figures)
     return found
 
 
-def _results(
+def _headline(
     samples: Samples,
     verdict: Verdict,
     estimates: Estimates,
@@ -143,16 +157,43 @@ def _results(
         "n": len(samples),
         "ess": ess,
         "ess_fraction": ess / len(samples),
-        "pareto_k": _finite(pareto_k(samples.log_w)),
+        "pareto_k": finite(pareto_k(samples.log_w)),
         "verdict": verdict.status,
-        "estimates": {
-            name: {"value": _finite(e.value), "standard_error": _finite(e.standard_error), "unit": unit}
-            for name, (e, unit) in estimates.items()
-        },
+        "estimates": {name: plain_estimate(estimate, unit) for name, (estimate, unit) in estimates.items()},
         "evaluations": {kind: ledger.get(kind) for kind in ("energy", "gradient")},
-        "seconds": None if seconds is None else _finite(seconds),
+        "seconds": None if seconds is None else finite(seconds),
     }
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _details(samples: Samples) -> dict[str, Any]:
+    """What the draws themselves tell, as plain data; empty where every weight is zero, or there is no molecule."""
+    drawn, molecule = samples.n_failed < len(samples), samples.topology is not None
+    return {
+        "running": running(samples) if drawn else None,
+        "basins": [_basin(one) for one in basins(samples)] if drawn and samples.torsions else [],
+        "profiles": profile_numbers(samples) if drawn and samples.torsions else {},
+        "geometry": [asdict(row) for row in geometry(samples)] if drawn and molecule else [],
+        "extremes": extremes(samples) if drawn else [],
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    value = check.value if check.value is None or math.isfinite(check.value) else None
+    return asdict(check) | {"value": value, "shown": check.shown}
+
+
+def _basin(basin: Basin) -> dict[str, Any]:
+    return {
+        "centre": basin.centre,
+        "limits": {name: list(limits) for name, limits in basin.limits.items()},
+        "population": plain_estimate(basin.population, ""),
+        "free_energy": None if basin.free_energy is None else plain_estimate(basin.free_energy, "kT"),
+        "flow": basin.flow,
+    }
+
+
+def _software() -> dict[str, str]:
+    found = {}
+    with suppress(importlib.metadata.PackageNotFoundError):
+        found["boltzgen"] = importlib.metadata.version("boltzgen-flows")
+    return found | {"torch": torch.__version__, "Python": platform.python_version()}

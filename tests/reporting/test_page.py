@@ -1,4 +1,5 @@
 import base64
+import copy
 import json
 import re
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from boltzgen.reporting import judge, write_report
+from boltzgen.reporting.page import render
 from boltzgen.reweighting import Estimate
 from boltzgen.sampling import Samples
 from boltzgen.training import History
@@ -15,6 +17,7 @@ from boltzgen.training.history import Round
 
 CANARY = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{0}&amp;"
 VOID = {"meta", "img", "br"}
+COMMANDS = ["boltzgen train 'a b' --out run", "boltzgen sample run -n 2000 --seed 11"]
 
 
 class Page(HTMLParser):
@@ -22,7 +25,7 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.tags, self.text, self.open = [], "", []
+        self.html, self.tags, self.text, self.open = html, [], "", []
         self.feed(html)
         assert not self.open
 
@@ -41,7 +44,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def samples():
     generator = torch.Generator().manual_seed(0)
     positions = torch.randn(2000, 5, 3, generator=generator)
@@ -54,17 +57,31 @@ def samples():
         seed=11,
         cartesian=positions,
         potential=torch.rand(2000, generator=generator, dtype=torch.float64),
-        topology={"atoms": [["C", "C", "X", "1", "A"]] * 5, "bonds": []},
+        topology={"atoms": [["C", "C", "X", "1", "A"]] * 5, "bonds": [[0, 1], [1, 2], [2, 3], [3, 4]]},
         torsions={"phi": [0, 1, 2, 3], "psi": [1, 2, 3, 4]},
     )
 
 
-@pytest.fixture
-def page(samples, tmp_path):
+@pytest.fixture(scope="module")
+def page(samples, tmp_path_factory):
+    """A report of everything, and what its results.json holds."""
+    folder = tmp_path_factory.mktemp("report")
     history = History(losses=[1.0], rounds=[Round(1200.0, 0.5, 300.0, 1000, 60.0)])
-    evaluations = {"energy": 123456, "gradient": 7}
-    write_report(samples, tmp_path / "x.html", evaluations=evaluations, seconds=61.2, history=history)
-    return Page((tmp_path / "x.html").read_text(encoding="utf-8"))
+    known = {"value": 1.5, "standard_error": 0.25, "unit": "kJ/mol", "method": "a guess"}
+    write_report(
+        samples,
+        folder / "x.html",
+        evaluations={"energy": 123456, "gradient": 7},
+        seconds=61.2,
+        history=history,
+        reference=samples,
+        reference_values={"mean_potential_energy": known},
+        commands=COMMANDS,
+        provenance={"seed": 4},
+    )
+    page = Page((folder / "x.html").read_text(encoding="utf-8"))
+    page.results = json.loads((folder / "results.json").read_text())
+    return page
 
 
 def test_the_page_loads_and_runs_nothing(page):
@@ -78,7 +95,7 @@ def test_the_page_loads_and_runs_nothing(page):
 
 def test_pictures_are_inside_and_described(page):
     pictures = page.all("img")
-    assert len(pictures) == len(page.all("figcaption")) == 5
+    assert len(pictures) == len(page.all("figcaption")) == 7
     for picture in pictures:
         head, data = picture["src"].split(",")
         assert head == "data:image/svg+xml;base64"
@@ -86,8 +103,8 @@ def test_pictures_are_inside_and_described(page):
         assert len(picture["alt"]) > 15
 
 
-def test_the_page_says_what_the_results_say(page, samples, tmp_path):
-    found = json.loads((tmp_path / "results.json").read_text())
+def test_the_page_says_what_the_results_say(page, samples):
+    found = page.results
     verdict = judge(samples)
     assert f"{found['verdict'].upper()}: {verdict.headline}" in page.text
     assert f"{found['ess']:.0f}" in page.text
@@ -112,3 +129,73 @@ def test_names_are_text_and_nothing_else(samples, tmp_path):
 def test_every_cell_says_what_it_is_for_windows_too_narrow_for_columns(page):
     labels = [cell["data-label"] for cell in page.all("td")]
     assert {"quantity", "value", "wanted", "95 % interval", "what it says"} <= set(labels)
+
+
+def leaves(data, path=()):
+    """Every number in plain data, with where it is; numbers in words are not among them."""
+    if isinstance(data, dict):
+        return [leaf for key, value in data.items() for leaf in leaves(value, (*path, key))]
+    if isinstance(data, list):
+        return [leaf for k, value in enumerate(data) for leaf in leaves(value, (*path, k))]
+    return [path] if isinstance(data, int | float) and not isinstance(data, bool) else []
+
+
+def changed(data, path):
+    other = copy.deepcopy(data)
+    place = other
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = 1.5 * place[path[-1]] + 7
+    return other
+
+
+ONLY_IN_PICTURES = {"running", "profiles", "training", "pareto_k"}
+"""Of results.json: the numbers of curves, and what the checks say too."""
+
+
+def without_pictures(html):
+    """Nor the headings of sections that hold nothing else."""
+    html = re.sub(r"<figure>.*?</figure>\n", "", html, flags=re.DOTALL)
+    return re.sub(r"<h2>[^<]*</h2>\n\n(?=<h2>)", "", html)
+
+
+def test_the_page_and_the_results_agree_on_every_number(page):
+    """The page can be written anew from results.json alone, and each number there that changes, changes the page."""
+    found, html = page.results, without_pictures(page.html)
+    assert render(found, {}) == html
+    shown = [path for path in leaves(found) if path[0] not in ONLY_IN_PICTURES]
+    assert len(shown) > 80
+    unseen = [path for path in shown if render(changed(found, path), {}) == html]
+    # checks are written as "shown" beside the value; the limits of populations and u are there for programs
+    assert {path[0] for path in unseen} <= {"checks", "basins", "extremes"}
+    for path in unseen:
+        assert path[-1] == "u" or "value" in path or "interval" in path or "standard_error" in path, path
+
+
+def test_estimates_are_written_as_everywhere_else(samples, tmp_path):
+    estimate = Estimate(-3.3801, 0.0123, (-3.404, -3.356), 900.0, 1000, 0.1)
+    write_report(samples, tmp_path / "x.html", estimates={"mine": (estimate, "nm")})
+    text = Page((tmp_path / "x.html").read_text()).text
+    assert f"{estimate} nm" in text
+    assert "-3.404 to -3.356" in text
+
+
+def test_how_to_make_it_again_is_said(page, samples):
+    assert "\n".join(COMMANDS) in page.text
+    assert page.results["made"]["commands"] == COMMANDS
+    assert "Science 365" in page.text
+    made = page.results["made"] | {"commands": []}
+    assert "generator.sample(2000, seed=11)" in Page(render(page.results | {"made": made}, {})).text
+
+
+def test_the_draws_to_look_at_are_listed_as_text(page):
+    found = page.results["extremes"]
+    assert len(page.all("details")) == len(found) > 2
+    for one in found:
+        assert one["pdb"] in page.text
+        assert f"Draw {one['index']} as PDB" in page.text
+
+
+def test_there_are_rules_for_paper(page):
+    assert "@media print" in page.html
+    assert "break-inside: avoid" in page.html

@@ -10,6 +10,7 @@ from boltzgen.reporting import (
     energy_histogram,
     free_energy_profiles,
     ramachandran,
+    running_estimates,
     save_figure,
     training_curve,
     weight_histogram,
@@ -19,54 +20,6 @@ from boltzgen.training import History
 from boltzgen.training.history import Round
 
 HIGH = 2.0  # kT
-
-
-@pytest.fixture
-def peptide():
-    """Five atoms whose torsions phi and psi are uniform on (0°, 90°); phi > 45° costs HIGH."""
-    n = 4000
-    generator = torch.Generator().manual_seed(0)
-    phi, psi = (0.5 * torch.pi * torch.rand(2, n, generator=generator, dtype=torch.float64)).unbind()
-    zero, one = torch.zeros_like(phi), torch.ones_like(phi)
-    positions = torch.stack(
-        [
-            torch.stack([one, phi.cos(), phi.sin()], -1),  # seen along the axis 1 → 2, phi from atom 3
-            torch.stack([one, zero, zero], -1),
-            torch.stack([zero, zero, zero], -1),
-            torch.stack([zero, one, zero], -1),
-            torch.stack([psi.sin(), one, psi.cos()], -1),
-        ],
-        1,
-    )
-    u = torch.where(phi > torch.pi / 4, HIGH, 0.0).double()
-    u[:3] = torch.inf
-    return Samples(
-        positions.float().flatten(1),
-        torch.zeros(n),
-        u,
-        temperature=300.0,
-        cartesian=positions.float(),
-        potential=u,
-        topology={"atoms": [["C", "C", "X", "1", "A"]] * 5, "bonds": []},
-        torsions={"phi": [0, 1, 2, 3], "psi": [1, 2, 3, 4]},
-    )
-
-
-def meshes(figure):
-    return [axis.collections[0].get_array() for axis in figure.axes[:2]]
-
-
-def test_the_map_shows_the_flow_and_the_target(peptide):
-    figure = ramachandran(peptide, bins=8)
-    flow, reweighted = (mesh.reshape(8, 8) for mesh in meshes(figure))
-    drawn = np.isfinite(flow.filled(np.nan))
-    assert drawn.sum() == 4
-    # flat in the flow; HIGH between the halves of the target
-    assert flow[drawn].max() < 0.3
-    assert np.ptp(reweighted[drawn]) == pytest.approx(HIGH, abs=0.3)
-    assert [axis.get_title() for axis in figure.axes[:2]] == ["flow", "reweighted"]
-    assert figure.axes[0].get_xlim() == (-180, 180)
-    assert "kT" in figure.axes[2].get_ylabel()
 
 
 def test_energies_of_flow_and_target_are_densities(peptide):
@@ -126,31 +79,29 @@ def test_matplotlibs_own_state_is_left_alone(peptide):
     assert dict(matplotlib.rcParams) == before
 
 
-def test_profiles_have_their_step_and_their_gaps_and_bands_around_them(peptide):
-    figure = free_energy_profiles(peptide, bins=8)
-    phi, psi = figure.axes
-    angle, value = phi.lines[0].get_data()
-    drawn = np.isfinite(value)
-    np.testing.assert_allclose(angle[drawn], [22.5, 67.5])
-    assert value[drawn][0] == 0
-    assert value[drawn][1] == pytest.approx(HIGH, abs=0.2)
-    of_psi = psi.lines[0].get_ydata()
-    assert np.isfinite(of_psi).sum() == 2
-    assert np.nanmax(of_psi) < 0.2
-    band = phi.collections[0].get_datalim(phi.transData).intervaly
-    assert band[0] < 0.05
-    assert HIGH < band[1] < HIGH + 0.5
-    assert [axis.get_title() for axis in (phi, psi)] == ["phi", "psi"]
-    assert len(free_energy_profiles(peptide, ["psi"]).axes) == 1
-    with pytest.raises(InputError, match="a torsion must be one of"):
-        free_energy_profiles(peptide, ["chi1"])
-    with pytest.raises(InputError, match="got none"):
-        free_energy_profiles(peptide, [])
-
-
 def test_names_are_text_and_no_formulae(peptide, tmp_path):
     strange = replace(peptide, torsions={r"a$\frac$": [0, 1, 2, 3], "b$": [1, 2, 3, 4]})
     save_figure(free_energy_profiles(strange), tmp_path / "profiles.svg")
     save_figure(ramachandran(strange, r"a$\frac$", "b$"), tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size > 1000
     assert sorted(p.name for p in tmp_path.iterdir()) == ["map.png", "profiles.svg"]
+
+
+def test_the_running_estimates_end_at_the_estimates(peptide):
+    figure = running_estimates(peptide)
+    share, energy = figure.axes[:2]
+    assert share.lines[0].get_xdata()[-1] == len(peptide)
+    w = peptide.log_w.exp()
+    assert share.lines[0].get_ydata()[-1] == pytest.approx(float(w.sum() ** 2 / (w @ w)) / len(peptide))
+    mean = float((w[3:] @ peptide.u[3:]) / w.sum()) * 300 * 0.00831446
+    assert energy.lines[0].get_ydata()[-1] == pytest.approx(mean, rel=1e-5)
+    assert energy.get_title() == "⟨U⟩ (kJ/mol)"
+    with pytest.raises(InputError, match="a draw of finite energy"):
+        running_estimates(peptide[:3])
+
+
+def test_the_energies_of_a_reference_are_shown_with_its_weights(peptide):
+    reference = replace(peptide, u=torch.where(peptide.u.isinf(), torch.inf, 0.0).double())
+    values, edges, _ = energy_histogram(peptide, reference=reference).axes[0].patches[2].get_data()
+    assert values[-1] / values.sum() == pytest.approx(0.5, abs=0.05)  # half of it is HIGH
+    assert (values * np.diff(edges)).sum() == pytest.approx(1.0, abs=1e-6)

@@ -15,6 +15,7 @@ from boltzgen.units import kT
 KEYS = [
     "system", "temperature", "n", "ess", "ess_fraction", "pareto_k", "verdict", "estimates", "evaluations", "seconds",
 ]  # fmt: skip
+ENTRY = ["value", "standard_error", "unit", "interval", "reliable", "why"]
 
 
 def toy(n=2000, u=None, **fields):
@@ -53,7 +54,7 @@ def test_the_results_have_these_keys():
     assert found["verdict"] == "amber"
     assert found["evaluations"] == {"energy": 7, "gradient": 3}
     assert found["seconds"] == 1.5
-    assert all(list(entry) == ["value", "standard_error", "unit"] for entry in found["estimates"].values())
+    assert all(list(entry) == ENTRY for entry in found["estimates"].values())
 
 
 def test_the_default_estimates_of_a_toy_are_right():
@@ -91,7 +92,8 @@ def test_what_is_not_finite_is_null(tmp_path):
     uniform = toy(u=-toy().log_q)
     with pytest.warns(match="too few draws in state a"):
         found = write_report(peptide(sector=-0.01), tmp_path / "x.html")
-    assert found["estimates"]["free_energy_difference_phi"] == {"value": None, "standard_error": None, "unit": "kT"}
+    entry = found["estimates"]["free_energy_difference_phi"]
+    assert (entry["value"], entry["standard_error"], entry["interval"]) == (None, None, [None, None])
     assert results(uniform)["pareto_k"] is None
 
     def refuse(constant):
@@ -110,7 +112,8 @@ def test_failed_draws_only_still_make_a_report(tmp_path):
 def test_own_estimates_replace_the_default_ones(tmp_path):
     estimate = Estimate(1.25, 0.5, (0.2, 2.2), ess=10.0, n=20, pareto_k=0.1, reliable=False, why="a <reason>")
     found = write_report(toy(), tmp_path / "x.html", estimates={"mine": (estimate, "nm")})
-    assert found["estimates"] == {"mine": {"value": 1.25, "standard_error": 0.5, "unit": "nm"}}
+    entry = {"value": 1.25, "standard_error": 0.5, "unit": "nm", "interval": [0.2, 2.2], "reliable": False}
+    assert found["estimates"] == {"mine": entry | {"why": "a <reason>"}}
     page = (tmp_path / "x.html").read_text()
     assert "1.25 ± 0.50 nm" in page
     assert "no: a &lt;reason&gt;" in page
