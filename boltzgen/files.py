@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from filelock import FileLock, Timeout
 
 from .errors import InputError
 
-__all__ = ["atomically", "exclusive", "require_writable", "write_atomically"]
+__all__ = ["atomically", "exclusive", "require_writable", "sweep", "write_atomically"]
 
+_HALF_WRITTEN = re.compile(r"\..+\.\d+\.(tmp(\..*)?|new)")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -65,6 +67,14 @@ def atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def sweep(folder: str | os.PathLike[str]) -> None:
+    """Removes what processes that were killed within a write left in a folder, of which this one is the only user."""
+    for path in Path(folder).iterdir():
+        if _HALF_WRITTEN.fullmatch(path.name) and not path.is_dir():
+            with suppress(OSError):
+                path.unlink()
 
 
 def require_writable(path: str | os.PathLike[str]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import CheckpointError, InputError
-from .files import write_atomically
+from .files import sweep, write_atomically
 
 if TYPE_CHECKING:
     from .training import History
@@ -117,6 +117,7 @@ class RunFolder:
             starts = self.read()["starts"]
         except (InputError, CheckpointError):
             starts = []
+        sweep(self.path)
         record = _FORMAT | self.about | {"starts": [*starts, provenance()]}
         write_atomically(self.record, (json.dumps(record, indent=2) + "\n").encode())
         lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings(), _terminated():
             warnings.simplefilter("ignore", UnreliableEstimateWarning)  # the verdict that is printed says it
+            warnings.showwarning = _note
             if getattr(options, "threads", None) is not None:
                 limit_threads(options.threads)
             if options.processes != 1:
@@ -104,6 +105,11 @@ def _again(options: argparse.Namespace, arguments: Sequence[str]) -> str:
     if options.run is runs.train and (Path(options.out) / "run.json").exists():
         return f"boltzgen resume {shlex.quote(options.out)}"
     return f"boltzgen {shlex.join(arguments)}"
+
+
+def _note(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning in a line, without the place in the code that a user does not know."""
+    print(f"note: {message}", file=sys.stderr, flush=True)
 
 
 def _in_words(error: OSError) -> str:
@@ -193,6 +199,11 @@ def _parser() -> argparse.ArgumentParser:
         "--config", default=None, metavar="FILE", help="what `boltzgen init` wrote; options here go first"
     )
     train.add_argument("--out", required=True, metavar="DIR", help="run folder; given again, training goes on")
+    train.add_argument(
+        "--data", nargs="+", metavar="FILE", default=None,
+        help="frames of a simulation to start from, in any format that mdtraj reads, or .npz of boltzgen",
+    )  # fmt: skip
+    train.add_argument("--weights", default=None, metavar="FILE", help="text file with a weight per frame of --data")
     train.add_argument("--minutes", type=_positive, default=None, metavar="M", help="time to train (default: 10)")
     train.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's own)")
     train.add_argument(

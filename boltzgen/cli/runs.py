@@ -13,6 +13,7 @@ from ..processes import ranks
 from .printing import print_json, print_results, say
 from .settings import Settings, limit_threads
 from .targets import target_of
+from .trajectories import load_frames
 
 if TYPE_CHECKING:
     from ..generator import BoltzmannGenerator
@@ -111,9 +112,13 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     generator = BoltzmannGenerator(target, temperature=settings.temperature, seed=settings.seed)
     say(_described(target.name, generator))
     say(f"interrupt it at any time; it goes on with: boltzgen resume {shlex.quote(str(out))}")
+    data = None
+    if settings.data is not None:
+        data = load_frames(settings.data, settings.weights, generator.molecule, seed=settings.seed)
+        say(f"starts from {len(data)} frames of {', '.join(settings.data)}")
     about = {"system": target.name, "settings": settings.plain()}
     compile: Literal["auto", "never"] = "auto" if settings.compile else "never"
-    history = generator.train(run_dir=out, minutes=settings.minutes, about=about, compile=compile)
+    history = generator.train(run_dir=out, minutes=settings.minutes, data=data, about=about, compile=compile)
     say(trained(history))
     if options.json:
         print_json({"run": str(out), "evaluations": history.evaluations, "seconds": history.seconds})

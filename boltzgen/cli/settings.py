@@ -30,6 +30,8 @@ class Settings:
         system: name of a system, or path of a folder with a system.toml, or of a PDB file.
         temperature: K; the system's own if None.
         forcefield: OpenMM force fields, for a PDB file.
+        data: files of frames to start from, see `load_frames`.
+        weights: a text file with the weights of the frames.
         minutes: time to train.
         seed: of the network and the noise.
         compile: whether torch.compile may be used.
@@ -39,6 +41,8 @@ class Settings:
     system: str
     temperature: float | None = None
     forcefield: list[str] | None = None
+    data: list[str] | None = None
+    weights: str | None = None
     minutes: float = 10.0
     seed: int = 0
     compile: bool = True
@@ -74,6 +78,8 @@ class Settings:
             raise ConfigurationError(
                 "a training must have a system; got none: name one, or a file made by `boltzgen init` with --config"
             )
+        if told.get("weights") is not None and told.get("data") is None:
+            raise ConfigurationError("weights must come with the data they weight; got none: name files with --data")
         return cls(**told)
 
     @classmethod
@@ -95,6 +101,10 @@ class Settings:
         told = asdict(self)
         if Path(self.system).exists():
             told["system"] = str(Path(self.system).absolute())
+        if self.data is not None:
+            told["data"] = [str(Path(file).absolute()) for file in self.data]
+        if self.weights is not None:
+            told["weights"] = str(Path(self.weights).absolute())
         return told
 
     @classmethod
@@ -127,7 +137,7 @@ def _fits(key: str, value: Any) -> bool:
         return number and isinstance(value, int) and value >= (1 if key == "threads" else 0)
     if key == "compile":
         return isinstance(value, bool)
-    if key == "forcefield":
+    if key in ("forcefield", "data"):
         return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
     return isinstance(value, str) and bool(value)
 
@@ -136,6 +146,8 @@ _WANTED = {
     "system": "a name or a path",
     "temperature": "a positive number of kelvin",
     "forcefield": "a list of file names",
+    "data": "a list of file names",
+    "weights": "a file name",
     "minutes": "a positive number",
     "seed": "an integer, not negative",
     "compile": "true or false",
@@ -155,6 +167,11 @@ system = {system}
 {forcefield}
 # Temperature in kelvin; the training starts at four times it.
 {temperature}
+
+# Frames of a simulation at this temperature to start from, in any format that mdtraj reads, or .npz of boltzgen; they
+# need not be converged. Weights, if they have any: a text file with one per frame.
+# data = ["md.dcd"]
+# weights = "weights.txt"
 
 # Time to train. A longer training may follow in the same folder: it goes on where this one stopped.
 minutes = 10.0

@@ -37,8 +37,9 @@ def save_checkpoint(
     fresh = target.with_name(f".{target.name}.{os.getpid()}.new")  # another process may save here too
     try:
         write_atomically(fresh, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-        with suppress(FileNotFoundError):
-            os.replace(target, _previous(target))
+        if _intact(target):  # what is damaged must not take the place of what is not
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(target, _previous(target))
         os.replace(fresh, target)
     finally:
         with suppress(OSError):
@@ -87,7 +88,29 @@ def _previous(path: Path) -> Path:
     return path.with_name(path.name + ".previous")
 
 
+def _intact(path: Path) -> bool:
+    """Whether the file is a checkpoint without damage; pickles are not opened."""
+    try:
+        _payload(path)
+    except (CheckpointError, InputError):
+        return False
+    return True
+
+
 def _read(path: Path) -> dict[str, Any]:
+    payload = _payload(path)
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+        if not {"fingerprint", "state"} <= set(content):
+            raise TypeError("no checkpoint")
+    except Exception as error:
+        what = f"{path} must hold plain data; got something else ({type(error).__name__}): do not trust this file"
+        raise CheckpointError(what) from None
+    return content
+
+
+def _payload(path: Path) -> bytes:
+    """What follows the header, whose SHA-256 the header tells."""
     if path.is_dir():
         raise InputError(f"a checkpoint must be a file; got the folder {path}: name the file inside it")
     try:
@@ -102,11 +125,4 @@ def _read(path: Path) -> dict[str, Any]:
     digest, payload = data[len(_MAGIC) : header - 1], data[header:]
     if hashlib.sha256(payload).hexdigest().encode() != digest:
         raise CheckpointError(f"{path} is damaged (its SHA-256 does not match): use another copy")
-    try:
-        content: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
-        if not {"fingerprint", "state"} <= set(content):
-            raise TypeError("no checkpoint")
-    except Exception as error:
-        what = f"{path} must hold plain data; got something else ({type(error).__name__}): do not trust this file"
-        raise CheckpointError(what) from None
-    return content
+    return payload

@@ -12,7 +12,18 @@ from boltzgen.cli.settings import ConfigurationError, Settings
 
 
 def options(**told):
-    names = ("system", "temperature", "forcefield", "minutes", "seed", "compile", "threads", "config")
+    names = (
+        "system",
+        "temperature",
+        "forcefield",
+        "data",
+        "weights",
+        "minutes",
+        "seed",
+        "compile",
+        "threads",
+        "config",
+    )
     return argparse.Namespace(**dict.fromkeys(names) | told)
 
 
