@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..arguments import instances
 from ..errors import InputError
-from ..reweighting import effective_sample_size, largest_weight, pareto_k, reliability_threshold
+from ..reweighting import effective_sample_size, largest_weight, reliability_threshold
+from ..reweighting.pareto import decisive_k
 from ..sampling import Samples
 from .lights import SEVERITY, Check, Status, check, grade
 from .modes import agreement, coverage
@@ -103,7 +104,7 @@ def judge(
     n, log_w = len(samples), samples.log_w
     if n == 0:
         raise InputError("samples must hold at least one draw; got none: draw some first")
-    ess, k, limit = effective_sample_size(log_w), pareto_k(log_w), reliability_threshold(n)
+    ess, k, limit = effective_sample_size(log_w), decisive_k(log_w), reliability_threshold(n)
     largest = largest_weight(log_w) if ess else 1.0
     failed = samples.n_failed / n
     more = "train the flow longer, or draw more"

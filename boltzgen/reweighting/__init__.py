@@ -8,6 +8,7 @@ from .free_energies import bennett_acceptance_ratio, exponential_average, free_e
 from .histograms import histogram, profile
 from .moments import expectations, variance
 from .pareto import pareto_k, reliability_threshold, smoothed_log_weights
+from .populations import by_population
 from .quantiles import quantile
 from .references import evidence_upper_bound, forward_effective_fraction
 from .temperatures import Thermodynamics, at_temperature, thermodynamics
@@ -28,6 +29,7 @@ __all__ = [
     "at_temperature",
     "autocorrelation_time",
     "bennett_acceptance_ratio",
+    "by_population",
     "chain_average",
     "clipped_effective_sample_size",
     "effective_sample_size",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UnreliableEstimateWarning
 from .estimate import Estimate
-from .pareto import pareto_k, reliability_threshold
+from .pareto import decisive_k, pareto_k, reliability_threshold
 from .ratio import Ratio
 from .weights import Array, effective_sample_size
 
@@ -28,7 +28,7 @@ def doubts(log_w: Array, place: str = "") -> list[str]:
     n = len(log_w)
     if n < FEWEST:
         return [f"too few draws{place}: {n}, at least {FEWEST} are needed"]
-    ess, k, threshold = effective_sample_size(log_w), pareto_k(log_w), reliability_threshold(n)
+    ess, k, threshold = effective_sample_size(log_w), decisive_k(log_w), reliability_threshold(n)
     if ess == 0:
         return [f"all {n} draws{place} have weight zero"]
     reasons = []

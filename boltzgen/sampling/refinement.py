@@ -1,4 +1,4 @@
-"""Better draws from a decent flow: annealed importance sampling from its law to the target's, in latent space."""
+"""Better draws from a decent flow: annealed importance sampling, or sequential Monte Carlo, in its latent space."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ACCEPTANCE = 0.65  # aimed at by the step size
 _LONGEST = 1.2  # step; leapfrog in the flow's own law is stable below 2, whatever a lucky acceptance may say
 _JITTER = 0.3  # relative spread of the steps, against trajectories that close on themselves
 _MOST_STAGES = 1000
-_PILOT, _MOVES = 1, 2  # keys of the random numbers, beside those of the flow's own draws
+_PILOT, _MOVES, _CHOICES = 1, 2, 4  # keys of the random numbers, beside those of the flow's own draws
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,12 @@ def refine(
     *,
     seed: int | None = None,
     schedule: Schedule | None = None,
+    population: int | None = None,
+    resample_below: float = 0.5,
     batch_size: int = BLOCK,
     progress: bool = False,
 ) -> Samples:
-    """n independent draws of a flow, moved towards the target on the way: annealed importance sampling.
+    """n draws of a flow, moved towards the target on the way: annealed importance sampling or sequential Monte Carlo.
 
     Each draw starts at the flow and passes through the laws q w^β, 0 < β_1 < … < 1, by Metropolised Hamiltonian moves
     in the flow's latent space, where the target is as round as the flow could make it. Its weight is
@@ -80,11 +82,14 @@ def refine(
         n: number of draws.
         seed: a non-negative integer; taken from the default generator of torch if None.
         schedule: stages and steps; `annealing_schedule(flow, target, seed=seed)` if None, from draws of its own.
+        population: m draws that are resampled among each other, a power of two; None leaves each alone.
+        resample_below: effective share, from 0 (never) to 1 (at every stage), below which a population is resampled.
         batch_size: draws that move at once, as for `draw`.
         progress: whether to show progress on standard error.
 
     Returns:
         The draws, whose log_q is −u − log W: the density is that of the whole path. A draw of weight zero has u = +inf.
+        They are `independent` unless there is a population.
 
     Raises:
         InputError: if the target is a training aid, or flow, target, schedule and numbers do not fit.
@@ -99,6 +104,7 @@ def refine(
 
     References:
         Neal, Stat. Comput. 11, 125 (2001). Midgley et al., Flow annealed importance sampling bootstrap (2023).
+        Del Moral, Doucet & Jasra, J. R. Stat. Soc. B 68, 411 (2006), for populations.
         Hoffman et al., NeuTra-lizing bad geometry in Hamiltonian Monte Carlo (2019), for the latent space.
     """
     check_draw(flow, target, n, batch_size)
@@ -107,19 +113,20 @@ def refine(
         schedule = annealing_schedule(flow, target, seed=seed)
     instances(schedule=(schedule, Schedule))
     _check_schedule(schedule)
+    _check_population(n, population, resample_below)
     latent, rows = Latent(flow, target), rows_at_once(batch_size, next(flow.buffers()).device)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("refining", visible=progress) as bar:
         for start in range(0, n, rows):
             blocks = range(start // BLOCK, math.ceil(min(start + rows, n) / BLOCK))
             wanted = min(n - start, BLOCK * len(blocks))
-            walkers, log_w = _annealed(latent, schedule, seed, blocks)
+            walkers, log_w = _annealed(latent, schedule, seed, blocks, population or 1, resample_below)
             # what has lost all its weight is no draw of the target, wherever it went afterwards
             parts.append(
                 weighed(target, walkers.x, torch.where(log_w > -torch.inf, -walkers.u - log_w, -torch.inf), wanted)
             )
             bar((start + wanted) / n, f"{start + wanted} of {n}")
-    return as_samples(target, parts, seed=seed)
+    return as_samples(target, parts, seed=seed, independent=population is None)
 
 
 def annealing_schedule(
@@ -174,18 +181,42 @@ def annealing_schedule(
     )
 
 
-def _annealed(latent: Latent, schedule: Schedule, seed: int, blocks: Sequence[int]) -> tuple[Walkers, Tensor]:
+def _annealed(
+    latent: Latent, schedule: Schedule, seed: int, blocks: Sequence[int], population: int, threshold: float
+) -> tuple[Walkers, Tensor]:
     """Walkers at the end of the schedule, 1024 for each block, and their log W."""
     z = torch.cat([latent.flow.base.sample(BLOCK, keyed_generator(seed, block)) for block in blocks])
     generators = [keyed_generator(seed, _MOVES, block) for block in blocks]
+    choices = [keyed_generator(seed, _CHOICES, block) for block in blocks]
     walkers, log_w, before = latent.at(z), torch.zeros(len(z), dtype=torch.float64, device=z.device), 0.0
     for k, beta in enumerate(schedule.beta):
         log_w = log_w + (beta - before) * walkers.log_w
         before = beta
         if k < len(schedule.step):
+            if population > 1:
+                offset = [torch.rand(BLOCK // population, generator=g, dtype=torch.float64) for g in choices]
+                rows, log_w = _resampled(log_w, torch.cat(offset).to(z.device), threshold)
+                walkers = walkers[rows]
             spread, *noise = _noise(generators, z.shape[1], z)
             walkers, _ = latent.moved(walkers, beta, schedule.step[k] * spread, schedule.steps, *noise)
     return walkers, log_w
+
+
+def _resampled(log_w: Tensor, offset: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Rows that go on, and their log-weights: as they are, or resampled, for each of the populations of one offset."""
+    m = len(offset)
+    log_w, size = log_w.view(m, -1), len(log_w) // m
+    largest = log_w.max(1, keepdim=True).values
+    w = torch.where(largest > -torch.inf, (log_w - largest).exp(), 0.0)
+    share = w.cumsum(1)
+    total = share[:, -1:]
+    marks = (torch.arange(size, dtype=torch.float64, device=w.device) + offset[:, None]) / size * total
+    # never at the total itself, behind which there is no draw, or one of weight zero
+    rows = torch.searchsorted(share, torch.minimum(marks, torch.nextafter(total, torch.zeros_like(total))), right=True)
+    poor = (total > 0) & (total.square() < threshold * size * w.square().sum(1, keepdim=True))
+    rows = torch.where(poor, rows, torch.arange(size, device=w.device))
+    rows = rows + size * torch.arange(m, device=w.device)[:, None]
+    return rows.flatten(), torch.where(poor, largest + (total / size).log(), log_w).flatten()
 
 
 def _noise(generators: Sequence[torch.Generator], d: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -223,3 +254,15 @@ def _check_schedule(schedule: Schedule) -> None:
             f"step {step}: use annealing_schedule(flow, target)"
         )
     positive_counts(steps=schedule.steps)
+
+
+def _check_population(n: int, population: int | None, threshold: float) -> None:
+    if population is not None:
+        positive_counts(population=population)
+        if population == 1 or BLOCK % population or n % population:
+            raise InputError(
+                f"population must be a power of two up to {BLOCK} that divides n = {n}; got {population}: pass e.g. 64 "
+                "and a multiple of it"
+            )
+    if not 0 <= threshold <= 1:
+        raise InputError(f"resample_below must lie between 0 and 1; got {threshold!r}: pass e.g. 0.5")

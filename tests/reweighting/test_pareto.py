@@ -5,7 +5,8 @@ import pytest
 from arviz_stats.base import array_stats
 
 from boltzgen.errors import InputError
-from boltzgen.reweighting import pareto_k, reliability_threshold, smoothed_log_weights
+from boltzgen.reweighting import effective_sample_size, pareto_k, reliability_threshold, smoothed_log_weights
+from boltzgen.reweighting.pareto import decisive_k
 
 SAME_FIT = 1e-8  # absolute, to an independent implementation
 BIAS = 0.02  # of the fit at 300 tail draws, its prior's pull left out
@@ -150,3 +151,69 @@ def test_rounding_of_a_float32_density_is_no_tail():
     assert 0 < np.ptp(log_w) < 1e-5
     assert pareto_k(log_w) == -math.inf
     assert pareto_k(1e4 * log_w) > -math.inf
+
+
+def apart(share, law, bulk=0.01):
+    """Log-weights of a narrow bulk above which a share of the draws stands."""
+
+    def draw(random, n):
+        return np.where(random.random(n) < share, law(random, n), bulk * random.normal(size=n))
+
+    return draw
+
+
+HARMLESS = {
+    "bounded by twice the mean": apart(0.02, lambda g, n: math.log(2) * g.random(n)),
+    "normal": apart(0.02, lambda g, n: 0.3 * np.abs(g.normal(size=n))),
+    "fourth moment": apart(0.03, lambda g, n: 0.2 * g.exponential(size=n)),
+}
+HEAVY = {
+    "no mean, 1 in 100 draws": apart(0.01, lambda g, n: g.exponential(size=n)),
+    "no mean, 1 in 200 draws": apart(0.005, lambda g, n: 1.5 * g.exponential(size=n)),
+    "no mean, 0.1 % of the weight": lambda g, n: np.log(0.999 + 0.001 * np.exp(1.3 * g.exponential(size=n))),
+    "no mean, 0.3 % of the weight": lambda g, n: np.log(0.997 + 0.003 * np.exp(g.exponential(size=n))),
+}
+
+
+def red(law, n, replicas=50):
+    """Shares of draws that are nearly equal and called red by k̂, before and after a second look."""
+    random, limit = np.random.default_rng(0), reliability_threshold(n)
+    rows = [law(random, n) for _ in range(replicas)]
+    flat = np.array([effective_sample_size(row) > 0.9 * n for row in rows])
+    before, after = (np.array([k(row) > limit for row in rows]) for k in (pareto_k, decisive_k))
+    return (flat & before).mean(), (flat & after).mean(), (before & ~after).mean()
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_few_draws_a_little_above_a_narrow_bulk_are_no_heavy_tail(name):
+    before, after, _ = red(HARMLESS[name], 4096)
+    assert before > 0.9
+    assert after < 0.1
+
+
+@pytest.mark.parametrize("n", [1000, 4096, 20_000])
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_tail_without_a_mean_stays_one_however_little_it_weighs(name, n):
+    assert red(HEAVY[name], n)[2] <= 0.06
+
+
+@pytest.mark.parametrize("n", [25, 99, 1000, 20_000])
+@pytest.mark.parametrize("law", RANDOM)
+def test_uneven_weights_get_no_second_look(law, n):
+    log_w = RANDOM[law](np.random.default_rng(n), n)
+    assert decisive_k(log_w) == pareto_k(log_w)
+
+
+@pytest.mark.parametrize("log_w", [np.full(1000, 3.7), np.zeros(24), np.append(np.zeros(999), 2.0)])
+def test_where_no_tail_can_be_fitted_there_is_no_second_look_either(log_w):
+    assert decisive_k(log_w) == pareto_k(log_w)
+
+
+def test_nearly_equal_weights_of_few_values():
+    """Ties among those that stand apart: whatever comes out is a number, and not below a fit of the same draws."""
+    random = np.random.default_rng(0)
+    for step in (0.05, 0.5):
+        log_w = np.where(
+            random.random(4096) < 0.03, step * random.integers(1, 4, 4096), 1e-3 * random.normal(size=4096)
+        )
+        assert not math.isnan(decisive_k(log_w))

@@ -7,8 +7,15 @@ import torch
 from boltzgen.energies import Energy, Pullback, Softened, toys
 from boltzgen.errors import EnergyError, InputError
 from boltzgen.flows import BLOCK, coupling_flow
-from boltzgen.reweighting import effective_sample_size, expectation, free_energy_difference, log_partition, pareto_k
-from boltzgen.sampling import Schedule, annealing_schedule, draw, refine
+from boltzgen.reweighting import (
+    by_population,
+    effective_sample_size,
+    expectation,
+    free_energy_difference,
+    log_partition,
+    pareto_k,
+)
+from boltzgen.sampling import Schedule, annealing_schedule, draw, refine, refinement
 
 MEAN, COVARIANCE = [1.5, -1.0], [[0.5, 0.2], [0.2, 0.4]]
 
@@ -23,6 +30,7 @@ def identity(dim=2):
 
 
 SCHEDULE = Schedule((0.2, 0.6, 1.0), (0.4, 0.3), 3)
+STEEP = Schedule((0.6, 0.8, 1.0), (0.4, 0.3), 1)  # weights worth less than half of the draws after the first stage
 
 
 def test_a_gaussian_far_from_the_flow(assert_consistent):
@@ -72,6 +80,96 @@ def test_z_is_unbiased_for_a_crude_schedule():
     assert abs(float(z.mean()) - 1) < 4 * error
     logs = z.log()
     assert float(logs.mean()) < -4 * float(logs.std()) / math.sqrt(len(z))
+
+
+def populations(size, n=24 * BLOCK, **options):
+    """Weights and ⟨x⟩ of populations that go a long way in few stages."""
+    samples = refine(identity(), gaussian(), n, seed=3, schedule=STEEP, population=size, **options)
+    assert not samples.independent
+    return by_population(samples.log_w, samples.x[:, 0], size)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+def test_populations_have_unbiased_weights(assert_consistent, threshold):
+    log_w, x = populations(16, resample_below=threshold)
+    z = torch.as_tensor(log_w - gaussian().log_partition()).exp()
+    error = float(z.std()) / math.sqrt(len(z))
+    assert error < 0.03
+    assert abs(float(z.mean()) - 1) < 4 * error
+    assert_consistent(expectation(log_w, x), MEAN[0])
+
+
+def test_weights_that_survive_resampling_are_caught(monkeypatch, assert_consistent):
+    """The twin: chosen by weight, and weighed with it again."""
+    honest = refinement._resampled
+
+    def stale(log_w, *given):
+        rows, _ = honest(log_w, *given)
+        return rows, log_w[rows]
+
+    monkeypatch.setattr(refinement, "_resampled", stale)
+    log_w, _ = populations(16)
+    with pytest.raises(AssertionError, match="sigmas"):
+        assert_consistent(log_partition(log_w), gaussian().log_partition())
+
+
+def test_errors_that_take_relatives_for_strangers_are_too_small():
+    """Hundreds of populations, so that their spread is known to a few per cent."""
+    samples = refine(identity(), gaussian(), 16 * BLOCK, seed=3, schedule=STEEP, population=64, resample_below=1.0)
+    naive = expectation(samples.log_w, samples.x[:, 0]).standard_error
+    honest = expectation(*by_population(samples.log_w, samples.x[:, 0], 64)).standard_error
+    assert honest > 1.2 * naive
+
+
+def test_resampling_keeps_the_sum_of_the_weights_and_copies_by_weight():
+    generator = torch.Generator().manual_seed(1)
+    log_w = 3 * torch.randn(8, 64, generator=generator, dtype=torch.float64)
+    log_w[:, ::5] = -torch.inf
+    log_w[2] = -torch.inf  # without any weight
+    log_w[4] = 700.0  # equal: no reason to resample
+    rows, new = refinement._resampled(log_w.flatten(), torch.rand(8, generator=generator, dtype=torch.float64), 0.5)
+    rows, new = rows.view(8, 64), new.view(8, 64)
+    assert (rows // 64 == torch.arange(8)[:, None]).all()  # no population takes from another
+    kept = torch.tensor([2, 4])
+    assert rows[kept].equal(64 * kept[:, None] + torch.arange(64))
+    assert new[kept].equal(log_w[kept])
+    poor = torch.tensor([0, 1, 3, 5, 6, 7])
+    assert new[poor].logsumexp(1).numpy() == pytest.approx(log_w[poor].logsumexp(1).numpy(), abs=1e-12)
+    assert (new[poor] == new[poor, :1]).all()
+    wanted = 64 * log_w[poor].softmax(1)
+    copies = torch.stack([torch.bincount(one % 64, minlength=64) for one in rows[poor]])
+    assert ((copies - wanted).abs() < 1).all()
+    assert (copies[wanted == 0] == 0).all()
+
+
+def test_an_offset_next_to_one_chooses_no_draw_of_weight_zero():
+    log_w = torch.tensor([0.0, -1.0, -torch.inf, -torch.inf], dtype=torch.float64)
+    rows, _ = refinement._resampled(log_w, torch.tensor([1 - 2**-53], dtype=torch.float64), 1.0)
+    assert rows.tolist() == [0, 0, 1, 1]
+
+
+def test_resampled_draws_depend_on_seed_and_index_only():
+    options = {"seed": 1, "schedule": STEEP, "population": 32}
+    long = refine(identity(), gaussian(), 2048, **options)
+    for n, batch_size in ((64, BLOCK), (1056, 2 * BLOCK)):
+        other = refine(identity(), gaussian(), n, batch_size=batch_size, **options)
+        assert other.x.equal(long.x[:n])
+        assert other.log_w.equal(long.log_w[:n])
+    never = refine(identity(), gaussian(), 1024, resample_below=0.0, **options)
+    alone = refine(identity(), gaussian(), 1024, seed=1, schedule=STEEP)
+    assert never.x.equal(alone.x)
+    assert never.log_w.equal(alone.log_w)
+    assert not long.x[:1024].equal(alone.x)
+
+
+@pytest.mark.parametrize("population", [1, 0, 48, 2048, 64.0])
+def test_a_population_must_fit(population):
+    with pytest.raises(InputError, match="population must be"):
+        refine(identity(), gaussian(), 4096, schedule=SCHEDULE, population=population)
+    with pytest.raises(InputError, match=r"divides n = 100; got 64"):
+        refine(identity(), gaussian(), 100, schedule=SCHEDULE, population=64)
+    with pytest.raises(InputError, match="resample_below must lie between 0 and 1"):
+        refine(identity(), gaussian(), 128, schedule=SCHEDULE, population=64, resample_below=1.5)
 
 
 def test_angles(assert_consistent):
