@@ -56,15 +56,17 @@ def rational_quadratic_spline(
     shares = bins.softmax(1)
     with torch.no_grad():  # which bin
         share, floor = (shares[1], min_height) if inverse else (shares[0], min_width)
-        index = torch.arange(K, device=x.device).view(K, *[1] * x.ndim)
-        edges = share[:-1].cumsum(0).mul_(1 - K * floor).add_(floor * index[1:])
-        k = (x >= edges).sum(0, keepdim=True)
-        before = (index < k).to(x.dtype)
-        position = k[0].to(x.dtype)
+        edges = torch.arange(1, K + 1, dtype=x.dtype, device=x.device).view(K, *[1] * x.ndim)
+        edges = share.cumsum(0).mul_(1 - K * floor).add_(edges, alpha=floor)  # right ends; they ascend, rounded too
+        before = edges.le_(x)  # one for a bin wholly to the left of x, zero for the others: no booleans, which are slow
+        before[-1].zero_()
+        position = before.sum(0)
+        k = position.long()[None]
+        following = k + 1 if len(derivatives) > K else (k + 1).masked_fill_(k == K - 1, 0)
     (x0, y0), (w, h) = (shares * before).sum(1), shares.gather(1, k.expand(2, *k.shape)).squeeze(1)
     x0, y0 = min_width * position + (1 - K * min_width) * x0, min_height * position + (1 - K * min_height) * y0
     w, h = min_width + (1 - K * min_width) * w, min_height + (1 - K * min_height) * h
-    d = derivatives.gather(0, torch.cat([k, (k + 1) % len(derivatives)]))
+    d = derivatives.gather(0, torch.cat([k, following]))
     bound = -math.log(min_derivative)
     d0, d1 = (bound * functional.softsign(d / bound)).exp()
     s = h / w
