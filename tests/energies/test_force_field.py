@@ -13,6 +13,7 @@ import pytest
 import torch
 from openmm import app, unit
 
+from boltzgen.energies import force_field
 from boltzgen.energies.force_field import ForceFieldEnergy
 from boltzgen.energies.parity import TOLERANCE, deviations, require_parity
 from boltzgen.errors import EnergyError, InputError, UnsupportedSystemError
@@ -274,6 +275,46 @@ def test_a_batch_evaluated_in_pieces_is_that_of_its_rows(obc1):
     assert obc1.energy(spoilt)[bad] == torch.inf
     assert torch.equal(gradient(obc1, spoilt)[kept], force[kept])
     assert not gradient(obc1, spoilt)[bad].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_that_may_keep_little_has_the_same_bits(obc1, dtype, monkeypatch):
+    monkeypatch.setattr(force_field, "_PAIRS_AT_ONCE", 16 * 231)
+    x = distorted(80, 0.01).to(dtype)
+    frugal = compiled("obc1", max_memory=20 * 231 * 100.0)
+
+    def found(energy):
+        leaf = x.clone().requires_grad_()
+        u = energy.energy(leaf)
+        (slope,) = torch.autograd.grad(u.sum(), leaf, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.square().sum(), leaf)
+        return u.detach(), slope.detach(), curvature
+
+    for mine, its in zip(found(frugal), found(compiled("obc1")), strict=True):
+        assert torch.equal(mine, its)
+    with pytest.raises(InputError, match="positive number of bytes"):
+        compiled("obc1", max_memory=0)
+
+
+def test_a_gradient_keeps_no_more_than_it_may(obc1):
+    """What autograd holds between the energy and its gradient: with the limit, the positions of each piece."""
+
+    def kept(energy):
+        sizes = {}
+
+        def pack(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        x = distorted(2000, 0.01).float().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            u = energy.energy(x)
+        assert torch.isfinite(u).all()
+        return sum(sizes.values())
+
+    freely = kept(obc1)
+    assert 20 < freely / (2000 * 231) < 110  # bytes per frame and pair, as documented
+    assert kept(compiled("obc1", max_memory=1e6)) < 0.05 * freely
 
 
 def test_shapes_and_temperatures_are_checked(obc1):
