@@ -84,7 +84,10 @@ class Checkup:
                 lines.append(f"         {one.meaning} → {one.next_step}")
         lines += [
             "",
-            *(f"  {name}: {value:.3g} µs, {_rounded(1e6 / value)} a second" for name, value in self.speed.items()),
+            *(
+                f"  {name}: {_rounded(value)} µs, {_rounded(1e6 / value)} a second"
+                for name, value in self.speed.items()
+            ),
             f"  training takes about {_rounded(self.minutes)} minutes, less once its code is compiled,",
             "  and ten times as long for the last per cents",
             f"  100 000 draws take {1e5 * self.bytes_per_draw / 2**20:.0f} MiB",
