@@ -80,7 +80,9 @@ def check(options: argparse.Namespace) -> None:
         raise InputError(f"{options.system} must be a molecule to be checked; got a toy: train it at once")
     found = reporting.examine(molecule, options.temperature)
     if options.json:
-        plain = {name: getattr(found, name) for name in ("forces", "zmatrix", "stereocentres", "rotors", "speed")}
+        plain = {
+            name: getattr(found, name) for name in ("forces", "zmatrix", "stereocentres", "rotors", "angles", "speed")
+        }
         checks = [{"name": one.name, "value": one.value, "status": one.status} for one in found.checks]
         plain |= {"system": molecule.name, "status": found.status, "checks": checks, "minutes": found.minutes}
         print_json(plain)
@@ -89,7 +91,8 @@ def check(options: argparse.Namespace) -> None:
     if found.status == "red":
         failed = ", ".join(one.name for one in found.checks if one.status == "red")
         raise EnergyError(f"{molecule.name} must pass its checks; got red for: {failed}")
-    say(f"next: boltzgen train {options.system} --out run")
+    field = ["--forcefield", *options.forcefield] if options.forcefield else []
+    say(f"next: {shlex.join(['boltzgen', 'train', options.system, *field, '--out', 'run'])}")
 
 
 def estimate(options: argparse.Namespace) -> Status:

@@ -123,7 +123,7 @@ class Placement(nn.Module):
         sizes = [born for born, _, _ in self._generations]
         columns = (self._parents, self._straight, length, theta.cos(), theta.sin(), phi.cos(), phi.sin())
         # Cut up at once: the gradient of one slice after another would cost atoms × generations.
-        cut = zip(*(v.split(sizes) for v in columns), strict=True)
+        cut = zip(*(torch.split(v, sizes) for v in columns), strict=True)
         for (_, carrying, beyond), (parents, straight, r, ct, st, cp, sp) in zip(self._generations, cut, strict=True):
             e, m, k, o = frames.index_select(1, parents).chunk(4)  # (3, atoms here, n) each
             if beyond:

@@ -175,7 +175,8 @@ class InternalCoordinates(Bijection):
         """Of the triples of neighbours where a ring bond ends, x (3, N, n): positive if handed like the reference."""
         centre, *around = (x.index_select(1, atoms) for atoms in self._hands)
         a, b, c = (v - centre for v in around)
-        return (torch.linalg.cross(a, b, dim=0) * c).sum(0)
+        volumes: Tensor = (torch.linalg.cross(a, b, dim=0) * c).sum(0)
+        return volumes
 
     def _same_hands(self, x: Tensor, log_det: Tensor) -> Tensor:
         """log_det, −inf where x (3, N, n) has another handedness than the reference at the end of a ring bond."""

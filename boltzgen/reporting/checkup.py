@@ -27,8 +27,8 @@ _TRAINING_SAMPLES = 4e6
 """rows through the flow in ten minutes of training alanine dipeptide: what a decent flow of a small peptide takes."""
 _LARGEST_JACOBIAN = 300
 """coordinates up to which the log-determinant is compared with that of the whole Jacobian."""
-_MOVED_ATOMS, _STEPS, _STEP_SIZE, _FRICTION = 1000, 300, 1e-3, 10.0
-"""of the dynamics that looks for ways out of the chart: 0.3 ps of 8 to 32 walkers, some thousand atoms together."""
+_MOVED_ATOMS, _STEPS, _STEP_SIZE, _FRICTION = 1000, 200, 1e-3, 10.0
+"""of the dynamics that looks for ways out of the chart: 0.2 ps of 8 to 32 walkers, some thousand atoms together."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ class Checkup:
                 lines.append(f"         {one.meaning} → {one.next_step}")
         lines += [
             "",
-            *(f"  {name}: {value:.3g} µs, {_rounded(1e6 / value)} a second" for name, value in self.speed.items()),
+            *(
+                f"  {name}: {_rounded(value)} µs, {_rounded(1e6 / value)} a second"
+                for name, value in self.speed.items()
+            ),
             f"  training takes about {_rounded(self.minutes)} minutes, less once its code is compiled,",
             "  and ten times as long for the last per cents",
             f"  100 000 draws take {1e5 * self.bytes_per_draw / 2**20:.0f} MiB",
@@ -206,7 +209,7 @@ def _of_dynamics(coordinates: InternalCoordinates, energy: Energy) -> Check:
     walkers = min(32, max(8, _MOVED_ATOMS // molecule.n_atoms))
     try:
         run = simulate(
-            energy, start, masses, walkers=walkers, steps=_STEPS, thin=15,
+            energy, start, masses, walkers=walkers, steps=_STEPS, thin=10,
             step_size=_STEP_SIZE, friction=_FRICTION, seed=1,
         )  # fmt: skip
     except EnergyError as error:
@@ -289,8 +292,8 @@ def _hands(molecule: Molecule) -> list[str]:
             a, b, c = (other - centre for other in others)
             found.append(f"{residue}: {'L' if float(torch.linalg.cross(a, b) @ c) > 0 else 'D'}")
             named.add(atoms[0])
-    others = [k for k in stereocentres(molecule.bonds, molecule.elements) if k not in named]
-    return found + [f"{molecule.atom_labels[k]}: as in the structure" for k in others]
+    rest = [k for k in stereocentres(molecule.bonds, molecule.elements) if k not in named]
+    return found + [f"{molecule.atom_labels[k]}: as in the structure" for k in rest]
 
 
 def _perturbed(molecule: Molecule, n: int) -> Tensor:

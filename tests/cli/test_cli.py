@@ -13,6 +13,7 @@ from boltzgen import BoltzmannGenerator, Molecule, Samples
 from boltzgen.cli.main import main
 from boltzgen.coordinates import InternalCoordinates
 from boltzgen.energies.toys import DoubleWell
+from boltzgen.molecule import find
 
 KEYS = {
     "system",
@@ -113,6 +114,10 @@ def test_check_tells_whether_a_molecule_can_be_sampled(capsys, monkeypatch):
     assert code == 0
     assert "green  energy against OpenMM" in out
     assert "next: boltzgen train alanine_dipeptide" in err
+    pdb, field = find("alanine_dipeptide").structure, ["--forcefield", "amber96.xml"]
+    code, _, err = run(capsys, "check", pdb, *field)
+    assert code == 0
+    assert f"next: boltzgen train {pdb} --forcefield amber96.xml --out run" in err  # what was checked is trained
     code, _, err = run(capsys, "check", "double_well")
     assert code == 3
     assert "must be a molecule to be checked" in err

@@ -14,6 +14,13 @@ def molecule():
     return Molecule.load("alanine_dipeptide")
 
 
+@pytest.fixture(autouse=True)
+def brief(monkeypatch, request):
+    """The dynamics is short where something else is looked at."""
+    if "dynamics" not in request.node.name and "kind" not in request.node.name:
+        monkeypatch.setattr("boltzgen.reporting.checkup._STEPS", 20)
+
+
 def lights(found):
     return {one.name: one.status for one in found.checks}
 
