@@ -1,7 +1,7 @@
 """A slow energy distilled into a flow, which then draws what the energy alone could only be asked about.
 
-The energy is a small neural network: no formula, no normalisation, no samples. The flow learns from it without data; its
-weighted draws give averages and the normalising constant, compared with quadrature on a grid.
+The energy is a small neural network: no formula, no normalisation, no samples. The flow learns from it without data;
+its weighted draws give averages and the normalising constant, compared with quadrature on a grid.
 Run:  python examples/07_distillation.py [--quick]
 """
 
