@@ -17,7 +17,7 @@ quick = parser.parse_args().quick
 
 target = bg.toys.DoubleWell()
 flow = bg.coupling_flow(2, hidden=(64, 64))
-bg.anneal(flow, target, steps=300 if quick else 8000, progress=False)
+bg.anneal(flow, target, steps=300 if quick else 8000, compile="never" if quick else "auto", progress=False)
 samples = bg.draw(flow, target, 10_000 if quick else 100_000, seed=1)
 print(bg.judge(samples), "\n")
 
