@@ -29,11 +29,11 @@ assert found.status != "red", "mend what is red first"
 
 generator = bg.BoltzmannGenerator(molecule)
 if options.quick:
-    generator.train(steps=150, compile="never", progress=False)
+    generator.train(steps=60, compile="never", progress=False)
 else:
     generator.train(run_dir=options.out, minutes=options.minutes)  # run again: it goes on
 
-samples = generator.sample(5_000 if options.quick else 100_000, seed=1)
+samples = generator.sample(2_000 if options.quick else 100_000, seed=1)
 print(bg.judge(samples))
 for basin in basins(samples):
     where = ", ".join(f"{name} {angle:.0f}°" for name, angle in basin.centre.items())

@@ -1,7 +1,7 @@
 """A slow energy distilled into a flow, which then draws what the energy alone could only be asked about.
 
-The energy is a small neural network: no formula, no normalisation, no samples. The flow learns from it without data; its
-weighted draws give averages and the normalising constant, compared with quadrature on a grid.
+The energy is a small neural network: no formula, no normalisation, no samples. The flow learns from it without data;
+its weighted draws give averages and the normalising constant, compared with quadrature on a grid.
 Run:  python examples/07_distillation.py [--quick]
 """
 
@@ -13,7 +13,7 @@ import boltzgen as bg
 
 
 class Network(bg.Energy):
-    """u(x) = ½ |x|² + 3 f(x), f a network of one hidden layer, in kT."""
+    """u(x) = 2 |x|² + 3 f(x), f a network of one hidden layer, in kT."""
 
     def __init__(self):
         super().__init__((2,))
@@ -22,7 +22,7 @@ class Network(bg.Energy):
         self.register_buffer("out", torch.randn(16, generator=generator) / 4)
 
     def _energy(self, x):  # (n, 2) -> (n,)
-        return 0.5 * x.square().sum(1) + 3 * (x @ self.into.to(x.dtype)).tanh() @ self.out.to(x.dtype)
+        return 2 * x.square().sum(1) + 3 * (x @ self.into.to(x.dtype)).tanh() @ self.out.to(x.dtype)
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -30,14 +30,14 @@ parser.add_argument("--quick", action="store_true", help="a few seconds instead 
 quick = parser.parse_args().quick
 
 teacher = Network()
-student = bg.coupling_flow(2, hidden=(64, 64))
+student = bg.coupling_flow(2, hidden=(32, 32), layers=4)
 bg.distill(teacher, student, steps=300 if quick else 4000, progress=False)
 
 samples = bg.draw(student, teacher, 20_000 if quick else 100_000, seed=1)
 print(bg.judge(samples), "\n")
 
 # What is exact: sums over a fine grid.
-axis = torch.linspace(-9, 9, 1201, dtype=torch.float64)
+axis = torch.linspace(-5, 5, 1001, dtype=torch.float64)
 grid = torch.cartesian_prod(axis, axis)
 with torch.no_grad():
     weight = torch.exp(-teacher.energy(grid))
