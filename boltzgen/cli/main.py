@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
     try:
-        with warnings.catch_warnings(), _terminated():
+        with warnings.catch_warnings(), _terminated(), _within(getattr(options, "max_time", None)):
             warnings.simplefilter("ignore", UnreliableEstimateWarning)  # the verdict that is printed says it
             warnings.showwarning = _note
             if getattr(options, "threads", None) is not None:
@@ -100,6 +100,22 @@ def _terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _within(minutes: float | None) -> Iterator[None]:
+    """Terminates this process, as a queue would, once so many minutes have passed."""
+    if minutes is None:
+        yield
+        return
+    timer = threading.Timer(60.0 * minutes, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
 def _again(options: argparse.Namespace, arguments: Sequence[str]) -> str:
     """The command that goes on with what was interrupted."""
     if options.run is runs.train and (Path(options.out) / "run.json").exists():
@@ -148,11 +164,19 @@ def _parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         sub.set_defaults(shared=True)
 
+    def going_on(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--max-time", type=_positive, default=None, metavar="M",
+            help="minutes after which to stop with all work saved and say how to go on, exit code 143: a few less than "
+            "the limit of a batch job",
+        )  # fmt: skip
+        sub.set_defaults(goes_on=True)
+
     demo = command("demo", commands.demo, "train on alanine dipeptide and report", "boltzgen demo --out demo")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for all that is written (default: demo)")
     demo.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="time to train (default: 10)")
     demo.add_argument("--seed", type=_seed, default=0, help="of the network, the noise and the draws (default: 0)")
-    demo.set_defaults(goes_on=True)
+    going_on(demo)
     demo.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws (default: 100000)")
     threaded(demo)
     shared(demo)
@@ -186,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--walkers", type=_count, default=16, metavar="W", help="independent ladders (default: 16)")
     simulate.add_argument("--forcefield", nargs="+", metavar="XML", default=None, help="as of train")
     simulate.add_argument("--seed", type=_seed, default=0, help="of all random numbers (default: 0)")
-    simulate.set_defaults(goes_on=True)
+    going_on(simulate)
     threaded(simulate)
 
     init = command("init", runs.init, "write a commented configuration for train", "boltzgen init mine.pdb")
@@ -214,13 +238,13 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--no-compile", dest="compile", action="store_false", default=None, help="do not use torch.compile"
     )
-    train.set_defaults(goes_on=True)
+    going_on(train)
     threaded(train, None)
     shared(train)
 
     resume = command("resume", runs.resume, "go on with a training", "boltzgen resume run")
     resume.add_argument("run_folder", metavar="run", help="run folder of `boltzgen train`")
-    resume.set_defaults(goes_on=True)
+    going_on(resume)
     shared(resume)
 
     sample = command("sample", runs.sample, "draw from a trained generator", "boltzgen sample run -n 100000")
@@ -232,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=_seed, default=0, help="of the draws (default: 0)")
     sample.add_argument("--out", default=None, metavar="FILE", help="(default: samples.npz in the run folder)")
     sample.add_argument("--overwrite", action="store_true", help="put the draws in place of others")
-    sample.set_defaults(goes_on=True)
+    going_on(sample)
     threaded(sample)
     shared(sample)
     sample.add_argument(

@@ -72,6 +72,8 @@ def _one(file: Path, molecule: Molecule | None) -> tuple[Tensor, Tensor]:
     if file.is_dir() or not os.access(file, os.R_OK):
         why = "a folder" if file.is_dir() else "one that cannot be read" if file.exists() else "none there"
         raise InputError(f"--data must name files of frames; got {file}, {why}: check the path")
+    if not file.stat().st_size:
+        raise InputError(f"{file} must hold frames; got an empty file: copy it again")
     if file.suffix == ".npz":
         return _ensemble(file, molecule)
     if molecule is None:
@@ -104,7 +106,7 @@ def _trajectory(file: Path, molecule: Molecule) -> Any:
             f"{file} must be read with the package tables; it is not installed: pip install tables, or convert it to "
             ".dcd"
         )
-    topology = as_trajectory(torch.from_numpy(molecule.positions)[None], molecule.topology_data).topology
+    topology = as_trajectory(torch.tensor(molecule.positions)[None], molecule.topology_data).topology
     try:
         found = contents(file)
         if found is not None:
@@ -151,7 +153,11 @@ def _compare(file: Path, got: Any, wanted: Any, molecule: Molecule) -> None:
         raise InputError(_other_atoms(file, molecule, f"{got.n_atoms} atoms"))
     for a, b in zip(got.atoms, wanted.atoms, strict=True):
         if a.element != b.element:
-            raise InputError(_other_atoms(file, molecule, f"{a} where the molecule has {b}"))
+            raise InputError(
+                _other_atoms(
+                    file, molecule, f"the {a.element.name} {a} where the molecule has the {b.element.name} {b}"
+                )
+            )
 
 
 def _other_atoms(file: Path, molecule: Molecule, got: str) -> str:

@@ -20,7 +20,7 @@ class Contents:
         n_atoms: of every frame.
         frames: those that are whole.
         cut: whether there is less than the header promises, or the beginning of another frame.
-        precision: of an XTC file, steps per nm; None for the others.
+        precision: of an XTC file, steps per nm of its coarsest frame; None for the others.
     """
 
     n_atoms: int
@@ -67,8 +67,8 @@ def _dcd(file: BinaryIO, size: int) -> Contents:
 
 def _xtc(file: BinaryIO, size: int) -> Contents:
     """Frames of a fixed header and compressed positions whose length the frame tells; up to nine atoms are plain."""
-    n_atoms, frames, precision = 0, 0, None
-    end = 0
+    n_atoms, frames, end = 0, 0, 0
+    precision: float | None = None
     while end < size:
         file.seek(end)
         header = file.read(92)
@@ -81,7 +81,8 @@ def _xtc(file: BinaryIO, size: int) -> Contents:
         elif len(header) < 92:
             break
         else:
-            (precision,) = struct.unpack(">f", header[56:60])
+            (steps,) = struct.unpack(">f", header[56:60])
+            precision = steps if precision is None else min(precision, steps)
             wide = magic == _XTC_LARGE
             length = struct.unpack(">q" if wide else ">i", header[88:92] + (file.read(4) if wide else b""))[0]
             if length < 0:

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from boltzgen import Samples
 from boltzgen.cli.main import main
+from boltzgen.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
 
@@ -68,6 +70,17 @@ def test_a_training_that_is_terminated_says_how_to_go_on_and_does(tmp_path):
     assert child.returncode == 143
     assert err.splitlines()[-1] == "interrupted; go on with: boltzgen resume run"
     assert (tmp_path / "run" / "training.pt").exists()
+
+
+def test_a_training_stops_in_time_with_all_saved_and_says_how_to_go_on(capsys, tmp_path):
+    run_folder = tmp_path / "run"
+    code, out, err = run(capsys, "train", "double_well", "--minutes", 5, "--out", run_folder, "--max-time", 0.05)
+    assert (code, out) == (143, "")
+    assert err.splitlines()[-1] == f"interrupted; go on with: boltzgen resume {run_folder}"
+    assert len(load_checkpoint(run_folder / "training.pt")["history"]["losses"]) > 0
+    before = threading.active_count()
+    assert run(capsys, "train", "double_well", "--out", tmp_path / "b", "--minutes", 0.01, "--max-time", 9)[0] == 0
+    assert threading.active_count() == before  # the clock is stopped
 
 
 def test_init_writes_what_train_takes(capsys, tmp_path, monkeypatch):
