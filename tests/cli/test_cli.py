@@ -110,6 +110,7 @@ def test_a_torsion_is_estimated_beside_the_rest(capsys, tmp_path):
 
 
 def test_check_tells_whether_a_molecule_can_be_sampled(capsys, monkeypatch):
+    monkeypatch.setattr("boltzgen.reporting.checkup._STEPS", 20)  # of the dynamics
     code, out, err = run(capsys, "check", "alanine_dipeptide")
     assert code == 0
     assert "green  energy against OpenMM" in out
