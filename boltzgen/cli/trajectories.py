@@ -103,9 +103,7 @@ def _trajectory(file: Path, molecule: Molecule) -> Any:
         found = contents(file)
         if found is not None:
             _judge(file, found, molecule)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of packages that would read faster
-            trajectory = read_trajectory(file, molecule.topology_data, n_frames=found.frames if found else None)
+        trajectory = read_trajectory(file, molecule.topology_data, n_frames=found.frames if found else None)
     except BoltzgenError:
         raise
     except Exception as error:  # mdtraj raises what it likes
