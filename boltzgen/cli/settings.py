@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -61,7 +60,7 @@ class Settings:
             raise ConfigurationError(
                 f"--config must name a file that can be read; got {file} ({error.strerror}): check the path"
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{file} must be TOML; got {error}: correct it") from None
         return cls._checked(data, file)
 
@@ -115,7 +114,7 @@ class Settings:
                 hint = f"did you mean {close[0]!r}?" if close else "leave it out"
                 raise ConfigurationError(f"{source}: a key must be one of {', '.join(_WANTED)}; got {key!r}: {hint}")
             if not _fits(key, value):
-                raise ConfigurationError(f"{source}: {key} must be {_WANTED[key]}; got {json.dumps(value)}: correct it")
+                raise ConfigurationError(f"{source}: {key} must be {_WANTED[key]}; got {_shown(value)}: correct it")
         return dict(data)
 
     @staticmethod
@@ -132,15 +131,29 @@ def _fits(key: str, value: Any) -> bool:
     """Whether a value is what its key wants."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if key in ("temperature", "minutes"):
-        return number and 0 < value < math.inf
+        return number and 0 < value < _LARGEST
     if key in ("seed", "threads"):
-        return number and isinstance(value, int) and value >= (1 if key == "threads" else 0)
+        least, most = (1, _THREADS) if key == "threads" else (0, _LARGEST)
+        return number and isinstance(value, int) and least <= value < most
     if key == "compile":
         return isinstance(value, bool)
     if key in ("forcefield", "data"):
-        return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
-    return isinstance(value, str) and bool(value)
+        return isinstance(value, list) and bool(value) and all(_text(name) for name in value)
+    return _text(value)
 
+
+def _text(value: Any) -> bool:
+    """Whether it can be a name or a path."""
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
+def _shown(value: Any) -> str:
+    """A value as it may have been written, in a line."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_LARGEST, _THREADS = 2**63, 2**15
 
 _WANTED = {
     "system": "a name or a path",

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,29 +92,18 @@ def _ensemble(file: Path, molecule: Molecule | None) -> tuple[Tensor, Tensor]:
 
 def _trajectory(file: Path, molecule: Molecule) -> Any:
     """Positions (m, n_atoms, 3), those of whole frames where the file is cut short."""
-    import mdtraj
-    import torch
-
-    from ..sampling.trajectory import as_trajectory
+    from ..sampling.trajectory import read_trajectory
 
     if file.suffix in (".h5", ".hdf5", ".lh5") and find_spec("tables") is None:
         raise InputError(
             f"{file} must be read with the package tables; it is not installed: pip install tables, or convert it to "
             ".dcd"
         )
-    topology = as_trajectory(torch.tensor(molecule.positions)[None], molecule.topology_data).topology
     try:
         found = contents(file)
         if found is not None:
             _judge(file, found, molecule)
-        with _silent(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if found is None:
-                own = file.suffix.lower() in (".pdb", ".gro", ".cif", ".h5", ".lh5", ".hdf5")
-                trajectory = mdtraj.load(str(file), **({} if own else {"top": topology}))
-            else:
-                with mdtraj.open(str(file)) as opened:
-                    trajectory = opened.read_as_traj(topology, n_frames=found.frames)
+        trajectory = read_trajectory(file, molecule.topology_data, n_frames=found.frames if found else None)
     except BoltzgenError:
         raise
     except Exception as error:  # mdtraj raises what it likes
@@ -129,7 +114,7 @@ def _trajectory(file: Path, molecule: Molecule) -> Any:
         ) from None
     if not trajectory.n_frames:
         raise InputError(f"{file} must hold frames; got none: check the file")
-    _compare(file, trajectory.topology, topology, molecule)
+    _compare(file, trajectory.topology, molecule)
     return trajectory.xyz
 
 
@@ -148,16 +133,15 @@ def _judge(file: Path, found: Any, molecule: Molecule) -> None:
         warnings.warn(f"{file} is cut short: its {found.frames} whole frames are used", UserWarning, stacklevel=4)
 
 
-def _compare(file: Path, got: Any, wanted: Any, molecule: Molecule) -> None:
-    if got.n_atoms != wanted.n_atoms:
+def _compare(file: Path, got: Any, molecule: Molecule) -> None:
+    """Refuses the frames of other atoms than the molecule's, as far as the file names them."""
+    if got.n_atoms != molecule.n_atoms:
         raise InputError(_other_atoms(file, molecule, f"{got.n_atoms} atoms"))
-    for a, b in zip(got.atoms, wanted.atoms, strict=True):
-        if a.element != b.element:
-            raise InputError(
-                _other_atoms(
-                    file, molecule, f"the {a.element.name} {a} where the molecule has the {b.element.name} {b}"
-                )
-            )
+    wanted = [element for _, element, *_ in molecule.topology_data["atoms"]]
+    for atom, label, element in zip(got.atoms, molecule.atom_labels, wanted, strict=True):
+        symbol = atom.element.symbol
+        if symbol != element:
+            raise InputError(_other_atoms(file, molecule, f"{atom} of {symbol} where {label} is {element}"))
 
 
 def _other_atoms(file: Path, molecule: Molecule, got: str) -> str:
@@ -183,23 +167,3 @@ def _weights(file: Path, n: int) -> Tensor:
     if not np.isfinite(w).all() or (w < 0).any() or not w.any():
         raise InputError(f"weights must be finite, not negative, and not all zero; got others in {file}: correct it")
     return torch.from_numpy(w).log()
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keeps what the readers of mdtraj, written in C, print away from standard output, where results go."""
-    sys.stdout.flush()
-    try:
-        kept = os.dup(1)
-    except OSError:  # closed: nothing can be printed
-        yield
-        return
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        try:
-            yield
-        finally:
-            with suppress(OSError, AttributeError, TypeError):
-                ctypes.CDLL(None).fflush(None)
-            os.dup2(kept, 1)
-            os.close(kept)

@@ -1,8 +1,14 @@
-"""Samples as an mdtraj trajectory: positions and topology leave here, weights do not."""
+"""Where trajectories of mdtraj leave and enter: positions and topology, no weights."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -10,7 +16,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     import mdtraj
 
-__all__ = ["as_trajectory"]
+__all__ = ["as_trajectory", "read_trajectory"]
+
+_NAMING_ATOMS = (".pdb", ".gro", ".cif", ".h5", ".lh5", ".hdf5")
 
 
 def as_trajectory(positions: Tensor, topology: dict[str, Any]) -> mdtraj.Trajectory:
@@ -23,6 +31,28 @@ def as_trajectory(positions: Tensor, topology: dict[str, Any]) -> mdtraj.Traject
     import mdtraj
 
     return mdtraj.Trajectory(positions.float().numpy(), _mdtraj_topology(mdtraj, topology))
+
+
+def read_trajectory(file: Path, topology: dict[str, Any], *, n_frames: int | None = None) -> mdtraj.Trajectory:
+    """The trajectory in a file, in any format that mdtraj reads, without what its readers print.
+
+    Arguments:
+        file: the file; where its format names atoms, they are the file's own.
+        topology: `Molecule.topology_data`, for the formats that name none.
+        n_frames: how many to read of a DCD, XTC or TRR file; all if None.
+
+    Raises:
+        Exception: of any kind, as mdtraj does.
+    """
+    import mdtraj
+
+    with _silent():
+        if n_frames is not None:
+            with mdtraj.open(str(file)) as opened:
+                return opened.read_as_traj(_mdtraj_topology(mdtraj, topology), n_frames=n_frames)
+        if file.suffix.lower() in _NAMING_ATOMS:
+            return mdtraj.load(str(file))
+        return mdtraj.load(str(file), top=_mdtraj_topology(mdtraj, topology))
 
 
 def _mdtraj_topology(mdtraj: Any, data: dict[str, Any]) -> Any:
@@ -42,3 +72,23 @@ def _mdtraj_topology(mdtraj: Any, data: dict[str, Any]) -> Any:
     for i, j in data["bonds"]:
         topology.add_bond(atoms[i], atoms[j])
     return topology
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps what the readers of mdtraj, written in C, print away from standard output, where results go."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed: nothing can be printed
+        yield
+        return
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        try:
+            yield
+        finally:
+            with suppress(OSError, AttributeError, TypeError):
+                ctypes.CDLL(None).fflush(None)
+            os.dup2(kept, 1)
+            os.close(kept)

@@ -12,6 +12,7 @@ import torch
 
 from boltzgen import Samples
 from boltzgen.cli.main import main
+from boltzgen.training.autosave import Autosave
 from boltzgen.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
@@ -72,10 +73,24 @@ def test_a_training_that_is_terminated_says_how_to_go_on_and_does(tmp_path):
     assert (tmp_path / "run" / "training.pt").exists()
 
 
-def test_a_training_stops_in_time_with_all_saved_and_says_how_to_go_on(capsys, tmp_path):
+def test_a_training_stops_in_time_with_all_saved_and_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    limits = []
+
+    class Soon(threading.Timer):
+        """Does not wait for the hour, but for the training to be under way."""
+
+        def run(self):
+            limits.append(self.interval)
+            while getattr(signal.getsignal(signal.SIGTERM), "__name__", "") != Autosave._ask.__name__:
+                if self.finished.wait(0.02):
+                    return
+            self.function(*self.args)
+
     run_folder = tmp_path / "run"
-    code, out, err = run(capsys, "train", "double_well", "--minutes", 5, "--out", run_folder, "--max-time", 0.05)
-    assert (code, out) == (143, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Timer", Soon)
+        code, out, err = run(capsys, "train", "double_well", "--minutes", 5, "--out", run_folder, "--max-time", 235)
+    assert (code, out, limits) == (143, "", [235 * 60.0])
     assert err.splitlines()[-1] == f"interrupted; go on with: boltzgen resume {run_folder}"
     assert len(load_checkpoint(run_folder / "training.pt")["history"]["losses"]) > 0
     before = threading.active_count()

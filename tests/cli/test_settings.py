@@ -58,6 +58,15 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(
         ('temperature = "hot"', 'temperature must be a positive number of kelvin; got "hot"'),
         ("seed = 1.5", "seed must be an integer, not negative; got 1.5"),
         ("threads = 0", "threads must be a positive integer"),
+        ("minutes = 2026-11-23", 'minutes must be a positive number; got "2026-11-23"'),
+        (f"minutes = 1{'0' * 400}", "minutes must be a positive number; got 10"),
+        (f"minutes = 1{'0' * 5000}", "must be TOML; got Exceeds the limit"),
+        (f"seed = {2**70}", "seed must be an integer, not negative"),
+        ("threads = 10000000000", "threads must be a positive integer"),
+        ('system = "a\\u0000b"', "system must be a name or a path"),
+        (f"seed = {'[' * 9000}", "must be TOML"),
+        ('data = "a.dcd"', "data must be a list of file names"),
+        ("weights = 1", "weights must be a file name"),
         ("compile = 1", "compile must be true or false; got 1"),
         ('forcefield = "a.xml"', "forcefield must be a list of file names"),
         ("system = 3", "system must be a name or a path"),
@@ -78,6 +87,23 @@ def test_what_a_run_folder_remembers_is_what_was_told():
     for nothing in (None, {}, []):
         with pytest.raises(ConfigurationError, match="got the folder of another program's training"):
             Settings.recalled(nothing, "run.json")
+
+
+KEYS = [*Settings.__dataclass_fields__, "sytem", "[a]", '""']
+VALUES = ["1", "-1", "1e999", "nan", "0x1f", "true", '"a"', '""', "[]", '["a"]', "[[1]]", "{a = 1}", "07:32:00"]
+LINE = st.tuples(st.sampled_from(KEYS), st.sampled_from(["=", ".", ""]), st.one_of(st.sampled_from(VALUES), st.text()))
+LINES = st.lists(LINE.map(" ".join)).map(lambda lines: "\n".join(lines).encode("utf-8", "replace"))
+
+
+@given(st.one_of(st.binary(), LINES))
+def test_whatever_a_file_says_is_taken_or_refused_in_a_sentence(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "fuzzed.toml"
+    path.write_bytes(content)
+    try:
+        told = Settings.of(options(config=str(path), system="a"))
+    except ConfigurationError:
+        return
+    assert Settings.recalled(json.loads(json.dumps(told.plain())), "run.json").plain() == told.plain()
 
 
 PLAIN = st.one_of(st.booleans(), st.integers(), st.floats(), st.text(), st.none(), st.lists(st.text()))

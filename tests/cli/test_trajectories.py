@@ -74,7 +74,7 @@ def test_other_elements_at_the_same_places_are_named(tmp_path, molecule, traject
     path = tmp_path / "a.pdb"
     lines = (saved(trajectory, path) and path).read_text().splitlines()
     path.write_text("\n".join(f"{x[:76]} N{x[78:]}" if x.startswith("ATOM      1") else x for x in lines))
-    with pytest.raises(InputError, match=r"got the nitrogen ACE1-H1 where the molecule has the hydrogen ACE1-H1"):
+    with pytest.raises(InputError, match=r"got ACE1-H1 of N where ACE1-H1 is H"):
         load(molecule, path)
 
 

@@ -141,3 +141,13 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint(tmp_path):
     state = load_checkpoint(path)
     assert state["k"] >= 28
     assert (state["weights"] == state["k"]).all()
+
+
+def test_what_is_damaged_does_not_take_the_place_of_what_is_not(tmp_path):
+    path = tmp_path / "run.pt"
+    for steps in (1, 2):
+        save_checkpoint(path, {"steps": steps})
+    path.write_bytes(path.read_bytes()[:-9])
+    save_checkpoint(path, {"steps": 3})
+    path.unlink()
+    assert load_checkpoint(path) == {"steps": 1}
