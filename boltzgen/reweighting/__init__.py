@@ -1,6 +1,7 @@
 """From weights to numbers: effective sample size, Pareto k, observables, log Z and free energies with their errors."""
 
 from .chains import Chain, autocorrelation_time, chain_average, independence_metropolis
+from .conformers import Conformers, conformers
 from .estimate import Estimate
 from .estimate_array import BinnedEstimate, EstimateArray
 from .estimators import expectation, free_energy_difference, log_partition, probability
@@ -23,6 +24,7 @@ from .weights import (
 __all__ = [
     "BinnedEstimate",
     "Chain",
+    "Conformers",
     "Estimate",
     "EstimateArray",
     "Thermodynamics",
@@ -32,6 +34,7 @@ __all__ = [
     "by_population",
     "chain_average",
     "clipped_effective_sample_size",
+    "conformers",
     "effective_sample_size",
     "evidence_upper_bound",
     "expectation",
