@@ -1,7 +1,6 @@
 """From weights to numbers: effective sample size, Pareto k, observables, log Z and free energies with their errors."""
 
 from .chains import Chain, autocorrelation_time, chain_average, independence_metropolis
-from .conformers import Conformers, conformers
 from .estimate import Estimate
 from .estimate_array import BinnedEstimate, EstimateArray
 from .estimators import expectation, free_energy_difference, log_partition, probability
@@ -13,6 +12,7 @@ from .populations import by_population
 from .quantiles import quantile
 from .references import evidence_upper_bound, forward_effective_fraction
 from .temperatures import Thermodynamics, at_temperature, thermodynamics
+from .torsion_grid import Conformers, conformers
 from .weights import (
     clipped_effective_sample_size,
     effective_sample_size,

@@ -40,7 +40,7 @@ def test_populations_of_independent_torsions(assert_consistent):
 
 def test_populations_from_wrong_weights_are_caught(assert_consistent):
     log_w, angles = draws()
-    found, truth = conformers(log_w + 0.2 * (angles[:, 0] > 0), angles), exact()
+    found, truth = conformers(log_w + 0.3 * (angles[:, 0] > 0), angles), exact()
     with pytest.raises(AssertionError, match="sigmas"):
         for i, (a, b) in enumerate(found.cell):
             assert_consistent(found.population[i], truth[a] * truth[b])
