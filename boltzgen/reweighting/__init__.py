@@ -12,6 +12,7 @@ from .populations import by_population
 from .quantiles import quantile
 from .references import evidence_upper_bound, forward_effective_fraction
 from .temperatures import Thermodynamics, at_temperature, thermodynamics
+from .torsion_grid import Conformers, conformers
 from .weights import (
     clipped_effective_sample_size,
     effective_sample_size,
@@ -23,6 +24,7 @@ from .weights import (
 __all__ = [
     "BinnedEstimate",
     "Chain",
+    "Conformers",
     "Estimate",
     "EstimateArray",
     "Thermodynamics",
@@ -32,6 +34,7 @@ __all__ = [
     "by_population",
     "chain_average",
     "clipped_effective_sample_size",
+    "conformers",
     "effective_sample_size",
     "evidence_upper_bound",
     "expectation",
