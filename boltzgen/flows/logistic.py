@@ -23,9 +23,9 @@ class LogisticMixture(Transformer):
         y = (1 − δ) logit Σ_k π_k sigmoid(t_k) + δ z,  t_k = exp(−s_k) (z − μ_k),   x = μ + exp(σ) y.
 
     It is infinitely differentiable, and linear far away. The inverse, by bracketed Newton iteration to the rounding of
-    the dtype, takes about ten times as long as `forward`. π, s_k and μ_k come from θ. Components that start as one learn
-    alike and stay one; hence they start a hair apart, and μ = Q θ_μ in the orthonormal cosine basis Q of k, so that
-    what would move all of them, which is large and noisy, leaves alone what would part them.
+    the dtype, takes about ten times as long as `forward`. π, s_k and μ_k come from θ. Components that start as one
+    learn alike and stay one; hence they start a hair apart, and μ = Q θ_μ in the orthonormal cosine basis Q of k, so
+    that what would move all of them, which is large and noisy, leaves alone what would part them.
 
     Arguments:
         dim: number of dimensions m.
