@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,6 +14,8 @@ from .transformer import Affine, Transformer
 
 __all__ = ["LogisticMixture"]
 
+_APART = 1e-3  # between components at first: the map is the identity to its square
+
 
 class LogisticMixture(Transformer):
     """The logit of a mixture of logistic distribution functions, followed by a translation and a scaling:
@@ -19,8 +23,9 @@ class LogisticMixture(Transformer):
         y = (1 − δ) logit Σ_k π_k sigmoid(t_k) + δ z,  t_k = exp(−s_k) (z − μ_k),   x = μ + exp(σ) y.
 
     It is infinitely differentiable, and linear far away. The inverse, by bracketed Newton iteration to the rounding of
-    the dtype, takes about ten times as long as `forward`. π, s_k and μ_k come from θ, each μ_k with a gain of its
-    own, between −1 and 1, because components that start as one and learn alike would stay one.
+    the dtype, takes about ten times as long as `forward`. π, s_k and μ_k come from θ. Components that start as one
+    learn alike and stay one; hence they start a hair apart, and μ = Q θ_μ in the orthonormal cosine basis Q of k, so
+    that what would move all of them, which is large and noisy, leaves alone what would part them.
 
     Arguments:
         dim: number of dimensions m.
@@ -35,7 +40,7 @@ class LogisticMixture(Transformer):
         Ho, Chen, Srinivas, Duan, Abbeel (2019), Flow++, section 3.2.
     """
 
-    _gains: Tensor
+    _basis: Tensor
 
     def __init__(self, dim: int, *, components: int = 8, max_log_scale: float = 5.0, min_slope: float = 1e-3) -> None:
         super().__init__(dim, [3 * components * dim, dim, dim])
@@ -46,7 +51,10 @@ class LogisticMixture(Transformer):
             )
         self.components, self.min_slope = components, min_slope
         self.affine = Affine(dim, max_log_scale=max_log_scale)
-        self.register_buffer("_gains", torch.linspace(-1, 1, components)[:, None, None], persistent=False)
+        k = torch.arange(components, dtype=torch.float64)
+        basis = ((k[:, None] + 0.5) * k * math.pi / components).cos() * (2 / components) ** 0.5
+        basis[:, 0] /= 2**0.5
+        self.register_buffer("_basis", basis.to(torch.get_default_dtype()), persistent=False)
 
     def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         y, step = self._mixture(z, *self._components(theta[0], z))
@@ -66,7 +74,9 @@ class LogisticMixture(Transformer):
         """log π, μ_k and exp(−s_k), each (K, m, n)."""
         logits, mean, log_scale = theta.view(3, self.components, *z.shape)
         bound = self.affine.max_log_scale
-        return logits.log_softmax(0), self._gains * mean, (-bound * (log_scale / bound).tanh()).exp()
+        apart = _APART * self.components**0.5 * self._basis[:, 1:2]  # nothing if there is but one
+        mean = (self._basis @ mean.flatten(1) + apart.sum(1, keepdim=True)).view_as(mean)
+        return logits.log_softmax(0), mean, (-bound * (log_scale / bound).tanh()).exp()
 
     def _mixture(self, z: Tensor, log_pi: Tensor, mean: Tensor, inverse_scale: Tensor) -> tuple[Tensor, Tensor]:
         """y(z) and dy/dz: sums of positive terms, in logarithms, so that nothing overflows or cancels."""
