@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/installed
 	$(BIN)/boltzgen demo --out $(OUT)
@@ -22,6 +22,9 @@ lint: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
 	touch $@
+
+docs: .venv/installed
+	$(BIN)/python docs/build.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

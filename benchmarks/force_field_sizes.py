@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/force_field_sizes.py
 
 Ace-(Ala)n-Nme in AMBER ff14SB with OBC2, all pairs, one thread and one core; the methods take turns. Frames per call
-are as many as the table says, fewer where 4·10⁶ pairs are passed at once. Compiled code is timed up to 110 atoms: larger
-molecules take minutes to compile. Writes benchmarks/results/force_field_sizes.json and prints a table.
+are as many as the table says, fewer where 4·10⁶ pairs are passed at once. Compiled code is timed up to 110 atoms:
+larger molecules take minutes to compile. Writes benchmarks/results/force_field_sizes.json and prints a table.
 """
 
 import argparse
