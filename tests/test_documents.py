@@ -61,6 +61,8 @@ def test_commands_in_the_pages_are_understood(line, monkeypatch):
         for name in module.__all__:
             monkeypatch.setattr(module, name, lambda options: None)
     monkeypatch.setattr("boltzgen.cli.main.doctor", lambda options: None)
+    monkeypatch.setattr("boltzgen.cli.main.fastest", lambda settings: 1)
+    monkeypatch.setattr("boltzgen.cli.main.launch", lambda arguments, processes: main(arguments))
     monkeypatch.setattr("boltzgen.cli.main.limit_threads", lambda threads: None)
     assert main(line) == 0
 
