@@ -20,6 +20,7 @@ from .samples import Samples, fresh_seed
 
 __all__ = ["draw", "reweight"]
 
+_BETWEEN_MEETINGS = 8  # passes that a process makes before it waits for the others
 _SAME_PLACE = 1e-3  # nm, between positions of one configuration computed twice in float32
 
 
@@ -80,14 +81,17 @@ def weighed_blocks(
         Number of the first draw, and what `weighed` gives of it and those that follow.
     """
     team, rows = ranks(), rows_at_once(batch_size, next(flow.buffers()).device)
-    for start in range(first, end, team.size * rows):
-        starts = [start + rank * rows for rank in range(team.size)]
-        lengths = [min(max(end - mine, 0), rows) for mine in starts]
-        mine, wanted = starts[team.rank], lengths[team.rank]
+    share = rows if team.size == 1 else _BETWEEN_MEETINGS * rows
+    for start in range(first, end, team.size * share):
+        lengths = [min(max(end - start - rank * share, 0), share) for rank in range(team.size)]
+        mine, wanted, parts = start + team.rank * share, lengths[team.rank], []
         # who has nothing left to draw still has columns of the right shape to give, of length zero
-        blocks = range(mine // BLOCK, mine // BLOCK + max(1, math.ceil(wanted / BLOCK)))
-        columns = weighed(target, *flow.sample_blocks(seed, blocks), wanted)
+        for begin in range(mine, mine + max(wanted, 1), rows):
+            some = min(rows, mine + wanted - begin)
+            blocks = range(begin // BLOCK, begin // BLOCK + max(1, math.ceil(some / BLOCK)))
+            parts.append(weighed(target, *flow.sample_blocks(seed, blocks), some))
         target.evaluations.energy += sum(lengths) - wanted  # those of the other processes
+        columns = (torch.cat(column) for column in zip(*parts, strict=True))
         yield start, tuple(team.gathered(column, lengths) for column in columns)
 
 
