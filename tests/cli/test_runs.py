@@ -167,8 +167,8 @@ def test_report_tells_of_draws_and_training(capsys, trained):
 
 
 def test_a_red_report_is_code_5_under_strict_and_one_without_draws_is_refused(capsys, trained, tmp_path):
-    draws = Samples.load(trained / "samples.npz")[:20]  # too few to judge by
-    draws.save(tmp_path / "samples.npz")
+    assert run(capsys, "sample", trained, "-n", 200, "--out", tmp_path / "all.npz")[0] == 0
+    Samples.load(tmp_path / "all.npz")[:20].save(tmp_path / "samples.npz")  # too few to judge by
     assert run(capsys, "report", tmp_path, "--strict")[0] == 5
     assert run(capsys, "report", tmp_path)[0] == 0
     (tmp_path / "samples.npz").unlink()
