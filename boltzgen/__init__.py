@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .sampling import Samples, draw, explore, refine, reweight, simulate
     from .training import (
         History,
+        alpha_divergence,
         anneal,
         chart_data,
         coordinate_entropy,
@@ -73,6 +74,7 @@ __all__ = [
     "UnreliableEstimateWarning",
     "UnsupportedSystemError",
     "Verdict",
+    "alpha_divergence",
     "anneal",
     "chart_data",
     "coordinate_entropy",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from boltzgen import anneal, coupling_flow, draw, forward_kl, log_variance, reverse_kl, toys, train
+from boltzgen import alpha_divergence, anneal, coupling_flow, draw, forward_kl, log_variance, reverse_kl, toys, train
 from boltzgen.errors import InputError, RankError
 from boltzgen.processes import Ranks, distributed, ranks
 from boltzgen.training import coordinate_entropy
@@ -48,6 +48,7 @@ def everything():
     """What is compared between numbers of processes."""
     found = {f"{dtype}": trained(both, dtype) for dtype in (torch.float32, torch.float64)}
     found["variance"] = trained(lambda q, _: log_variance(q, TARGET, 100), torch.float64)
+    found["alpha"] = trained(lambda q, _: alpha_divergence(q, TARGET, 101, trust=0.9), torch.float64)
     found["entropy"] = trained(
         lambda q, _: reverse_kl(q, TARGET, 100) - 0.1 * coordinate_entropy(q, lambda x: x[:, 0], 100, width=0.3),
         torch.float64,
@@ -86,7 +87,7 @@ def test_any_number_of_processes_gives_what_one_gives(processes, of_one, tmp_pat
     assert found.keys() == of_one.keys()
     assert torch.equal(found["draws"], of_one["draws"])
     assert torch.equal(found["ledger"], of_one["ledger"])
-    for name in ("torch.float64", "variance", "entropy", "annealed"):
+    for name in ("torch.float64", "variance", "alpha", "entropy", "annealed"):
         torch.testing.assert_close(
             found[name], of_one[name], rtol=0, atol=1e-12, msg=lambda text, name=name: name + text
         )

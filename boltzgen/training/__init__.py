@@ -6,11 +6,12 @@ from .distillation import distill
 from .frames import chart_data
 from .history import History, Round
 from .loop import train
-from .objectives import coordinate_entropy, forward_kl, log_variance, reverse_kl
+from .objectives import alpha_divergence, coordinate_entropy, forward_kl, log_variance, reverse_kl
 
 __all__ = [
     "History",
     "Round",
+    "alpha_divergence",
     "anneal",
     "chart_data",
     "compiled",

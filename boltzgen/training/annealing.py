@@ -1,4 +1,4 @@
-"""From a hot temperature, where no well is lost, down to the one wanted, by fits to the flow's own weighted draws."""
+"""From a hot temperature, where no well is lost, to the one wanted, by the flow's own weighted draws."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from .compilation import Compile, compiled
 from .history import History, Round
 from .learner import Learner
 from .loop import cosine
-from .objectives import forward_kl, reverse_kl
+from .objectives import divergence, forward_kl, pathwise, reverse_kl
+from .trust import boundary, effective_fraction, raised, trusted
 
 __all__ = ["anneal"]
 
@@ -44,8 +45,10 @@ PASSES = 2
 """times a fit sees its buffer."""
 STEP_ESS = 0.45
 """least effective sample fraction of a buffer at the temperature it is fitted to."""
-LADDER_RATE, COLD_RATE = 0.4, 0.1
-"""of the learning rate, for the rounds above and at the cold temperature."""
+SETTLE_BATCH, SETTLE_STEPS = 512, 16
+"""draws of a step along the forces at the cold temperature, and such steps of a round there."""
+LADDER_RATE, COLD_RATE = 0.4, 0.2
+"""of the learning rate, for the rounds down to the cold temperature and for those there."""
 SOFTEN = 20.0
 """kT above the batch's median from which the hot loss is logarithmic."""
 _COMPILATION_PAYS_AFTER = (3600.0, 30_000)  # seconds, steps: compiling takes minutes, and so does its trial
@@ -76,8 +79,10 @@ def anneal(
        forward KL. The next temperature is the lowest at which the buffer keeps an effective sample fraction of 0.45;
        a flow short of that where it is stays there. Yet no flow stays above the geometric path that reaches `cold` at
        0.6 of the budget. No gradient of the energy is needed, and a well once found keeps its weight.
-    3. At `cold` the rounds go on while the learning rate falls, until the budget is spent. Here, where the flow is near
-       the target, the gradient leaves out the noise of sampling (`drawn_log_q` of `forward_kl`).
+    3. At `cold`, until the budget is spent and while the learning rate falls, rounds that learn twice from fresh draws:
+       along the forces, by the path gradient of forward KL (`alpha_divergence`), which is all but free of noise near
+       the target yet cannot see that a well as a whole weighs too much; and then by their weights, with the noise of
+       sampling left out (`drawn_log_q` of `forward_kl`), which can.
 
     Within `distributed()` the processes share the rows of every batch and buffer; the result is that of one process, up
     to the order of sums, and may be taken up by any number of them.
@@ -95,7 +100,7 @@ def anneal(
         minutes: budget in wall-clock minutes, compilation included.
         data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
             be converged: they only start the flow, and the rounds put the weights of the wells right.
-        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.1 there.
+        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.2 there.
         seed: of all noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
             on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.
@@ -135,7 +140,7 @@ def anneal(
         annealing.watch = watch
         watch(annealing.history)
     pays = (minutes or 0) * 60 >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
-    if annealing.budget.fraction < 1:
+    if annealing.budget.fraction < 1 or annealing.temperature > cold:
         with (
             show("training", visible=progress) as annealing.show,
             compiled(flow, target, rows=(_share(HOT_BATCH), _share(BATCH)), compile=compile, pays=pays) as how,
@@ -239,7 +244,10 @@ class _Annealing:
             self.learner.start_phase()
         while self.temperature > self.cold or self.budget.fraction < 1:
             self.round_start = copy.deepcopy(self.state_dict())
-            self.round(autosave)
+            if self.cold_start is None:
+                self.descend(autosave)
+            else:
+                self.settle(autosave)
             self.round_start = None
             autosave()
         self.account()
@@ -271,37 +279,54 @@ class _Annealing:
             self.step(loss, rate, 0.99, f"loss {float(loss.detach()):.2f}")
             autosave()
 
-    def round(self, autosave: Autosave) -> None:
+    def descend(self, autosave: Autosave) -> None:
         """One buffer, the choice of the next temperature, and the fit to it."""
         index = len(self.history.rounds)
-        x, log_q, log_w, potential = self.buffer(index, autosave)
-        ess = _fraction(log_w)
+        x, log_w, potential = self.buffer(index, autosave)
+        ess = effective_fraction(log_w)
         following = self.next_temperature(log_w, potential)
         self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds))
-        log_w = _trusted(log_w + (1.0 - self.temperature / following) * potential)
+        log_w = log_w + (1.0 - self.temperature / following) * potential
         self.temperature = following
-        if following <= self.cold and self.cold_start is None:
-            self.cold_start = min(self.budget.fraction, 0.99)
-        message = f"effective samples {100 * ess:.1f} %"
+        share = torch.softmax(raised(log_w, trusted(log_w, STEP_ESS)), 0).cpu()
         noise = keyed_generator(self.seed, 1, index)
-        if self.cold_start is None:
-            chosen = torch.multinomial(torch.softmax(log_w, 0), PASSES * BUFFER, replacement=True, generator=noise)
-        else:
-            chosen = torch.cat([torch.randperm(BUFFER, generator=noise) for _ in range(PASSES)])
-        for rows in chosen.view(-1, BATCH):
-            if self.cold_start is None:
-                loss = forward_kl(self.flow, x[rows])
-                self.step(loss, LADDER_RATE * self.learning_rate, 0.99, message)
-            else:
-                loss = forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows])
-                fall = cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
-                self.step(loss, COLD_RATE * self.learning_rate * fall, 0.998, message)
+        chosen = torch.multinomial(share, PASSES * BUFFER, replacement=True, generator=noise)
+        for rows in chosen.to(x.device).view(-1, BATCH):
+            loss = forward_kl(self.flow, x[rows])
             self.history.training_samples += BATCH
+            self.step(loss, LADDER_RATE * self.learning_rate, 0.99, _effective(ess))
+            autosave()
+        if following <= self.cold:
+            self.cold_start = min(self.budget.fraction, 0.99)
+
+    def settle(self, autosave: Autosave) -> None:
+        """Fresh draws at the cold temperature, learnt from along the forces and then by their weights."""
+        index, target, drawn = len(self.history.rounds), self.target.at(self.cold), []
+        message = _effective(self.history.rounds[-1].ess)
+
+        def learn(loss: Tensor, rows: int) -> None:
+            assert self.cold_start is not None
+            fall = cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
+            self.history.training_samples += rows
+            self.step(loss, COLD_RATE * self.learning_rate * fall, 0.998, message)
             autosave()
 
+        for k in range(SETTLE_STEPS):
+            noise = keyed_generator(self.seed, 1, index, k)
+            draws = pathwise(self.flow, target, SETTLE_BATCH, generator=noise)
+            drawn.append((draws.x, draws.log_q, draws.log_w))
+            learn(divergence(draws, alpha=1.0, trust=STEP_ESS), SETTLE_BATCH)
+        x, log_q, log_w = (torch.cat(part) for part in zip(*drawn, strict=True))
+        ess = effective_fraction(log_w)
+        log_w = raised(log_w, trusted(log_w, STEP_ESS))
+        order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index)).to(x.device)
+        for rows in order.view(-1, BATCH):
+            learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), BATCH)
+        self.history.rounds.append(Round(self.cold, ess, self.cold, len(x), self.budget.seconds))
+
     @torch.no_grad()
-    def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draws (m, *event), log q, and log-weights and potential at the present temperature; weight 0 if they fail."""
+    def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws (m, *event), and their log-weights and potential at the present temperature; weight 0 if they fail."""
         target, parts = self.target.at(self.temperature), []
         seed = keyed_generator(self.seed, 2, index).initial_seed()
 
@@ -309,20 +334,20 @@ class _Annealing:
             x, log_q = self.flow.sample_blocks(seed, [block], rows=mine)
             target.evaluations.energy += BLOCK - len(x)  # those of the other processes
             u, _, potential = target.evaluate(x)
-            return x, log_q, (-u - log_q).double(), potential.double()
+            return x, (-u - log_q).double(), potential.double()
 
         with self.learner.averaged():
             for block in range(BUFFER // BLOCK):
                 parts.append(ranks().shared(partial(rows, block), BLOCK))
                 autosave()
-        x, log_q, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
+        x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
         good = torch.isfinite(log_w) & torch.isfinite(potential)
         if not good.any():
             raise EnergyError(
                 f"some draws of the flow must have a finite energy; got none of {BUFFER} at {self.temperature:g} K: "
                 "start hotter, train longer, or start from data with forward_kl"
             )
-        return x, log_q, torch.where(good, log_w, -torch.inf), torch.where(good, potential, 0.0)
+        return x, torch.where(good, log_w, -torch.inf), torch.where(good, potential, 0.0)
 
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
@@ -330,9 +355,9 @@ class _Annealing:
         highest = self.hot * math.exp(share * math.log(self.cold / self.hot)) if share < 1 else self.cold
 
         def kept(temperature: float) -> bool:
-            return _fraction(log_w + (1.0 - self.temperature / temperature) * potential) >= STEP_ESS
+            return effective_fraction(log_w + (1.0 - self.temperature / temperature) * potential) >= STEP_ESS
 
-        lowest = _boundary(kept, self.temperature, self.cold)
+        lowest = boundary(kept, self.temperature, self.cold)
         return max(self.cold, min(lowest, highest))
 
 
@@ -352,22 +377,5 @@ def _admitted(data: Tensor, flow: Flow) -> Tensor:
     return data.detach().to(next(flow.parameters()))
 
 
-def _boundary(holds: Callable[[float], bool], start: float, end: float) -> float:
-    """How far from `start` towards `end` a condition holds; `start` if it does not hold there."""
-    if not holds(start) or holds(end):
-        return end if holds(end) else start
-    for _ in range(30):
-        middle = 0.5 * (start + end)
-        start, end = (middle, end) if holds(middle) else (start, middle)
-    return start
-
-
-def _fraction(log_w: Tensor) -> float:
-    """Effective sample size as a fraction of the draws, those of weight 0 included."""
-    w = torch.softmax(log_w, 0)
-    return float(1.0 / w.square().sum()) / len(w)
-
-
-def _trusted(log_w: Tensor) -> Tensor:
-    """The weights to the highest power β ≤ 1 at which they keep the effective sample fraction of a step."""
-    return log_w * _boundary(lambda power: _fraction(power * log_w) >= STEP_ESS, 1e-6, 1.0)
+def _effective(ess: float) -> str:
+    return f"effective samples {100 * ess:.1f} %"

@@ -12,7 +12,7 @@ from ..energies import Energy
 from ..flows import Flow
 from ..flows.noise import keyed_generator
 from .compilation import compiled, load_job
-from .objectives import forward_kl, reverse_kl
+from .objectives import alpha_divergence, forward_kl, reverse_kl
 
 VALUE_TOLERANCE = 1e-3
 GRADIENT_TOLERANCE = 2e-2
@@ -29,6 +29,7 @@ def passes(flow: Flow, target: Energy, rows: tuple[int, int]) -> Iterator[tuple[
         return loss.detach(), torch.cat([g.flatten() for g in gradients if g is not None])
 
     yield result(reverse_kl(flow, target, reverse, soften=20.0, generator=keyed_generator(0, 0)))
+    yield result(alpha_divergence(flow, target, reverse, trust=0.5, generator=keyed_generator(0, 1)))
     x, log_q = flow.sample(forward, seed=1)
     yield result(forward_kl(flow, x))
     with torch.no_grad():
@@ -46,7 +47,7 @@ def compare(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     eager = list(passes(flow, target, rows))
     with compiled(flow, target, rows=rows, compile="always"):
         fast = list(passes(flow, target, rows))
-    for name, (a, da), (b, db) in zip(("reverse", "forward", "draw"), eager, fast, strict=True):
+    for name, (a, da), (b, db) in zip(("reverse", "path", "forward", "draw"), eager, fast, strict=True):
         if not torch.isfinite(b) or abs(a - b) > VALUE_TOLERANCE * (1 + abs(a)):
             return f"compiled {name} pass gives {float(b):.6g}, eager {float(a):.6g}"
         if not (da - db).norm() <= GRADIENT_TOLERANCE * (1e-6 + da.norm()):

@@ -39,20 +39,25 @@ def test_both_wells_are_found_and_weighted_right():
     temperatures = [r.temperature for r in history.rounds]
     assert temperatures == sorted(temperatures, reverse=True)
     assert history.rounds[-1].ess > 0.7
-    assert history.gradient == annealing.HOT_BATCH * hot_steps
-    assert history.energy == sum(r.rows for r in history.rounds)
-    fits = annealing.BATCH * (len(history.losses) - hot_steps)
+    descending = [r for r in history.rounds if r.temperature > 1]
+    settling = history.rounds[len(descending) :]
+    fresh = annealing.SETTLE_BATCH * annealing.SETTLE_STEPS * len(settling)
+    assert history.gradient == annealing.HOT_BATCH * hot_steps + fresh
+    assert history.energy == sum(r.rows for r in descending) == annealing.BUFFER * len(descending)
+    fits = annealing.PASSES * annealing.BUFFER * len(descending) + fresh
     assert history.training_samples == history.gradient + fits
+    assert len(history.losses) == hot_steps + annealing.SETTLE_STEPS * len(settling) + fits // annealing.BATCH
 
 
-def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stage", ["descend", "settle"])
+def test_a_run_killed_between_rounds_resumes_to_the_same_bits(stage, tmp_path, monkeypatch):
     whole = flow_of()
     complete = anneal(whole, DoubleWell(), steps=300, progress=False)
 
     class Stop(Exception):
         pass
 
-    rounds, original = [], annealing._Annealing.round
+    rounds, original = [], getattr(annealing._Annealing, stage)
 
     def stopping(self, autosave):
         if len(rounds) == 3:
@@ -62,10 +67,10 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(tmp_path, monkeypa
 
     path = tmp_path / "training.pt"
     monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
-    monkeypatch.setattr(annealing._Annealing, "round", stopping)
+    monkeypatch.setattr(annealing._Annealing, stage, stopping)
     with pytest.raises(Stop):
         anneal(flow_of(), DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
-    monkeypatch.setattr(annealing._Annealing, "round", original)
+    monkeypatch.setattr(annealing._Annealing, stage, original)
     resumed = flow_of(seed=7)
     history = anneal(resumed, DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
     assert torch.equal(weights(resumed), weights(whole))
@@ -108,14 +113,14 @@ def test_a_flow_that_never_suffices_reaches_cold_within_its_budget_all_the_same(
     history = anneal(flow_of(), DoubleWell(), hot=hot, steps=200, progress=False)
     assert history.rounds[-1].next_temperature == 1.0
     assert history.rounds[-1].temperature == 1.0
-    assert len(history.losses) < 200 + annealing.PASSES * annealing.BUFFER // annealing.BATCH
+    assert len(history.losses) < 200 + 2 * annealing.SETTLE_STEPS
 
 
 def test_a_budget_in_minutes_ends_in_time(monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))  # a second passes whenever one looks
     history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
-    assert 1200 <= history.seconds < 1200 + 4 * annealing.PASSES * annealing.BUFFER // annealing.BATCH
+    assert 1200 <= history.seconds < 1200 + 4 * annealing.SETTLE_STEPS
     assert history.rounds[-1].temperature == 1.0
 
 
@@ -135,7 +140,8 @@ def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch)
     monkeypatch.setattr(annealing._Annealing, "step", step_of_a_second)
     monkeypatch.setattr(annealing, "compiled", slowly_compiled)
     history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
-    hot_steps = history.gradient // annealing.HOT_BATCH
+    settling = sum(r.rows for r in history.rounds if r.rows != annealing.BUFFER)
+    hot_steps = (history.gradient - settling) // annealing.HOT_BATCH
     assert hot_steps == pytest.approx(annealing.HOT_SHARE * len(history.losses), rel=0.1)
 
 
@@ -178,7 +184,7 @@ def test_data_that_hold_too_little_of_a_well_start_the_flow_and_the_rounds_right
     rare = target.in_b(data) if target.in_b(data).sum() < 10_000 else target.in_a(data)
     data = data[~rare | (torch.arange(len(data)) % 5 == 0)]  # four fifths of the rarer well are missing
     history = anneal(flow, target, data=data, steps=1200, progress=False)
-    assert history.gradient == 0
+    assert history.gradient == sum(r.rows for r in history.rounds[1:])
     assert {r.temperature for r in history.rounds} == {1.0}
     x, log_q = flow.sample(50_000, seed=2)
     log_w = (-target.energy(x) - log_q).double()
