@@ -62,7 +62,7 @@ def draw(
         (1000, torch.float64)
     """
     check_draw(flow, target, n, batch_size)
-    seed = fresh_seed() if seed is None else seed
+    seed = fresh_seed(seed)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("drawing", visible=progress) as bar:
         for start, columns in weighed_blocks(flow, target, 0, n, seed=seed, batch_size=batch_size):

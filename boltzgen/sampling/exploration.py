@@ -87,7 +87,7 @@ def explore(
             f"hot must not lie below the target's temperature, {target.temperature:g}; got {hot:g}: barriers are "
             "crossed by heating"
         )
-    seed = fresh_seed() if seed is None else seed
+    seed = fresh_seed(seed)
     generator = keyed_generator(seed, _MOVES)
     drawn = draw(flow, target, 4 * BLOCK, seed=seed)
     if drawn.n_failed == len(drawn):

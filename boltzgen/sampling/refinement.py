@@ -108,7 +108,7 @@ def refine(
         Hoffman et al., NeuTra-lizing bad geometry in Hamiltonian Monte Carlo (2019), for the latent space.
     """
     check_draw(flow, target, n, batch_size)
-    seed = fresh_seed() if seed is None else seed
+    seed = fresh_seed(seed)
     if schedule is None:
         schedule = annealing_schedule(flow, target, seed=seed)
     instances(schedule=(schedule, Schedule))
@@ -155,7 +155,7 @@ def annealing_schedule(
     positive_counts(steps=steps)
     if not 0 < share < 1:
         raise InputError(f"share must lie between 0 and 1; got {share!r}: pass e.g. 0.8")
-    generator = keyed_generator(fresh_seed() if seed is None else seed, _PILOT, 0)
+    generator = keyed_generator(fresh_seed(seed), _PILOT, 0)
     latent = Latent(flow, target)
     walkers = latent.at(flow.base.sample(BLOCK, generator))
     beta, step, acceptance = [0.0], [0.5], [1.0]

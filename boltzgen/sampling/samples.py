@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import counts, positive_counts
 from ..coordinates import dihedral
 from ..errors import CheckpointError, InputError
 from ..flows.noise import keyed_generator
@@ -91,6 +91,16 @@ class Samples:
                 "log_q must be finite wherever u is, and u never -inf; got draws for which a weight is not defined: "
                 "give them u = +inf"
             )
+        (first,) = counts(first=self.first)
+        plain = {
+            "temperature": positive_temperature(self.temperature),
+            "seed": None if self.seed is None else fresh_seed(self.seed),
+            "first": first,
+            "independent": bool(self.independent),
+            "torsions": {name: [int(i) for i in atoms] for name, atoms in self.torsions.items()},
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     @property
     def log_w(self) -> Tensor:
@@ -235,7 +245,7 @@ class Samples:
             raise InputError(
                 f"at least one draw must have a finite energy; got none of {len(self)}: check the target and the flow"
             )
-        generator = keyed_generator(fresh_seed() if seed is None else seed)
+        generator = keyed_generator(fresh_seed(seed))
         chosen = self[systematic(log_w, n, generator)]
         log_z = log_w.logsumexp(0) - math.log(len(self))
         return replace(chosen, log_q=-chosen.u - log_z, independent=False)
@@ -298,9 +308,13 @@ class Samples:
         }
 
 
-def fresh_seed() -> int:
-    """A seed from torch's default generator, for those who give none."""
-    return int(torch.randint(2**62, ()))
+def fresh_seed(seed: int | None = None) -> int:
+    """The seed given, or one from torch's default generator for those who give none.
+
+    Raises:
+        InputError: if it is not a non-negative integer.
+    """
+    return int(torch.randint(2**62, ())) if seed is None else counts(seed=seed)[0]
 
 
 def systematic(log_w: Tensor, n: int, generator: torch.Generator) -> Tensor:
