@@ -100,7 +100,8 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
 
     For another force field, temperature or bias; the answer is, bit for bit, that of drawing for this target from the
     start. How far it reaches Pareto k tells: `judge` the result. For a temperature alone, `samples.at(T)` needs no
-    evaluation.
+    evaluation. Frames of a simulation stay correlated: estimators, which take rows for independent, then give errors
+    that are too small.
 
     Arguments:
         samples: draws of a flow.
