@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,6 @@ from .trajectory import as_trajectory
 
 if TYPE_CHECKING:
     import mdtraj
-    import numpy as np
 
 __all__ = ["Samples", "fresh_seed", "systematic"]
 
@@ -160,12 +160,20 @@ class Samples:
         Each keeps its weight. But rows chosen by what they are no longer follow the flow: log Z, and whatever is
         compared between such parts, needs all the draws. Estimators take masks for that.
         """
-        if not isinstance(rows, slice):
-            rows = torch.as_tensor(rows)
-            if rows.ndim != 1 or rows.is_floating_point() or (rows.dtype == torch.bool and len(rows) != len(self)):
+        n = len(self)
+        if isinstance(rows, slice):
+            if rows.step is not None and rows.step < 0:  # torch goes forwards only
+                rows = torch.tensor(range(n)[rows], dtype=torch.long)
+        else:
+            rows = rows if isinstance(rows, Tensor) else torch.as_tensor(np.array(rows, order="C"))
+            if rows.ndim != 1 or rows.is_floating_point() or (rows.dtype == torch.bool and len(rows) != n):
                 raise InputError(
-                    f"rows must be a slice, a mask of shape ({len(self)},) or a list of indices; got a tensor of shape "
+                    f"rows must be a slice, a mask of shape ({n},) or a list of indices; got a tensor of shape "
                     f"{tuple(rows.shape)} and {rows.dtype}: use samples[i : i + 1] for a single row"
+                )
+            if rows.dtype != torch.bool and not ((rows >= -n) & (rows < n)).all():
+                raise InputError(
+                    f"rows must be between 0 and {n - 1}; got {rows.min()} to {rows.max()}: choose among {n} draws"
                 )
         return replace(self, seed=None, first=0, **{name: value[rows] for name, value in self._columns().items()})
 

@@ -249,3 +249,16 @@ def test_metadata_of_numpy_are_kept_as_plain_data(tmp_path):
     assert again.torsions == {"phi": [0, 1, 2, 3]}
     with pytest.raises(InputError, match="first must be a non-negative integer"):
         Samples(torch.zeros(2, 1), torch.zeros(2), torch.zeros(2), first=-1)
+
+
+def test_rows_backwards():
+    samples = weighted(100)
+    for rows in (slice(None, None, -1), np.arange(100)[::-1], slice(-1, -101, -1)):
+        assert torch.equal(samples[rows].x, samples.x.flip(0))
+    assert len(samples[10:50:-1]) == 0
+
+
+@pytest.mark.parametrize("rows", [[100], [-101], np.array([3, 200])])
+def test_rows_that_there_are_not_are_refused(rows):
+    with pytest.raises(InputError, match="rows must be between 0 and 99; got"):
+        weighted(100)[rows]
