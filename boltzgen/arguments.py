@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+import operator
+from numbers import Integral, Real
 from typing import Any
 
 from .errors import InputError
 
-__all__ = ["instances", "positive_counts"]
+__all__ = ["counts", "instances", "numbers", "positive_counts", "positive_numbers"]
 
 
-def positive_counts(**counts: Any) -> None:
-    """Refuses what is no positive integer; those of numpy are integers too.
+def positive_counts(**values: Any) -> list[int]:
+    """Positive integers as Python's, in the order given; those of numpy are integers too.
 
     Raises:
         InputError: naming the argument.
     """
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-            raise InputError(f"{name} must be a positive integer; got {value!r}: pass e.g. {name}=1024")
+    return _integers(values, 1, "positive", 1024)
+
+
+def counts(**values: Any) -> list[int]:
+    """Integers that are not negative as Python's, in the order given; those of numpy are integers too.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    return _integers(values, 0, "non-negative", 1)
+
+
+def positive_numbers(**values: Any) -> list[float]:
+    """Positive, finite numbers as Python's, in the order given; those of numpy are numbers too.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for name, value in values.items():
+        if not _real(value) or not 0 < float(value) < math.inf:
+            raise InputError(f"{name} must be a positive number; got {value!r}: pass one above zero that is finite")
+    return [float(value) for value in values.values()]
+
+
+def numbers(**values: Any) -> list[float]:
+    """Numbers as Python's, in the order given; those of numpy are numbers too.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    for name, value in values.items():
+        if not _real(value):
+            raise InputError(f"{name} must be a number; got {value!r}: pass a plain one")
+    return [float(value) for value in values.values()]
 
 
 def instances(**arguments: tuple[Any, type]) -> None:
@@ -32,6 +65,17 @@ def instances(**arguments: tuple[Any, type]) -> None:
             raise InputError(
                 f"{name} must be {_a(kind.__name__)}; got {_a(type(value).__name__)}: check the order of the arguments"
             )
+
+
+def _integers(values: dict[str, Any], least: int, sort: str, example: int) -> list[int]:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise InputError(f"{name} must be a {sort} integer; got {value!r}: pass e.g. {name}={example}")
+    return [operator.index(value) for value in values.values()]
+
+
+def _real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _a(noun: str) -> str:

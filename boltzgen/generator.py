@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .arguments import counts, instances, positive_counts, positive_numbers
 from .coordinates import InternalCoordinates
 from .energies import Energy, Pullback, toys
 from .errors import CheckpointError, InputError
@@ -70,7 +71,7 @@ class BoltzmannGenerator:
     ) -> None:
         self.molecule: Molecule | None = None
         self.coordinates: InternalCoordinates | None = None
-        self.seed = seed
+        (self.seed,) = counts(seed=seed)
         self.history: History | None = None
         self._toy: dict[str, Any] | None = None
         if isinstance(target, System):
@@ -96,6 +97,7 @@ class BoltzmannGenerator:
                 f"{tuple(self.target.event_shape)}: for the positions of a molecule pass the Molecule itself"
             )
         self.flow = self._default_flow() if flow is None else flow
+        instances(flow=(self.flow, Flow))
         if self.flow.event_shape != self.target.event_shape:
             raise InputError(
                 f"the flow must draw configurations of shape {tuple(self.target.event_shape)}; "
@@ -131,6 +133,10 @@ class BoltzmannGenerator:
         """
         if minutes is None and steps is None:
             minutes = 10.0
+        if minutes is not None:
+            (minutes,) = positive_numbers(minutes=minutes)
+        if steps is not None:
+            (steps,) = positive_counts(steps=steps)
         if data is not None and isinstance(self.target, Pullback) and self.coordinates is not None:
             data = chart_data(self.target, data)
         settings = {"temperature": self.temperature, "seed": self.seed, "minutes": minutes, "steps": steps}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import boltzgen as bg
-from boltzgen.arguments import positive_counts
+from boltzgen.arguments import counts, numbers, positive_counts, positive_numbers
 from boltzgen.errors import InputError
 
 
@@ -46,3 +46,33 @@ STEPS = {"walkers": 1, "steps": 1, "step_size": 0.1, "friction": 1.0, "seed": 0}
 def test_swapped_and_wrong_arguments_are_named(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    found = [
+        *positive_counts(n=np.int64(3), m=2),
+        *counts(seed=np.uint8(0)),
+        *positive_numbers(step_size=np.float32(0.5), minutes=1),
+        *numbers(p=np.float64(-1.0)),
+    ]
+    assert found == [3, 2, 0, 0.5, 1.0, -1.0]
+    assert [type(value) for value in found] == [int, int, int, float, float, float]
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "message"),
+    [
+        (counts, -1, "must be a non-negative integer; got -1"),
+        (counts, None, "must be a non-negative integer; got None"),
+        (positive_numbers, 0.0, "must be a positive number; got 0"),
+        (positive_numbers, math.inf, "must be a positive number; got inf"),
+        (positive_numbers, math.nan, "must be a positive number; got nan"),
+        (positive_numbers, "1", "must be a positive number; got '1'"),
+        (numbers, "0.5", "must be a number; got '0.5'"),
+        (numbers, None, "must be a number; got None"),
+        (numbers, True, "must be a number; got True"),
+    ],
+)
+def test_what_is_no_such_number_is_refused(check, value, message):
+    with pytest.raises(InputError, match=f"option {message}"):
+        check(option=value)

@@ -1,5 +1,6 @@
 """The facade: what it chooses, what it saves, what it refuses."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -136,3 +137,17 @@ def test_a_toy_found_by_name_is_saved_by_name(tmp_path):
 def test_the_energy_of_positions_is_no_target(molecule):
     with pytest.raises(bg.InputError, match=r"got one of \(22, 3\): for the positions of a molecule pass the Molecule"):
         bg.BoltzmannGenerator(molecule.energy(300.0))
+
+
+def test_numbers_of_numpy_can_be_saved_and_loaded(tmp_path):
+    well = find("double_well")
+    generator = bg.BoltzmannGenerator(well, temperature=np.float64(2.0), seed=np.int64(3))
+    generator.train(minutes=np.float32(1e-3), run_dir=tmp_path, progress=False)
+    again = bg.BoltzmannGenerator.load(tmp_path)
+    assert torch.equal(again.sample(10, seed=1).x, generator.sample(np.int64(10), seed=np.int64(1)).x)
+    assert again.fingerprint == bg.BoltzmannGenerator(well, temperature=2.0, seed=3).fingerprint
+
+
+def test_a_flow_by_name_is_refused():
+    with pytest.raises(bg.InputError, match="flow must be a Flow; got a str"):
+        bg.BoltzmannGenerator(bg.toys.DoubleWell(), flow="spline")

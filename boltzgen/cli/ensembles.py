@@ -32,6 +32,8 @@ def reweight(options: argparse.Namespace) -> None:
     drawn_at = samples.temperature
     curves = thermodynamics(samples.log_w, samples.potential, [drawn_at, *options.temperature], drawn_at=drawn_at)
     unit = kT(drawn_at)
+    if not samples.independent:
+        say(f"the rows of {options.samples} are correlated: errors below are those of independent draws, and too small")
     rows = [
         {
             "temperature": float(temperature),
@@ -39,7 +41,7 @@ def reweight(options: argparse.Namespace) -> None:
             "free_energy": _entry(curves.free_energy[k] * unit, "kJ/mol"),
             "heat_capacity": _entry(curves.heat_capacity[k], "R"),
             "ess": float(curves.ess[k]),
-            "reliable": bool(curves.reliable[k]),
+            "reliable": bool(curves.reliable[k]) and samples.independent,
         }
         for k, temperature in enumerate(curves.temperatures)
     ]
@@ -47,10 +49,10 @@ def reweight(options: argparse.Namespace) -> None:
         print_json({"system": samples.system, "drawn_at": drawn_at, "temperatures": rows})
         return
     print(f"{'T/K':>8}  {'<U> kJ/mol':>22}  {'F kJ/mol':>22}  {'C/R':>18}  {'effective':>9}")
-    for k, row in enumerate(rows):
+    for k in range(len(rows)):
         numbers = (curves.mean_energy[k] * unit, curves.free_energy[k] * unit, curves.heat_capacity[k])
         u, f, c = (str(number).split(" (unreliable")[0] for number in numbers)
-        doubt = "" if row["reliable"] else "  out of reach"
+        doubt = "" if curves.reliable[k] else "  out of reach"
         print(f"{curves.temperatures[k]:8.1f}  {u:>22}  {f:>22}  {c:>18}  {curves.ess[k]:9.0f}{doubt}")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -61,7 +62,7 @@ class Energy(nn.Module, ABC):
 
     def __init__(self, event_shape: int | Sequence[int], temperature: float = 1.0) -> None:
         super().__init__()
-        self.event_shape = torch.Size([event_shape] if isinstance(event_shape, int) else event_shape)
+        self.event_shape = torch.Size([event_shape] if isinstance(event_shape, (int, np.integer)) else event_shape)
         self.temperature = positive_temperature(temperature)
         self._evaluations = Evaluations()
 

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import openmm
@@ -202,6 +203,6 @@ def _workers(workers: int | str) -> int:
     if workers == "auto":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cores if cores > 1 else 0
-    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+    if not isinstance(workers, Integral) or isinstance(workers, bool) or workers < 0:
         raise InputError(f'workers must be a number of processes or "auto"; got {workers!r}: pass 0 for none')
-    return workers
+    return int(workers)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
 
 __all__ = ["Quadruple", "named_torsions", "peptide_torsions"]
@@ -139,8 +141,8 @@ def _atom(torsion: str, atom: object, labels: Sequence[str]) -> int:
         close = get_close_matches(atom, labels, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"labels look like {labels[0]!r}"
         raise InputError(f"torsion {torsion!r} must name atoms of the molecule; got {atom!r}: {hint}")
-    if isinstance(atom, int) and not isinstance(atom, bool) and 0 <= atom < len(labels):
-        return atom
+    if isinstance(atom, (int, np.integer)) and not isinstance(atom, bool) and 0 <= atom < len(labels):
+        return int(atom)
     raise InputError(
         f"torsion {torsion!r} must name atoms of the molecule; got {atom!r}: indices run from 0 to {len(labels) - 1}"
     )

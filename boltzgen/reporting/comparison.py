@@ -15,6 +15,8 @@ from .plain import finite
 
 __all__ = ["compared"]
 
+_KNOWN = ("value", "standard_error", "unit", "method")
+
 
 def compared(
     samples: Samples,
@@ -42,6 +44,11 @@ def compared(
         if name not in values:
             continue
         known = values[name]
+        missing = [key for key in _KNOWN if key not in known]
+        if missing:
+            raise InputError(
+                f"the reference value of {name} must say {', '.join(_KNOWN)}; got none for {', '.join(missing)}: add it"
+            )
         if known["unit"] != unit:
             raise InputError(
                 f"the reference value of {name} must be in {unit or 'no unit'}; got {known['unit']!r}: convert it"
@@ -49,7 +56,7 @@ def compared(
         error = math.hypot(known["standard_error"], estimate.standard_error)
         apart = abs(estimate.value - known["value"])
         sigmas = finite(apart / error) if error > 0 and math.isfinite(apart) else None
-        found["values"][name] = {key: known[key] for key in ("value", "standard_error", "unit", "method")}
+        found["values"][name] = {key: known[key] for key in _KNOWN}
         found["values"][name]["sigmas"] = sigmas
     if reference is not None:
         _same_target(samples, reference)

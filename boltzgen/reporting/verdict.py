@@ -101,6 +101,9 @@ def judge(
     instances(samples=(samples, Samples))
     if isinstance(others, Samples):
         raise InputError("others must be a sequence of Samples; got Samples: pass others=[samples]")
+    for other in others:
+        if not isinstance(other, Samples):
+            raise InputError(f"others must hold Samples; got {other!r}: pass e.g. Samples.load(path)")
     n, log_w = len(samples), samples.log_w
     if n == 0:
         raise InputError("samples must hold at least one draw; got none: draw some first")

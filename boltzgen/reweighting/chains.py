@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..arguments import counts
 from ..errors import InputError
 from .estimate import Estimate
 from .ratio import student
@@ -56,9 +56,7 @@ def independence_metropolis(log_w: Tensor | npt.ArrayLike, *, seed: int) -> Chai
         Tierney, Ann. Stat. 22, 1701 (1994). Albergo, Kanwar & Shanahan, Phys. Rev. D 100, 034515 (2019), for flows.
     """
     log_w = with_support(as_log_weights(log_w))
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise InputError(f"a seed must be a non-negative integer; got {seed!r}: pass e.g. seed=1")
-    random = np.random.default_rng(int(seed))
+    random = np.random.default_rng(*counts(seed=seed))
     current = int(random.choice(len(log_w), p=normalized_weights(log_w)))
     barrier = np.log(random.random(len(log_w))).tolist()
     values: list[float] = log_w.tolist()

@@ -68,7 +68,9 @@ class Estimate:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Estimate:
-        return self.__mul__(1 / divisor)
+        if not isinstance(divisor, Real):
+            return NotImplemented
+        return self * (1 / float(divisor) if divisor else math.inf)
 
     def __neg__(self) -> Estimate:
         return self * -1.0

@@ -86,6 +86,14 @@ class EstimateArray:
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: float) -> Self:
+        if not isinstance(divisor, Real):
+            return NotImplemented
+        return self * (1 / float(divisor) if divisor else math.inf)
+
+    def __neg__(self) -> Self:
+        return self * -1.0
+
 
 @dataclass(frozen=True, eq=False)
 class BinnedEstimate(EstimateArray):

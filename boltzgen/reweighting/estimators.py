@@ -12,7 +12,7 @@ from ..errors import InputError
 from .estimate import Estimate
 from .observables import as_observable, as_state
 from .ratio import Ratio, log_of_mean, ratio_of_means
-from .reliability import doubts, judged
+from .reliability import doubts, judged, lost
 from .weights import as_log_weights, scaled_weights, with_support
 
 __all__ = ["expectation", "free_energy_difference", "log_partition", "probability"]
@@ -71,6 +71,7 @@ def probability(log_w: Tensor | npt.ArrayLike, in_state: Tensor | npt.ArrayLike)
     w = scaled_weights(log_w)
     reasons = doubts(log_w) or doubts(log_w[inside], " in the state") + doubts(log_w[~inside], " outside the state")
     value, standard_error, low, high = ratio_of_means(w * inside, w)
+    reasons = reasons or lost(value, " in the state") or lost(1 - value, " outside the state")
     if not 0 < value < 1:
         standard_error, low, high = math.inf, 0.0, 1.0
     return judged(log_w, Ratio(value, standard_error, max(low, 0.0), min(high, 1.0)), reasons)
@@ -144,6 +145,7 @@ def free_energy_difference(
     sign, minor = (1, b) if w[b].sum() < w[a].sum() else (-1, a)
     share = ratio_of_means(w * minor, w)
     reasons = doubts(log_w) or doubts(log_w[a], " in state a") + doubts(log_w[b], " in state b")
+    reasons = reasons or lost(share.value, " in state b" if minor is b else " in state a")
     return judged(log_w, _negative_logit(share, sign), reasons)
 
 

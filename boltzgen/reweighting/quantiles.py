@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..arguments import numbers
 from ..errors import InputError
 from .estimate import Estimate
 from .observables import as_observable
@@ -49,6 +50,7 @@ def quantile(log_w: Tensor | npt.ArrayLike, f: Tensor | npt.ArrayLike, p: float)
     References:
         Woodruff, J. Am. Stat. Assoc. 47, 635 (1952). Francisco & Fuller, Ann. Stat. 19, 454 (1991).
     """
+    (p,) = numbers(p=p)
     if not 0 < p < 1:
         raise InputError(f"p must lie between 0 and 1; got {p!r}: pass e.g. 0.5 for the median")
     log_w = with_support(as_log_weights(log_w))

@@ -13,7 +13,7 @@ from .pareto import decisive_k, pareto_k, reliability_threshold
 from .ratio import Ratio
 from .weights import Array, effective_sample_size
 
-__all__ = ["FEWEST", "doubts", "judged", "warn"]
+__all__ = ["FEWEST", "doubts", "judged", "lost", "warn"]
 
 FEWEST = 25  # draws, and effective draws
 
@@ -43,6 +43,11 @@ def doubts(log_w: Array, place: str = "") -> list[str]:
             f"Pareto k {k:.2f} of the {n} draws{place} exceeds {threshold:.2f}: their weights are too heavy-tailed"
         )
     return reasons
+
+
+def lost(share: float, place: str) -> list[str]:
+    """The reason against a share that vanishes beside the others; none if it does not. `place` as for `doubts`."""
+    return [] if share > 0 else [f"the weights of the draws{place} are too small beside the others to count"]
 
 
 def judged(log_w: Array, ratio: Ratio, reasons: Sequence[str]) -> Estimate:

@@ -89,10 +89,11 @@ def thermodynamics(
     """F, ⟨U⟩, C and S at any temperatures, from the weighted draws made for one.
 
     ⟨U⟩, C and S are consistent, Z(T) is unbiased. Away from T₀ the weights grow uneven: beyond the reach of the draws,
-    k̂ and ESS of the weights at that temperature say so, and the estimates are not `reliable`.
+    k̂ and ESS of the weights at that temperature say so, and the estimates are not `reliable`. Errors are those of
+    independent draws: too small for frames of a simulation, whose correlation is not seen here (`chain_average`).
 
     Arguments:
-        log_w: log-weights at T₀, shape (n,): `samples.log_w`.
+        log_w: log-weights of independent draws at T₀, shape (n,): `samples.log_w`.
         potential: U/kT₀ at each draw, shape (n,): `samples.potential`, or `samples.u` of a target without coordinates.
         temperatures: T, in K.
         drawn_at: T₀, in K: `samples.temperature`.

@@ -16,7 +16,7 @@ from .estimate_array import EstimateArray
 from .observables import as_observable
 from .pareto import pareto_k
 from .ratio import powers, shares
-from .reliability import doubts, warn
+from .reliability import doubts, lost, warn
 from .weights import Array, as_array, as_log_weights, effective_sample_size, scaled_weights, with_support
 
 __all__ = ["Conformers", "conformers"]
@@ -95,12 +95,13 @@ def conformers(
     sums = np.array([np.bincount(label, column, m + 1) for column in powers(w)], dtype=np.float64)
     inside = sums[:, :m]
     value, error, low, high = shares(w, inside, np.maximum(sums.sum(1, keepdims=True) - inside, 0.0))
-    trivial = value >= 1
+    trivial = (value <= 0) | (value >= 1)
     error, low, high = np.where(trivial, math.inf, error), np.where(trivial, 0.0, low.clip(0.0)), high.clip(None, 1.0)
     high = np.where(trivial, 1.0, high)
     why = "; ".join(doubts(log_w))
     warn(why)
-    reasons = [why or "; ".join(doubts(log_w[label == i], " in the conformer")) for i in range(m)]
+    place = " in the conformer"
+    reasons = [why or "; ".join(doubts(log_w[label == i], place) or lost(value[i], place)) for i in range(m)]
     population = EstimateArray(
         value, error, (low, high), effective_sample_size(log_w), len(log_w), pareto_k(log_w), np.array(reasons)
     )
@@ -118,6 +119,10 @@ def _sector(angle: Array, boundaries: Array) -> npt.NDArray[np.int64]:
 
 def _for_each(boundaries: Sequence[float] | Sequence[Sequence[float]], k: int) -> list[Array]:
     """Checked boundaries of each of k torsions."""
+    if not hasattr(boundaries, "__len__"):
+        raise InputError(
+            f"boundaries must be a list of angles; got {boundaries!r}: leave them out for the eclipsed ones"
+        )
     nested = len(boundaries) > 0 and all(np.ndim(one) == 1 for one in boundaries)
     several: list[Any] = list(boundaries) if nested else [boundaries] * k
     if len(several) != k:

@@ -62,7 +62,7 @@ def draw(
         (1000, torch.float64)
     """
     check_draw(flow, target, n, batch_size)
-    seed = fresh_seed() if seed is None else seed
+    seed = fresh_seed(seed)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("drawing", visible=progress) as bar:
         for start, columns in weighed_blocks(flow, target, 0, n, seed=seed, batch_size=batch_size):
@@ -100,7 +100,8 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
 
     For another force field, temperature or bias; the answer is, bit for bit, that of drawing for this target from the
     start. How far it reaches Pareto k tells: `judge` the result. For a temperature alone, `samples.at(T)` needs no
-    evaluation.
+    evaluation. Frames of a simulation stay correlated: estimators, which take rows for independent, then give errors
+    that are too small.
 
     Arguments:
         samples: draws of a flow.

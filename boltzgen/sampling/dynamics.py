@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import instances, positive_counts
+from ..arguments import counts, instances, positive_counts, positive_numbers
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
-from ..units import magnitude, positive_temperature
+from ..units import positive_temperature
+from .langevin import admitted
 
 __all__ = ["ReplicaExchange", "replica_exchange"]
 
@@ -106,19 +107,13 @@ def replica_exchange(
         Sugita & Okamoto, Chem. Phys. Lett. 314, 141 (1999).
     """
     instances(energy=(energy, Energy))
-    positions = torch.as_tensor(magnitude(positions, "nanometer"))
-    if energy.event_shape != positions.shape:
-        raise InputError(
-            f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
-            "pass the configuration from which all replicas start"
-        )
-    positive_counts(walkers=walkers, rounds=rounds, steps=steps, thin=thin, equilibration=equilibration + 1)
+    positions, mass = admitted(energy, positions, masses)
+    walkers, rounds, steps, thin = positive_counts(walkers=walkers, rounds=rounds, steps=steps, thin=thin)
+    (equilibration,) = counts(equilibration=equilibration)
+    (step_size,) = positive_numbers(step_size=step_size)
     ladder = [positive_temperature(t) for t in temperatures]
     if not ladder or sorted(set(ladder)) != ladder:
         raise InputError(f"temperatures must be strictly ascending; got {ladder}: sort them, each once")
-    mass = torch.as_tensor(masses, dtype=positions.dtype)
-    if not (step_size > 0 and bool((mass > 0).all())):
-        raise InputError(f"step_size and masses must be positive; got {step_size} and {masses}: pass e.g. 1e-3 ps")
     state = resume or _initial(positions, len(ladder), walkers, step_size, seed)
     if state.x.shape != (len(ladder), walkers, *energy.event_shape):
         raise InputError(
@@ -134,7 +129,7 @@ def _initial(positions: Tensor, n: int, walkers: int, step_size: float, seed: in
         step=torch.full((n,), step_size, dtype=positions.dtype),
         reached=torch.zeros(n, walkers, dtype=torch.long),
         round_trips=torch.zeros(walkers, dtype=torch.long),
-        random=torch.Generator().manual_seed(seed).get_state(),
+        random=torch.Generator().manual_seed(*counts(seed=seed)).get_state(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def explore(
     hot: float | None = None,
     trajectories: int = 100,
     steps: int = 10,
-    circular: Tensor | None = None,
+    circular: Tensor | Sequence[bool] | None = None,
     seed: int | None = None,
     progress: bool = False,
 ) -> Samples:
@@ -87,7 +88,15 @@ def explore(
             f"hot must not lie below the target's temperature, {target.temperature:g}; got {hot:g}: barriers are "
             "crossed by heating"
         )
-    seed = fresh_seed() if seed is None else seed
+    circular = getattr(getattr(target, "bijection", None), "circular", None) if circular is None else circular
+    if circular is not None:
+        circular = torch.as_tensor(circular)
+        if circular.dtype != torch.bool or circular.shape != target.event_shape:
+            raise InputError(
+                f"circular must be booleans of shape {tuple(target.event_shape)}; got {circular.dtype} of "
+                f"{tuple(circular.shape)}: say of each coordinate whether it has the period 2π"
+            )
+    seed = fresh_seed(seed)
     generator = keyed_generator(seed, _MOVES)
     drawn = draw(flow, target, 4 * BLOCK, seed=seed)
     if drawn.n_failed == len(drawn):
@@ -97,7 +106,6 @@ def explore(
     x = drawn.x[systematic(drawn.log_w, n, generator)].to(device, dtype)
     low, high = drawn.x[drawn.u.isfinite()].to(device, dtype).quantile(x.new_tensor([0.16, 0.84]), dim=0)
     scale, step = (high - low) / 2, 0.1
-    circular = getattr(getattr(target, "bijection", None), "circular", None) if circular is None else circular
     with show("exploring", visible=progress) as bar:
         for k in range(trajectories):
             # hot for the first half, then cooled, and a last tenth at the temperature of the target

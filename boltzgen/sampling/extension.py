@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..arguments import counts, instances, positive_counts
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
@@ -50,7 +51,8 @@ def extend(
         progress: whether to show progress on standard error.
 
     Raises:
-        InputError: if the samples are not those of this flow, target and seed: their last block is drawn again.
+        InputError: if the samples are not those of this flow, target and seed: their last block is drawn again; or an
+            argument is out of range.
 
     Example:
         >>> from boltzgen.energies import toys
@@ -61,6 +63,13 @@ def extend(
         True
     """
     check_draw(flow, target, n, batch_size)
+    first, seed = counts(first=first, seed=seed)
+    if first % BLOCK:
+        raise InputError(f"first must be a multiple of {BLOCK}; got {first}: pass what shard(n, part, parts) gives")
+    if samples is None and first >= n:
+        raise InputError(f"first must be less than the number of draws in all, {n}; got {first}: draw more")
+    if samples is not None:
+        instances(samples=(samples, Samples))
     there = 0 if samples is None else len(samples)
     parts: list[tuple[Tensor, ...]] = [] if samples is None else [_columns(samples)]
     end = max(n, first + there)
@@ -100,12 +109,16 @@ def shard(n: int, part: int, parts: int) -> tuple[int, int]:
         parts: number of parts.
 
     Raises:
-        InputError: if there are more parts than blocks.
+        InputError: if there is no such part, or there are more parts than blocks.
 
     Example:
         >>> [shard(10_000, part, 3) for part in range(3)]
         [(0, 3072), (3072, 6144), (6144, 10000)]
     """
+    n, parts = positive_counts(n=n, parts=parts)
+    (part,) = counts(part=part)
+    if part >= parts:
+        raise InputError(f"part must be between 0 and {parts - 1}, for {parts} parts; got {part}: count from 0")
     blocks = math.ceil(n / BLOCK)
     if parts > blocks:
         raise InputError(f"a part must have {BLOCK} draws at least; got {n} draws for {parts} parts: draw more")

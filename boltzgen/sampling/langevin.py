@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import instances, positive_counts
+from ..arguments import counts, instances, positive_counts, positive_numbers
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..progress import Show, silent
 from ..units import magnitude
 
-__all__ = ["Simulation", "simulate"]
+__all__ = ["Simulation", "admitted", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -97,19 +97,10 @@ def simulate(
         Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34; J. Chem. Phys. 138, 174102 (2013).
     """
     instances(energy=(energy, Energy))
-    positions = torch.as_tensor(magnitude(positions, "nanometer"))
-    if energy.event_shape != positions.shape:
-        raise InputError(
-            f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
-            "pass the configuration from which all walkers start"
-        )
-    positive_counts(walkers=walkers, steps=steps, thin=thin, equilibration=equilibration + 1)
-    mass = torch.as_tensor(masses, dtype=positions.dtype)
-    if not (step_size > 0 and friction > 0 and bool((mass > 0).all())):
-        raise InputError(
-            f"step_size, friction and masses must be positive; got {step_size}, {friction} and {masses}: "
-            "pass e.g. 1e-3 ps and 1.0 / ps"
-        )
+    positions, mass = admitted(energy, positions, masses)
+    walkers, steps, thin = positive_counts(walkers=walkers, steps=steps, thin=thin)
+    (equilibration,) = counts(equilibration=equilibration)
+    step_size, friction = positive_numbers(step_size=step_size, friction=friction)
     walk = _Walk(energy, mass, step_size, friction, resume or _start(positions, mass, walkers, seed))
     if len(walk.x) != walkers or walk.x.shape[1:] != energy.event_shape:
         raise InputError(
@@ -118,9 +109,32 @@ def simulate(
     return walk.run(equilibration, steps, thin, show)
 
 
+def admitted(energy: Energy, positions: Any, masses: Any) -> tuple[Tensor, Tensor]:
+    """Where a simulation starts, and the masses, as tensors of one precision.
+
+    Raises:
+        InputError: unless they are those of the energy's configurations.
+    """
+    positions = torch.as_tensor(magnitude(positions, "nanometer"))
+    if energy.event_shape != positions.shape:
+        raise InputError(
+            f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
+            "pass the configuration from which all walkers start"
+        )
+    if not positions.is_floating_point():
+        positions = positions.to(torch.get_default_dtype())
+    mass = torch.as_tensor(masses, dtype=positions.dtype)
+    if mass.shape != positions.shape[: mass.ndim] or not (mass > 0).all():
+        raise InputError(
+            f"masses must be positive, one for all or one for each of {len(positions)} atoms; got {masses}: pass e.g. "
+            "dalton / kT(temperature)"
+        )
+    return positions, mass
+
+
 def _start(positions: Tensor, mass: Tensor, walkers: int, seed: int) -> WalkerState:
     """All walkers in one place, with velocities of their own."""
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(*counts(seed=seed))
     noise = torch.randn((walkers, *positions.shape), generator=random, dtype=positions.dtype)
     v = noise / _aligned(mass, positions.ndim).sqrt()
     return WalkerState(positions.detach().expand(walkers, *positions.shape).clone(), v, random.get_state())

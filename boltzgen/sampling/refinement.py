@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..arguments import instances, positive_counts
+from ..arguments import instances, numbers, positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..flows.flow import Flow
@@ -108,12 +108,12 @@ def refine(
         Hoffman et al., NeuTra-lizing bad geometry in Hamiltonian Monte Carlo (2019), for the latent space.
     """
     check_draw(flow, target, n, batch_size)
-    seed = fresh_seed() if seed is None else seed
+    seed = fresh_seed(seed)
+    _check_population(n, population, resample_below)
     if schedule is None:
         schedule = annealing_schedule(flow, target, seed=seed)
     instances(schedule=(schedule, Schedule))
     _check_schedule(schedule)
-    _check_population(n, population, resample_below)
     latent, rows = Latent(flow, target), rows_at_once(batch_size, next(flow.buffers()).device)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("refining", visible=progress) as bar:
@@ -153,9 +153,10 @@ def annealing_schedule(
     """
     check_draw(flow, target, 1, 1)
     positive_counts(steps=steps)
+    (share,) = numbers(share=share)
     if not 0 < share < 1:
         raise InputError(f"share must lie between 0 and 1; got {share!r}: pass e.g. 0.8")
-    generator = keyed_generator(fresh_seed() if seed is None else seed, _PILOT, 0)
+    generator = keyed_generator(fresh_seed(seed), _PILOT, 0)
     latent = Latent(flow, target)
     walkers = latent.at(flow.base.sample(BLOCK, generator))
     beta, step, acceptance = [0.0], [0.5], [1.0]
@@ -264,5 +265,6 @@ def _check_population(n: int, population: int | None, threshold: float) -> None:
                 f"population must be a power of two up to {BLOCK} that divides n = {n}; got {population}: pass e.g. 64 "
                 "and a multiple of it"
             )
+    (threshold,) = numbers(resample_below=threshold)
     if not 0 <= threshold <= 1:
         raise InputError(f"resample_below must lie between 0 and 1; got {threshold!r}: pass e.g. 0.5")

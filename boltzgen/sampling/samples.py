@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import counts, positive_counts
 from ..coordinates import dihedral
 from ..errors import CheckpointError, InputError
 from ..flows.noise import keyed_generator
@@ -21,7 +22,6 @@ from .trajectory import as_trajectory
 
 if TYPE_CHECKING:
     import mdtraj
-    import numpy as np
 
 __all__ = ["Samples", "fresh_seed", "systematic"]
 
@@ -91,6 +91,16 @@ class Samples:
                 "log_q must be finite wherever u is, and u never -inf; got draws for which a weight is not defined: "
                 "give them u = +inf"
             )
+        (first,) = counts(first=self.first)
+        plain = {
+            "temperature": positive_temperature(self.temperature),
+            "seed": None if self.seed is None else fresh_seed(self.seed),
+            "first": first,
+            "independent": bool(self.independent),
+            "torsions": {name: [int(i) for i in atoms] for name, atoms in self.torsions.items()},
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     @property
     def log_w(self) -> Tensor:
@@ -150,12 +160,20 @@ class Samples:
         Each keeps its weight. But rows chosen by what they are no longer follow the flow: log Z, and whatever is
         compared between such parts, needs all the draws. Estimators take masks for that.
         """
-        if not isinstance(rows, slice):
-            rows = torch.as_tensor(rows)
-            if rows.ndim != 1 or rows.is_floating_point() or (rows.dtype == torch.bool and len(rows) != len(self)):
+        n = len(self)
+        if isinstance(rows, slice):
+            if rows.step is not None and rows.step < 0:  # torch goes forwards only
+                rows = torch.tensor(range(n)[rows], dtype=torch.long)
+        else:
+            rows = rows if isinstance(rows, Tensor) else torch.as_tensor(np.array(rows, order="C"))
+            if rows.ndim != 1 or rows.is_floating_point() or (rows.dtype == torch.bool and len(rows) != n):
                 raise InputError(
-                    f"rows must be a slice, a mask of shape ({len(self)},) or a list of indices; got a tensor of shape "
+                    f"rows must be a slice, a mask of shape ({n},) or a list of indices; got a tensor of shape "
                     f"{tuple(rows.shape)} and {rows.dtype}: use samples[i : i + 1] for a single row"
+                )
+            if rows.dtype != torch.bool and not ((rows >= -n) & (rows < n)).all():
+                raise InputError(
+                    f"rows must be between 0 and {n - 1}; got {rows.min()} to {rows.max()}: choose among {n} draws"
                 )
         return replace(self, seed=None, first=0, **{name: value[rows] for name, value in self._columns().items()})
 
@@ -235,7 +253,7 @@ class Samples:
             raise InputError(
                 f"at least one draw must have a finite energy; got none of {len(self)}: check the target and the flow"
             )
-        generator = keyed_generator(fresh_seed() if seed is None else seed)
+        generator = keyed_generator(fresh_seed(seed))
         chosen = self[systematic(log_w, n, generator)]
         log_z = log_w.logsumexp(0) - math.log(len(self))
         return replace(chosen, log_q=-chosen.u - log_z, independent=False)
@@ -298,9 +316,13 @@ class Samples:
         }
 
 
-def fresh_seed() -> int:
-    """A seed from torch's default generator, for those who give none."""
-    return int(torch.randint(2**62, ()))
+def fresh_seed(seed: int | None = None) -> int:
+    """The seed given, or one from torch's default generator for those who give none.
+
+    Raises:
+        InputError: if it is not a non-negative integer.
+    """
+    return int(torch.randint(2**62, ())) if seed is None else counts(seed=seed)[0]
 
 
 def systematic(log_w: Tensor, n: int, generator: torch.Generator) -> Tensor:

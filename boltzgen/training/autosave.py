@@ -26,7 +26,8 @@ class Autosave:
     """A checkpoint kept up to date while a training runs, within a `with` block.
 
     Called between two steps, it saves if a minute has passed or a signal has come in. After SIGINT (Ctrl-C) it raises
-    KeyboardInterrupt, after SIGTERM SystemExit(143); after SIGUSR1 the training goes on. A second SIGINT or SIGTERM
+    KeyboardInterrupt, after SIGTERM SystemExit(143); after SIGUSR1 the training goes on. What comes in during the last
+    save ends the block so too. A second SIGINT or SIGTERM
     does not wait for the step to end. Signals are left alone where Python cannot handle them (outside the main
     thread), and without a path.
 
@@ -55,24 +56,22 @@ class Autosave:
             self._handlers = {number: signal.signal(number, self._ask) for number in _SIGNALS if number is not None}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number in list(self._handlers):
             self._restore(number)
+        if kind is None:  # what came in since the last step, the last save included
+            self._end(self._agreed())
 
     def __call__(self) -> None:
         """Saves if it is time to, and ends the training if a signal asked for that."""
-        asked, self._asked = self._asked, None
-        asked = _SIGNALS[int(ranks().highest(_SIGNALS.index(asked)))]
+        asked = self._agreed()
         if asked is not None or time.monotonic() - self._last > _SECONDS:
             self._last = time.monotonic()
             try:
                 self.finish()
             except OSError as error:
                 warnings.warn(f"training goes on without a new checkpoint: {error}", RuntimeWarning, stacklevel=2)
-        if asked == signal.SIGINT:
-            raise KeyboardInterrupt
-        if asked == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+        self._end(asked)
 
     def finish(self) -> None:
         """Saves now.
@@ -82,6 +81,18 @@ class Autosave:
         """
         if self.path is not None and ranks().leads:
             save_checkpoint(self.path, self.state(), fingerprint=self.fingerprint)
+
+    def _agreed(self) -> signal.Signals | None:
+        """What was asked of any of the processes since the last time."""
+        asked, self._asked = self._asked, None
+        return _SIGNALS[int(ranks().highest(_SIGNALS.index(asked)))]
+
+    @staticmethod
+    def _end(asked: signal.Signals | None) -> None:
+        if asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        if asked == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._asked not in _ENDING:  # what asks for the end is not forgotten over what asks for less

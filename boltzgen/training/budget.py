@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 
-from ..arguments import positive_counts
+from ..arguments import positive_counts, positive_numbers
 from ..errors import InputError
 from ..processes import ranks
 
@@ -30,9 +29,9 @@ class Budget:
         if (steps is None) == (minutes is None):
             raise InputError(f"either steps or minutes must be given; got {steps!r} and {minutes!r}: pass one of them")
         if steps is not None:
-            positive_counts(steps=steps)
-        if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
-            raise InputError(f"minutes must be a positive number; got {minutes!r}: pass e.g. minutes=10")
+            (steps,) = positive_counts(steps=steps)
+        if minutes is not None:
+            (minutes,) = positive_numbers(minutes=minutes)
         self.steps = steps
         self.total_seconds = None if minutes is None else 60.0 * minutes
         self.spent_steps = spent_steps

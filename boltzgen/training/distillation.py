@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..arguments import instances, positive_counts
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
@@ -67,6 +68,8 @@ def distill(
     References:
         van den Oord et al. (2018), Parallel WaveNet, section 4; Noé, Olsson, Köhler, Wu (2019).
     """
+    instances(flow=(flow, Flow))
+    steps, n = positive_counts(steps=steps, n=n)
     density, draws = _abilities(teacher)
     chosen = divergence or ("forward" if density is None else "reverse")
     if chosen not in ("reverse", "forward"):

@@ -47,10 +47,11 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
     Warns:
         UserWarning: if some were left out, or if their energy is that of another temperature or force field.
     """
-    coordinates = target.bijection
+    coordinates = getattr(target, "bijection", None)
     if not isinstance(coordinates, InternalCoordinates):
+        got = type(target).__name__ if coordinates is None else f"one on {type(coordinates).__name__}"
         raise InputError(
-            f"target must be a Pullback on InternalCoordinates; got one on {type(coordinates).__name__}: "
+            f"target must be a Pullback on InternalCoordinates; got {got}: "
             "write Pullback(molecule.energy(temperature), InternalCoordinates(molecule))"
         )
     molecule = coordinates.molecule

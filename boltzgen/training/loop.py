@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import instances, positive_counts
+from ..arguments import counts, instances, numbers, positive_counts, positive_numbers
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
@@ -78,9 +78,12 @@ def train(
         CheckpointError: if the checkpoint is damaged or another run's.
     """
     instances(flow=(flow, Flow))
-    positive_counts(steps=steps)
-    if not (learning_rate > 0 and math.isfinite(learning_rate)):
-        raise InputError(f"learning_rate must be positive; got {learning_rate!r}: pass e.g. 1e-3")
+    (steps,) = positive_counts(steps=steps)
+    warmup, seed = counts(warmup=warmup, seed=seed)
+    learning_rate, clip = positive_numbers(learning_rate=learning_rate, clip=clip)
+    (decay,) = numbers(decay=decay)
+    if not 0 <= decay < 1:
+        raise InputError(f"decay must be 0 or more and below 1; got {decay!r}: pass e.g. 0.99")
     learner, history = Learner(flow, clip=clip), History()
     fingerprint += f" train {learning_rate!r} {warmup!r} {clip!r} {decay!r} {seed!r} {flow.architecture}"
     done = 0

@@ -1,6 +1,7 @@
 """Commands on drawn ensembles."""
 
 import json
+from dataclasses import replace
 
 import mdtraj
 import pytest
@@ -98,3 +99,12 @@ def test_an_export_is_whole_or_not_there(capsys, ensemble, tmp_path, monkeypatch
     assert [p.name for p in tmp_path.iterdir()] == ["a.dcd"]
     assert run(capsys, "export", ensemble, tmp_path)[0] == 3
     assert run(capsys, "merge", ensemble, ensemble, "--out", tmp_path)[0] == 3
+
+
+def test_errors_of_correlated_frames_are_not_called_reliable(capsys, ensemble, tmp_path):
+    frames = replace(Samples.load(ensemble), independent=False)
+    frames.save(tmp_path / "frames.npz")
+    code, out, err = run(capsys, "reweight", tmp_path / "frames.npz", "--temperature", 300.5, "--json")
+    assert code == 0
+    assert not any(row["reliable"] for row in json.loads(out)["temperatures"])
+    assert "correlated: errors below are those of independent draws, and too small" in err

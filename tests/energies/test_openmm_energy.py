@@ -268,6 +268,7 @@ def test_workers_must_be_a_number_of_processes(workers):
 def test_workers_auto_is_one_per_core():
     cores = len(os.sched_getaffinity(0))
     assert OpenMMEnergy(pair(), TEMPERATURE, workers="auto").workers == (cores if cores > 1 else 0)
+    assert type(OpenMMEnergy(pair(), TEMPERATURE, workers=np.int64(0)).workers) is int
 
 
 def test_what_openmm_has_against_the_system_is_said_when_built():

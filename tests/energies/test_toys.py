@@ -3,6 +3,7 @@ import math
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -197,7 +198,7 @@ def test_a_draw_depends_on_seed_and_index_only(drawn):
 
 @pytest.mark.parametrize("seed", [-1, 1.5, True, None])
 def test_a_seed_must_be_a_whole_number(seed):
-    with pytest.raises(InputError, match="a seed must be a non-negative integer"):
+    with pytest.raises(InputError, match="seed must be a non-negative integer"):
         toys.DoubleWell().sample(3, seed=seed)
 
 
@@ -351,3 +352,7 @@ def test_bundled_toys_are_data(name):
 
 def test_every_toy_has_a_system():
     assert {system["toy"] for system in BUNDLED.values()} == set(toys.NAMES)
+
+
+def test_a_seed_of_numpy_is_a_seed():
+    assert torch.equal(toys.DoubleWell().sample(3, seed=np.int64(1)), toys.DoubleWell().sample(3, seed=1))

@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import mdtraj
+import numpy as np
 import pytest
 from mdtraj.geometry import dihedral
 from openmm import app
@@ -104,6 +105,7 @@ LABELS = atom_labels(DATA)
 def test_a_users_names_go_before():
     by_index = named_torsions(DATA, LABELS, {"mine": [0, 1, 2, 3]})
     assert by_index["mine"] == (0, 1, 2, 3)
+    assert type(named_torsions(DATA, LABELS, {"mine": list(np.arange(4))})["mine"][0]) is int
     assert list(by_index)[:-1] == list(peptide_torsions(DATA))
     by_label = named_torsions(DATA, LABELS, {"phi": ["ALA2-CB", "ALA2-CA", "ALA2-C", "ALA2-O"]})
     assert by_label["phi"] == tuple(LABELS.index(f"ALA2-{name}") for name in ("CB", "CA", "C", "O"))

@@ -58,3 +58,8 @@ def test_a_report_shows_both(chain, tmp_path):
     assert "by quadrature" in page
     assert "Compared with 500 reference configurations" in page
     assert page.count("and of the reference") + page.count("of the reference, and") >= 2  # alt texts
+
+
+def test_an_incomplete_reference_value_is_refused(chain):
+    with pytest.raises(InputError, match=r"of e must say value, .*; got none for standard_error, method"):
+        compared(uniform(chain), MEAN, None, {"e": {"value": 3.0, "unit": "kT"}})

@@ -114,3 +114,9 @@ def test_a_configuration_without_any_density_is_not_covered():
 def test_no_samples_are_refused():
     with pytest.raises(InputError, match="samples must hold at least one draw"):
         judge(samples([]))
+
+
+@pytest.mark.parametrize("others", [["a.npz"], "a.npz", [None]])
+def test_others_must_be_samples(others):
+    with pytest.raises(InputError, match="others must hold Samples; got"):
+        judge(samples(lognormal()), others=others)

@@ -63,3 +63,10 @@ def test_is_a_number_and_frozen():
     assert float(one) == 1.5
     with pytest.raises(AttributeError):
         one.value = 2.0
+
+
+def test_division_by_what_is_no_number_is_refused():
+    with pytest.raises(InputError):
+        estimate(1.0, 0.1) / 0
+    with pytest.raises(TypeError):
+        estimate(1.0, 0.1) / "2"

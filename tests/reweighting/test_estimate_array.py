@@ -53,3 +53,13 @@ def test_centres_of_bins():
     )
     assert binned.centers[0].tolist() == [0.5, 2.0, 3.5]
     assert (binned * 2.0).edges is binned.edges
+
+
+def test_division_and_sign():
+    for i in range(3):
+        assert (array() / -4)[i] == array()[i] / -4
+        assert (-array())[i] == -array()[i]
+    with pytest.raises(InputError):
+        array() / 0
+    with pytest.raises(TypeError):
+        array() / np.ones(3)

@@ -247,3 +247,10 @@ def test_a_million_draws_take_well_under_a_second():
         start = time.process_time()
         call()
         assert time.process_time() - start < 2.0  # 0.3 s measured; room for a loaded machine
+
+
+def test_a_state_whose_weights_vanish_has_no_free_energy_to_believe():
+    log_w, a = np.repeat([0.0, -800.0], 500), np.arange(1000) < 500
+    with pytest.warns(UnreliableEstimateWarning, match="in state b are too small beside the others"):
+        found = free_energy_difference(log_w, a, ~a)
+    assert (found.value, found.standard_error, found.reliable) == (math.inf, math.inf, False)

@@ -85,3 +85,9 @@ def test_a_million_draws_take_about_a_second(shifted):
     start = time.process_time()
     quantile(log_w, x, 0.5)
     assert time.process_time() - start < 5.0
+
+
+@pytest.mark.parametrize("p", ["0.5", None, [0.5]])
+def test_a_probability_is_a_number(p):
+    with pytest.raises(InputError, match="p must be a number; got"):
+        quantile(np.zeros(100), np.zeros(100), p)

@@ -116,3 +116,20 @@ def test_heavy_weights_warn():
 def test_mistakes_are_explained(torsions, boundaries, message):
     with pytest.raises(InputError, match=message):
         conformers(np.zeros(100), torsions, boundaries=boundaries)
+
+
+def test_a_conformer_whose_weights_vanish_is_as_unknown_as_an_empty_state():
+    angles = np.repeat([1.0, -1.0], 500)[:, None]
+    log_w = np.repeat([0.0, -800.0], 500)
+    rare = conformers(log_w, angles).population[1]
+    assert (rare.value, rare.standard_error, rare.interval) == (0.0, math.inf, (0.0, 1.0))
+    assert "too small beside the others" in rare.why
+    with pytest.warns(UnreliableEstimateWarning, match="in the state are too small beside the others"):
+        other = probability(log_w, angles[:, 0] < 0)
+    assert (rare.value, rare.standard_error, rare.interval) == (other.value, other.standard_error, other.interval)
+
+
+@pytest.mark.parametrize("boundaries", [None, 1.0, "abc", [None, 1.0]])
+def test_boundaries_must_be_numbers(boundaries):
+    with pytest.raises(InputError, match="boundaries must"):
+        conformers(*draws(100), boundaries=boundaries)

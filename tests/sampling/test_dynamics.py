@@ -192,7 +192,9 @@ def test_atoms_have_their_own_masses_and_temperatures_scale_the_energy(assert_co
         ({"rounds": 0}, "rounds must be a positive"),
         ({"walkers": 0}, "walkers must be"),
         ({"thin": 0}, "thin must be"),
-        ({"step_size": -1.0}, "step_size and masses"),
+        ({"step_size": -1.0}, "step_size must be a positive number"),
+        ({"equilibration": -1}, "equilibration must be a non-negative integer; got -1"),
+        ({"seed": None}, "seed must be a non-negative integer"),
     ],
 )
 def test_mistakes_are_explained(options, message):

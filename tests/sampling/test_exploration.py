@@ -147,6 +147,9 @@ def test_mistakes_are_explained():
         explore(flow, target, hot=0.5)
     with pytest.raises(InputError, match="trajectories must be a positive integer"):
         explore(flow, target, trajectories=0)
+    for circular in ([1], [True, False, True]):
+        with pytest.raises(InputError, match=r"circular must be booleans of shape \(2,\)"):
+            explore(flow, target, circular=circular)
     with pytest.raises(InputError, match="flow must be a Flow"):
         explore(target, flow)
     with pytest.raises(InputError, match="an exact density"):
@@ -158,3 +161,11 @@ def test_mistakes_are_explained():
 
     with pytest.raises(EnergyError, match="some of 4096 draws must have a finite energy"):
         explore(flow, Nowhere(2), seed=1)
+
+
+def test_a_list_says_which_coordinates_are_angles():
+    found = [
+        explore(right_well(), TwoWells(2), 8, trajectories=2, circular=circular, seed=1).x
+        for circular in ([True, False], torch.tensor([True, False]))
+    ]
+    assert torch.equal(*found)

@@ -93,3 +93,32 @@ def test_parts_that_do_not_follow_one_another_are_refused():
     assert (two + three).first == 1024
     with pytest.raises(InputError, match="1024 draws at least"):
         shard(2000, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"first": 1000}, "first must be a multiple of 1024; got 1000"),
+        ({"first": -1024}, "first must be a non-negative integer"),
+        ({"first": 2048}, "first must be less than the number of draws in all, 2000; got 2048"),
+        ({"seed": None}, "seed must be a non-negative integer"),
+        ({"samples": "samples.npz"}, "samples must be a Samples; got a str"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        extend(**{"samples": None, "flow": FLOW, "target": TARGET, "n": 2000, "seed": 5} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("n", "part", "parts", "message"),
+    [
+        (9000, 3, 3, "part must be between 0 and 2, for 3 parts; got 3"),
+        (9000, -1, 3, "part must be a non-negative integer"),
+        (9000, 0, 0, "parts must be a positive integer"),
+        (0, 0, 1, "n must be a positive integer"),
+    ],
+)
+def test_parts_that_there_are_not_are_refused(n, part, parts, message):
+    with pytest.raises(InputError, match=message):
+        shard(n, part, parts)

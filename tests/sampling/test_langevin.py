@@ -129,9 +129,12 @@ def test_progress_is_told_and_global_random_numbers_are_left_alone():
         ({"steps": 0}, "steps must be a positive"),
         ({"walkers": 0}, "walkers must be"),
         ({"thin": 0}, "thin must be"),
-        ({"step_size": -1.0}, "step_size, friction and masses"),
-        ({"friction": 0.0}, "step_size, friction and masses"),
-        ({"masses": 0.0}, "step_size, friction and masses"),
+        ({"step_size": -1.0}, "step_size must be a positive number"),
+        ({"friction": 0.0}, "friction must be a positive number"),
+        ({"masses": 0.0}, "masses must be positive"),
+        ({"masses": torch.ones(3)}, "one for each of 2 atoms; got"),
+        ({"equilibration": -1}, "equilibration must be a non-negative integer; got -1"),
+        ({"seed": None}, "seed must be a non-negative integer"),
     ],
 )
 def test_mistakes_are_explained(options, message):
@@ -159,3 +162,9 @@ def test_positions_may_be_an_array_or_a_quantity():
     torch.testing.assert_close(simulate(Harmonic(), quantity, 1.0, **options).x, expected)
     with pytest.raises(InputError, match=r"steps must be a positive integer; got 10000\.0"):
         simulate(Harmonic(), start, 1.0, **options | {"steps": 1e4})
+
+
+def test_positions_may_be_whole_numbers():
+    options = {"walkers": 3, "steps": 4, "step_size": np.float32(0.5), "friction": 0.5, "seed": np.int64(1)}
+    whole, expected = (simulate(Harmonic(), start, 1.0, **options).x for start in ([0, 1], torch.tensor([0.0, 1.0])))
+    assert torch.equal(whole, expected)

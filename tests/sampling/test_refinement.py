@@ -289,7 +289,17 @@ def test_mistakes_are_explained():
         refine(identity(3), gaussian(), 10)
     with pytest.raises(InputError, match="schedule must be a Schedule; got an int"):
         refine(identity(), gaussian(), 10, schedule=3)
+    with pytest.raises(InputError, match="share must be a number"):
+        annealing_schedule(identity(), gaussian(), share="0.8")
     with pytest.raises(InputError, match="share must lie between 0 and 1"):
         annealing_schedule(identity(), gaussian(), share=1.0)
     with pytest.raises(InputError, match="steps must be a positive integer"):
         annealing_schedule(identity(), gaussian(), steps=0)
+
+
+@pytest.mark.parametrize("options", [{"resample_below": None}, {"resample_below": 2.0}, {"population": 3}])
+def test_options_out_of_range_are_refused_before_the_pilot(options):
+    target = gaussian()
+    with pytest.raises(InputError, match="must"):
+        refine(identity(), target, 192, **options)
+    assert target.evaluations.gradient == 0

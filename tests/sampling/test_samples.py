@@ -238,3 +238,27 @@ def test_estimators_take_samples_as_they_are():
     estimate = expectation(samples.log_w, samples.x[:, 0])
     assert abs(estimate.value - 1) < 4 * estimate.standard_error
     assert effective_sample_size(samples.log_w) / len(samples) == pytest.approx(math.exp(-1), rel=0.1)
+
+
+def test_metadata_of_numpy_are_kept_as_plain_data(tmp_path):
+    fields = {"temperature": np.float32(2.0), "seed": np.int64(1), "first": np.int64(7), "independent": np.bool_(False)}
+    samples = Samples(torch.zeros(2, 1), torch.zeros(2), torch.zeros(2), torsions={"phi": np.arange(4)}, **fields)
+    samples.save(tmp_path / "a.npz")
+    again = Samples.load(tmp_path / "a.npz")
+    assert (again.temperature, again.seed, again.first, again.independent) == (2.0, 1, 7, False)
+    assert again.torsions == {"phi": [0, 1, 2, 3]}
+    with pytest.raises(InputError, match="first must be a non-negative integer"):
+        Samples(torch.zeros(2, 1), torch.zeros(2), torch.zeros(2), first=-1)
+
+
+def test_rows_backwards():
+    samples = weighted(100)
+    for rows in (slice(None, None, -1), np.arange(100)[::-1], slice(-1, -101, -1)):
+        assert torch.equal(samples[rows].x, samples.x.flip(0))
+    assert len(samples[10:50:-1]) == 0
+
+
+@pytest.mark.parametrize("rows", [[100], [-101], np.array([3, 200])])
+def test_rows_that_there_are_not_are_refused(rows):
+    with pytest.raises(InputError, match="rows must be between 0 and 99; got"):
+        weighted(100)[rows]

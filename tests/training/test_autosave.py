@@ -151,3 +151,17 @@ def test_the_command_ends_with_a_checkpoint_and_the_code_of_its_signal(number, c
         assert process.wait(timeout=60) == code
     assert f"go on with: boltzgen resume {tmp_path}" in rest
     assert len(load_checkpoint(tmp_path / "training.pt")["history"]["losses"]) > 0
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_during_the_last_save_ends_the_program_after_it(number, raised, tmp_path, monkeypatch):
+    path, original = tmp_path / "training.pt", Autosave.finish
+
+    def finish(self):
+        os.kill(os.getpid(), number)
+        original(self)
+
+    monkeypatch.setattr(Autosave, "finish", finish)
+    with pytest.raises(raised):
+        train(flow_of(), objective, steps=3, checkpoint=path, progress=False)
+    assert load_checkpoint(path)["done"] == 3

@@ -129,6 +129,8 @@ def test_a_teacher_in_another_dtype_is_understood():
         (sampler, {"divergence": "reverse"}, "have a density"),
         (normal_teacher(), {"divergence": "both"}, "divergence must be"),
         (torch.zeros(5, 2), {}, "for data, pass"),
+        (sampler, {"n": 0}, "n must be a positive integer"),
+        (sampler, {"n": 2.5}, "n must be a positive integer"),
         (bg.coupling_flow(3), {}, "configurations of one shape"),
         (bg.coupling_flow(2, context=1), {}, "must need no context"),
     ],

@@ -104,3 +104,8 @@ def test_only_a_chart_of_a_molecule_has_frames():
     toy = Pullback(DoubleWell(), lambda y: (y, y.new_zeros(len(y))), event_shape=2)
     with pytest.raises(InputError, match="must be a Pullback on InternalCoordinates"):
         chart_data(toy, np.zeros((20, 1, 3)))
+
+
+def test_a_target_without_coordinates_is_refused():
+    with pytest.raises(InputError, match="must be a Pullback on InternalCoordinates; got DoubleWell"):
+        chart_data(DoubleWell(), torch.zeros(20, 2))

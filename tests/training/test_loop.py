@@ -3,12 +3,14 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from boltzgen.energies.toys import Gaussian
 from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.flows import coupling_flow
+from boltzgen.training.checkpoint import load_checkpoint
 from boltzgen.training.loop import cosine, train
 from boltzgen.training.objectives import forward_kl, reverse_kl
 
@@ -124,7 +126,18 @@ def test_data_can_be_learned():
     assert entropy == pytest.approx(exact, abs=0.05)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"steps": 2.5}, {"steps": 5, "learning_rate": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 0},
+        {"steps": 2.5},
+        *({"steps": 5, "learning_rate": rate} for rate in (-1.0, "1e-3", math.nan)),
+        *({"steps": 5, "warmup": warmup} for warmup in (-1, 0.5)),
+        *({"steps": 5, "clip": clip} for clip in (0.0, -1.0, None)),
+        *({"steps": 5, "decay": decay} for decay in (1.0, -0.1, math.nan, None)),
+        {"steps": 5, "seed": -1},
+    ],
+)
 def test_wrong_arguments_are_refused_before_work(wrong):
     with pytest.raises(InputError, match="must be"):
         train(flow_of(), objective, **wrong)
@@ -134,3 +147,15 @@ def test_the_schedule_falls_from_one_to_its_final_value():
     assert cosine(0.0) == 1.0
     assert cosine(1.0, final=0.1) == pytest.approx(0.1)
     assert cosine(0.3) > cosine(0.6) > cosine(2.0) == cosine(1.0)
+
+
+def test_numbers_of_numpy_give_the_checkpoint_of_those_of_python(tmp_path):
+    path, flow = tmp_path / "training.pt", flow_of()
+    options = {"learning_rate": np.float64(1e-3), "clip": np.float64(1.5), "decay": np.float64(0.5)}
+    counted = {"warmup": np.int64(2), "seed": np.int64(1)}
+    train(flow, objective, steps=np.int64(3), checkpoint=path, progress=False, **options, **counted)
+    load_checkpoint(path)
+    plain = {"learning_rate": 1e-3, "clip": 1.5, "decay": 0.5, "warmup": 2, "seed": 1}
+    again = flow_of()
+    train(again, objective, steps=3, checkpoint=path, progress=False, **plain)
+    assert torch.equal(weights(again), weights(flow))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...errors import InputError
+from ...arguments import counts
 
 __all__ = ["uniform"]
 
@@ -16,7 +16,6 @@ def uniform(n: int, d: int, seed: int) -> Tensor:
     Raises:
         InputError: if the seed is not a non-negative integer.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"a seed must be a non-negative integer; got {seed!r}: pass e.g. seed=1")
+    (seed,) = counts(seed=seed)
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(n, d, dtype=torch.float64, generator=generator).clamp_min(2.0**-54)
