@@ -23,6 +23,7 @@ parser.add_argument("--minutes", type=float, default=10.0, help="of training, co
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 parser.add_argument("--flow", type=json.loads, default={}, help="arguments of molecular_flow as JSON, for ablations")
 parser.add_argument("-n", type=int, default=200_000, help="draws of the evaluation")
+parser.add_argument("--keep", type=Path, help="folder to keep the trained generators in")
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "alanine_dipeptide.json")
 options = parser.parse_args()
 
@@ -34,6 +35,9 @@ for seed in options.seeds:
     flow = bg.molecular_flow(coordinates.circular, *scales, seed=seed, **options.flow)
     generator = bg.BoltzmannGenerator(molecule, flow=flow, seed=seed)
     history = generator.train(minutes=options.minutes)
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        generator.save(options.keep / f"seed_{seed}.pt")
     samples = generator.sample(options.n, seed=1000 + seed)
     found = {
         name: {"value": e.value, "standard_error": e.standard_error, "unit": unit}

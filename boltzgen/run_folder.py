@@ -120,7 +120,7 @@ class RunFolder:
         sweep(self.path)
         record = _FORMAT | self.about | {"starts": [*starts, provenance()]}
         write_atomically(self.record, (json.dumps(record, indent=2) + "\n").encode())
-        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines() if self.metrics.exists() else []
         kept = [line for line in lines if _steps(line) <= self._seen]
         write_atomically(self.metrics, "".join(f"{line}\n" for line in kept).encode())
 

@@ -82,6 +82,8 @@ def export(options: argparse.Namespace) -> None:
             f"{out} must end in a format that mdtraj writes, such as .dcd, .pdb or .h5; got {out.suffix!r}"
         ) from error
     say(f"written: {out}, {options.n} frames of equal weight")
+    if options.json:
+        print_json({"written": str(out), "n": options.n})
 
 
 def merge(options: argparse.Namespace) -> None:
@@ -89,12 +91,16 @@ def merge(options: argparse.Namespace) -> None:
     from ..sampling import Samples
 
     require_writable(options.out)
+    if Path(options.out).exists():
+        raise InputError(f"{options.out} must not exist yet; got one that does: name another with --out, or remove it")
     parts = [Samples.load(path) for path in options.samples]
     first, *others = sorted(parts, key=lambda part: (-1 if part.seed is None else part.seed, part.first))
     for other in others:
         first = first + other
     first.save(options.out)
     say(f"written: {options.out}, {len(first)} draws")
+    if options.json:
+        print_json({"written": options.out, "n": len(first)})
 
 
 def _entry(estimate: Estimate, unit: str) -> dict[str, float | str | None]:

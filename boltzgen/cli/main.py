@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import signal
@@ -23,7 +24,16 @@ from .settings import ConfigurationError, limit_threads
 
 __all__ = ["main"]
 
-LOST, WRONG_USAGE, BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 130, 143
+LOST, WRONG_USAGE, BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY, INTERRUPTED, GONE, TERMINATED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    130,
+    141,
+    143,
+)
 
 Number = TypeVar("Number", int, float)
 
@@ -32,9 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code.
 
     0 fine, 1 a process of several was lost, 2 wrong usage, 3 bad input, 4 numerical failure, 5 not trustworthy under
-    --strict, 130 and 143 interrupted.
+    --strict, 130 and 143 interrupted, 141 the reader of the output has left.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ± or ⟨⟩ shows "?"
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else list(arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say, nobody reads
+        return GONE
+
+
+def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         with warnings.catch_warnings(), _terminated(), _within(getattr(options, "max_time", None)):
@@ -63,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif not isinstance(error, InputError):  # what is wrong with the input, every process finds
             print(f"boltzgen, process {os.environ['RANK']}: {where}{error}", file=sys.stderr)
         return next(code for kind, code in _CODES.items() if isinstance(error, kind))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"boltzgen: {_in_words(error)}", file=sys.stderr)
         return BAD_INPUT
@@ -139,11 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="boltzgen",
         description="Independent equilibrium samples of a molecule, with weights and honest error bars.",
         epilog="Start with: boltzgen demo",
+        allow_abbrev=False,
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, run: object, summary: str, example: str) -> argparse.ArgumentParser:
-        sub = subparsers.add_parser(name, help=summary, description=f"{summary}.", epilog=f"Example: {example}")
+        sub = subparsers.add_parser(
+            name, help=summary, description=f"{summary}.", epilog=f"Example: {example}", allow_abbrev=False
+        )
         sub.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
         sub.set_defaults(run=run, strict=False, goes_on=False, processes=1, shared=False)
         return sub

@@ -33,6 +33,8 @@ def init(options: argparse.Namespace) -> None:
         raise InputError(f"{out} must not exist yet; got one that does: name another with --out, or remove it")
     write_atomically(out, Settings.template(options.system, temperature).encode())
     say(f"written: {out}; next: boltzgen train --config {shlex.quote(str(out))} --out run")
+    if options.json:
+        print_json({"written": str(out)})
 
 
 def train(options: argparse.Namespace) -> None:

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 from ..reweighting import Estimate
 
-__all__ = ["finite", "plain_estimate"]
+__all__ = ["finite", "plain", "plain_estimate"]
+
+
+def plain(value: Any) -> Any:
+    """Data as JSON knows them: numbers and arrays of numpy as Python's, paths and all else as text."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return finite(float(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set, np.ndarray)):
+        return [plain(inner) for inner in value]
+    return os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
 
 
 def finite(value: float) -> float | None:

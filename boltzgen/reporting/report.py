@@ -27,7 +27,7 @@ from .maps import profile_numbers
 from .outliers import extremes
 from .page import render
 from .pictures import album, write_figures
-from .plain import finite, plain_estimate
+from .plain import finite, plain, plain_estimate
 from .verdict import Check, Verdict, judge
 from .wells import Basin, basins
 
@@ -62,7 +62,10 @@ def results(
         others: draws of generators trained independently, for the verdict; see `judge`.
     """
     estimates = default_estimates(samples) if estimates is None else estimates
-    return _headline(samples, judge(samples, others=others), estimates, system, evaluations, seconds)
+    found: dict[str, Any] = plain(
+        _headline(samples, judge(samples, others=others), estimates, system, evaluations, seconds)
+    )
+    return found
 
 
 def write_report(
@@ -131,11 +134,13 @@ def write_report(
         },
     }
     if provenance is not None:
-        found["provenance"] = dict(provenance)
+        found["provenance"] = provenance
+    found = {key: plain(value) for key, value in found.items()}
+    numbers = (json.dumps(found, indent=2, allow_nan=False) + "\n").encode()
     shown = album(samples, history=history, reference=reference)
     # a name from the command line may hold bytes that are no text: they become character references
     write_atomically(path, render(found, shown).encode("utf-8", "xmlcharrefreplace"))
-    write_atomically(path.with_name("results.json"), (json.dumps(found, indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(path.with_name("results.json"), numbers)
     if figures is not None:
         write_figures({name: picture.figure for name, picture in shown.items()}, figures)
     return found

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..arguments import instances
+from ..arguments import counts, instances, positive_numbers
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError, RankError
 from ..flows.flow import Flow
@@ -47,7 +47,7 @@ STEP_ESS = 0.45
 """least effective sample fraction of a buffer at the temperature it is fitted to."""
 SETTLE_BATCH, SETTLE_STEPS = 512, 16
 """draws of a step along the forces at the cold temperature, and such steps of a round there."""
-LADDER_RATE, COLD_RATE = 0.4, 0.2
+LADDER_RATE, COLD_RATE = 0.4, 0.35
 """of the learning rate, for the rounds down to the cold temperature and for those there."""
 SOFTEN = 20.0
 """kT above the batch's median from which the hot loss is logarithmic."""
@@ -100,7 +100,7 @@ def anneal(
         minutes: budget in wall-clock minutes, compilation included.
         data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
             be converged: they only start the flow, and the rounds put the weights of the wells right.
-        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.2 there.
+        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.35 there.
         seed: of all noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
             on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.
@@ -122,6 +122,7 @@ def anneal(
         sample size: Del Moral, Doucet, Jasra (2012).
     """
     instances(flow=(flow, Flow), target=(target, Energy))
+    (learning_rate,), (seed,) = positive_numbers(learning_rate=learning_rate), counts(seed=seed)
     cold = target.temperature if cold is None else positive_temperature(cold)
     hot = 4.0 * cold if hot is None else positive_temperature(hot)
     if hot < cold:

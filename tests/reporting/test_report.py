@@ -1,7 +1,9 @@
 import json
 import math
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -139,3 +141,19 @@ def test_a_second_report_replaces_the_first(tmp_path):
     write_report(toy(), tmp_path / "x.html", system="second")
     assert json.loads((tmp_path / "results.json").read_text())["system"] == "second"
     assert "the earlier" not in (tmp_path / "x.html").read_text()
+
+
+def test_numbers_of_numpy_paths_and_what_is_not_finite_become_plain(tmp_path):
+    found = write_report(
+        toy(),
+        tmp_path / "report.html",
+        evaluations={"energy": np.int64(7), "gradient": np.int32(3)},
+        seconds=np.float32(1.5),
+        provenance={"where": Path("a") / "b", "rate": math.nan, "sizes": np.array([1, 2]), "good": np.bool_(True)},
+        reference_values={
+            "log_partition": {"value": np.float32(0.5), "standard_error": math.inf, "unit": "", "method": "by hand"}
+        },
+    )
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    assert found["evaluations"] == {"energy": 7, "gradient": 3}
+    assert found["provenance"] == {"where": os.path.join("a", "b"), "rate": None, "sizes": [1, 2], "good": True}

@@ -1,0 +1,81 @@
+"""The terminal at the other end: readers that leave, encodings, options cut short."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from boltzgen import toys
+from boltzgen.cli.main import main
+from boltzgen.flows import coupling_flow
+from boltzgen.sampling import draw
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory):
+    path = tmp_path_factory.mktemp("drawn") / "samples.npz"
+    draw(coupling_flow(2, seed=1), toys.DoubleWell(), 500, seed=1).save(path)
+    return path
+
+
+def command(*arguments, **options):
+    environment = {**os.environ, **options.pop("env", {})}
+    return subprocess.Popen(
+        [sys.executable, "-m", "boltzgen", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        **options,
+    )
+
+
+def test_a_reader_that_leaves_ends_a_command_quietly():
+    with command("systems") as process:
+        process.stdout.close()
+        words = process.stderr.read().decode()
+        assert (process.wait(timeout=60), words) == (141, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+def test_any_encoding_of_the_terminal_will_do(encoding, ensemble):
+    process = command("estimate", ensemble, env={"PYTHONIOENCODING": encoding})
+    out, words = process.communicate(timeout=60)
+    assert process.returncode == 0, words
+    assert ("±" if encoding != "ascii" else "?") in out.decode(encoding)
+
+
+def test_a_stream_of_python_will_do(ensemble, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["estimate", str(ensemble)]) == 0
+    assert "±" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "double_well", "--out", "x", "--min", "1"], ["estimate", "x.npz", "--tors", "phi"]]
+)
+def test_options_are_written_out(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_what_writes_a_file_says_so_in_json_too(ensemble, tmp_path, capsys):
+    for arguments, expected in (
+        (["merge", str(ensemble), "--out", str(tmp_path / "merged.npz")], {"n": 500}),
+        (["init", "double_well", "--out", str(tmp_path / "toy.toml")], {}),
+    ):
+        assert main([*arguments, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"written": arguments[-1], **expected}
+
+
+def test_merge_overwrites_nothing(ensemble, tmp_path, capsys):
+    out = tmp_path / "merged.npz"
+    out.write_text("mine")
+    assert main(["merge", str(ensemble), "--out", str(out)]) == 3
+    assert "must not exist yet" in capsys.readouterr().err
+    assert out.read_text() == "mine"
