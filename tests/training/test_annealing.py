@@ -5,6 +5,7 @@ import math
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
@@ -164,6 +165,8 @@ def test_a_target_that_is_never_finite_ends_with_advice():
         ({"steps": 10, "hot": 0.5}, "hot must not be below cold"),
         ({"steps": 10, "cold": -1.0}, "temperature must be a positive number"),
         ({"steps": 10, "compile": "maybe"}, "compile must be"),
+        ({"steps": 10, "learning_rate": -1.0}, "learning_rate must be a positive number"),
+        ({"steps": 10, "seed": 0.5}, "seed must be a non-negative integer"),
     ],
 )
 def test_wrong_arguments_are_refused_before_work(wrong, message):
@@ -201,3 +204,32 @@ def test_data_that_hold_too_little_of_a_well_start_the_flow_and_the_rounds_right
 def test_data_of_another_kind_are_refused_before_work(data):
     with pytest.raises(InputError, match=r"data must be finite configurations of shape \(m, 2\)"):
         anneal(flow_of(), DoubleWell(), data=data, steps=10)
+
+
+def test_numbers_of_numpy_leave_a_readable_checkpoint_of_the_same_run(tmp_path):
+    path = tmp_path / "training.pt"
+    options = {"steps": np.int64(20), "learning_rate": np.float64(5e-3), "seed": np.int32(3), "hot": np.float32(4.0)}
+    anneal(flow_of(), DoubleWell(), checkpoint=path, progress=False, **options)
+    resumed = flow_of(seed=5)
+    anneal(resumed, DoubleWell(), steps=20, learning_rate=5e-3, seed=3, hot=4.0, checkpoint=path, progress=False)
+    whole = flow_of()
+    anneal(whole, DoubleWell(), steps=20, learning_rate=5e-3, seed=3, hot=4.0, progress=False)
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_a_run_stopped_on_its_way_down_with_its_budget_spent_goes_on_to_the_cold_temperature(tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stopping(self, autosave):
+        raise Stop
+
+    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
+    original = annealing._Annealing.descend
+    monkeypatch.setattr(annealing._Annealing, "descend", stopping)
+    path = tmp_path / "training.pt"
+    with pytest.raises(Stop):
+        anneal(flow_of(), DoubleWell(), steps=200, checkpoint=path, progress=False)
+    monkeypatch.setattr(annealing._Annealing, "descend", original)
+    history = anneal(flow_of(), DoubleWell(), steps=10, checkpoint=path, progress=False)
+    assert history.rounds[-1].next_temperature == 1.0
