@@ -32,7 +32,7 @@ STEPS = {"walkers": 1, "steps": 1, "step_size": 0.1, "friction": 1.0, "seed": 0}
         (lambda: bg.judge(SAMPLES.log_w), "samples must be a Samples; got a Tensor"),
         (lambda: bg.write_report(SAMPLES.log_w, "x.html"), "samples must be a Samples; got a Tensor"),
         (lambda: bg.judge(SAMPLES, others=SAMPLES), r"pass others=\[samples\]"),
-        (lambda: bg.InternalCoordinates("alanine_dipeptide"), r"got the text 'alanine_dipeptide': use Molecule\.load"),
+        (lambda: bg.InternalCoordinates("alanine_dipeptide"), r"got 'alanine_dipeptide': use Molecule\.load"),
         (lambda: bg.Pullback(COORDINATES, WELL), "inner must be an Energy; got an InternalCoordinates"),
         (lambda: bg.Softened(100.0, WELL), "inner must be an Energy; got a float"),
         (lambda: bg.Samples(np.zeros((3, 2)), np.zeros(3), np.zeros(3)), "x must be a tensor; got ndarray"),

@@ -95,8 +95,8 @@ class InternalCoordinates(Bijection):
     _hands: Tensor
 
     def __init__(self, molecule: Molecule, *, fold: bool = True) -> None:
-        if isinstance(molecule, (str, bytes)):
-            raise InputError(f"molecule must be a Molecule; got the text {molecule!r}: use Molecule.load(name)")
+        if not hasattr(molecule, "bonds"):
+            raise InputError(f"molecule must be a Molecule; got {molecule!r}: use Molecule.load or Molecule.from_pdb")
         n, names, elements = molecule.n_atoms, molecule.atom_labels, molecule.elements
         linear = straight_centres(np.asarray(molecule.positions), molecule.bonds)
         rows = z_matrix(n, molecule.bonds, elements, molecule.torsions, names, linear)

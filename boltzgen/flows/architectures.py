@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..arguments import positive_counts
+from ..arguments import counts, positive_counts
 from ..errors import InputError
 from .autoregressive import Autoregressive
 from .bases import Base, Normal, Product, UniformTorus
@@ -80,11 +80,11 @@ def coupling_flow(
     References:
         Dinh et al. (2015, 2017); Durkan et al. (2019); Rezende et al. (2020).
     """
-    _check(dim, layers, transform)
+    dim, layers = _checked(dim, layers, transform)
     if layers < min(dim, 2):
         raise InputError(f"layers must be at least 2 to transform {dim} dimensions; got {layers}: add layers")
     angle = _mask(circular, dim)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(*counts(seed=seed))
     couplings: list[Bijection] = []
     pairs = _halves(list(range(dim)), layers, generator) if masks == "random" else _pairs(masks, dim, layers)
     for transformed, given in pairs:
@@ -227,7 +227,7 @@ def molecular_flow(
     order = torsions if order is None else [int(i) for i in order]
     if sorted(order) != torsions:
         raise InputError(f"order must name each circular dimension once, {torsions}; got {order}: permute them")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(*counts(seed=seed))
 
     def coupling(
         transformed: Sequence[int], given: Sequence[int], transformer: Transformer, hidden: Sequence[int]
@@ -290,9 +290,9 @@ def _autoregressive(
     seed: int,
 ) -> tuple[list[bool], list[Bijection]]:
     """Which dimensions are angles, and the layers of `maf`."""
-    _check(dim, layers, transform)
+    dim, layers = _checked(dim, layers, transform)
     angle = _mask(circular, dim)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(*counts(seed=seed))
     bijections: list[Bijection] = []
     for k in range(layers):
         transformer = _transformer(transform, angle.count(False), angle.count(True), generator)
@@ -305,12 +305,13 @@ def _autoregressive(
     return angle, bijections
 
 
-def _check(dim: int, layers: int, transform: str) -> None:
-    positive_counts(dim=dim, layers=layers)
+def _checked(dim: int, layers: int, transform: str) -> list[int]:
+    sizes = positive_counts(dim=dim, layers=layers)
     if transform not in get_args(Transform):
         raise InputError(
             f"transform must be one of {', '.join(get_args(Transform))}; got {transform!r}: check the name"
         )
+    return sizes
 
 
 def _transformer(transform: Transform, linear: int, circular: int, generator: torch.Generator) -> Transformer:

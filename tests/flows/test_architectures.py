@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -204,3 +205,12 @@ def test_molecules_without_torsions_or_without_anything_else(circular, randomise
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("build", [coupling_flow, maf, iaf])
+def test_numbers_of_numpy_make_the_same_flow(build):
+    ours, theirs = build(3, layers=2, seed=1), build(np.int64(3), layers=np.int32(2), seed=np.int64(1))
+    assert torch.equal(ours.sample(5, seed=2)[0], theirs.sample(5, seed=np.int64(2))[0])
+    for seed in (-1, 0.5, "1"):
+        with pytest.raises(InputError, match="seed must be a non-negative integer"):
+            build(3, seed=seed)
