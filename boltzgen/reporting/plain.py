@@ -12,10 +12,10 @@ import numpy as np
 
 from ..reweighting import Estimate
 
-__all__ = ["finite", "plain", "plain_estimate"]
+__all__ = ["as_json", "finite", "plain_estimate"]
 
 
-def plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Data as JSON knows them: numbers and arrays of numpy as Python's, paths and all else as text."""
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -26,9 +26,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Real):
         return finite(float(value))
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): as_json(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, np.ndarray)):
-        return [plain(inner) for inner in value]
+        return [as_json(inner) for inner in value]
     return os.fsdecode(value) if isinstance(value, os.PathLike) else str(value)
 
 

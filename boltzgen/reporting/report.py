@@ -27,7 +27,7 @@ from .maps import profile_numbers
 from .outliers import extremes
 from .page import render
 from .pictures import album, write_figures
-from .plain import finite, plain, plain_estimate
+from .plain import as_json, finite, plain_estimate
 from .verdict import Check, Verdict, judge
 from .wells import Basin, basins
 
@@ -62,10 +62,8 @@ def results(
         others: draws of generators trained independently, for the verdict; see `judge`.
     """
     estimates = default_estimates(samples) if estimates is None else estimates
-    found: dict[str, Any] = plain(
-        _headline(samples, judge(samples, others=others), estimates, system, evaluations, seconds)
-    )
-    return found
+    found = _headline(samples, judge(samples, others=others), estimates, system, evaluations, seconds)
+    return {key: as_json(value) for key, value in found.items()}
 
 
 def write_report(
@@ -135,7 +133,7 @@ def write_report(
     }
     if provenance is not None:
         found["provenance"] = provenance
-    found = {key: plain(value) for key, value in found.items()}
+    found = {key: as_json(value) for key, value in found.items()}
     numbers = (json.dumps(found, indent=2, allow_nan=False) + "\n").encode()
     shown = album(samples, history=history, reference=reference)
     # a name from the command line may hold bytes that are no text: they become character references

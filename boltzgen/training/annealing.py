@@ -47,7 +47,7 @@ STEP_ESS = 0.45
 """least effective sample fraction of a buffer at the temperature it is fitted to."""
 SETTLE_BATCH, SETTLE_STEPS = 512, 16
 """draws of a step along the forces at the cold temperature, and such steps of a round there."""
-LADDER_RATE, COLD_RATE = 0.4, 0.35
+LADDER_RATE, COLD_RATE = 0.4, 0.2
 """of the learning rate, for the rounds down to the cold temperature and for those there."""
 SOFTEN = 20.0
 """kT above the batch's median from which the hot loss is logarithmic."""
@@ -82,7 +82,8 @@ def anneal(
     3. At `cold`, until the budget is spent and while the learning rate falls, rounds that learn twice from fresh draws:
        along the forces, by the path gradient of forward KL (`alpha_divergence`), which is all but free of noise near
        the target yet cannot see that a well as a whole weighs too much; and then by their weights, with the noise of
-       sampling left out (`drawn_log_q` of `forward_kl`), which can.
+       sampling left out (`drawn_log_q` of `forward_kl`), which can. Below 0.45 effective samples only by the weights:
+       forces alone would empty what lies between the wells.
 
     Within `distributed()` the processes share the rows of every batch and buffer; the result is that of one process, up
     to the order of sums, and may be taken up by any number of them.
@@ -100,7 +101,7 @@ def anneal(
         minutes: budget in wall-clock minutes, compilation included.
         data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
             be converged: they only start the flow, and the rounds put the weights of the wells right.
-        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.35 there.
+        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.2 there.
         seed: of all noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
             on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.
@@ -304,6 +305,7 @@ class _Annealing:
         """Fresh draws at the cold temperature, learnt from along the forces and then by their weights."""
         index, target, drawn = len(self.history.rounds), self.target.at(self.cold), []
         message = _effective(self.history.rounds[-1].ess)
+        near = self.history.rounds[-1].ess >= STEP_ESS
 
         def learn(loss: Tensor, rows: int) -> None:
             assert self.cold_start is not None
@@ -314,9 +316,11 @@ class _Annealing:
 
         for k in range(SETTLE_STEPS):
             noise = keyed_generator(self.seed, 1, index, k)
-            draws = pathwise(self.flow, target, SETTLE_BATCH, generator=noise)
+            with torch.set_grad_enabled(near):
+                draws = pathwise(self.flow, target, SETTLE_BATCH, generator=noise)
             drawn.append((draws.x, draws.log_q, draws.log_w))
-            learn(divergence(draws, alpha=1.0, trust=STEP_ESS), SETTLE_BATCH)
+            if near:
+                learn(divergence(draws, alpha=1.0, trust=STEP_ESS), SETTLE_BATCH)
         x, log_q, log_w = (torch.cat(part) for part in zip(*drawn, strict=True))
         ess = effective_fraction(log_w)
         log_w = raised(log_w, trusted(log_w, STEP_ESS))

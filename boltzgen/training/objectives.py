@@ -173,7 +173,11 @@ def pathwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator |
         x, log_q = flow.rsample(n, generator=generator, rows=mine)
         with frozen(flow):
             loss = target.energy(x) + flow.log_prob(x)
-        target.evaluations.gradient += n - len(x)  # those of the other processes
+        others = n - len(x)  # the rows of the other processes
+        if loss.requires_grad:
+            target.evaluations.gradient += others
+        else:
+            target.evaluations.energy += others
         return x.detach(), log_q.detach(), loss
 
     return Draws(*ranks().shared(rows, n))

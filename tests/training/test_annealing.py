@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from boltzgen.energies.toys import DoubleWell
+from boltzgen.energies.toys import DoubleWell, GaussianMixture40
 from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.flows import coupling_flow
 from boltzgen.training import annealing
@@ -233,3 +233,23 @@ def test_a_run_stopped_on_its_way_down_with_its_budget_spent_goes_on_to_the_cold
     monkeypatch.setattr(annealing._Annealing, "descend", original)
     history = anneal(flow_of(), DoubleWell(), steps=10, checkpoint=path, progress=False)
     assert history.rounds[-1].next_temperature == 1.0
+
+
+def test_far_from_the_target_forces_teach_nothing(monkeypatch):
+    """The path gradient empties what lies between the wells: below the trusted share the weights alone count."""
+    monkeypatch.setattr(annealing, "STEP_ESS", 0.999)
+    history = anneal(flow_of(), DoubleWell(), steps=200, progress=False)
+    settling = [r for r in history.rounds if r.rows != annealing.BUFFER]
+    assert len(settling) > 2
+    assert history.gradient == annealing.HOT_BATCH * math.ceil(annealing.HOT_SHARE * 200)
+    assert history.energy == sum(r.rows for r in history.rounds)
+
+
+def test_forty_wells_keep_their_weights():
+    target, flow = GaussianMixture40(), coupling_flow(2, layers=6, seed=0)
+    anneal(flow, target, hot=1000.0, steps=600, progress=False)
+    x, log_q = flow.sample(20_000, seed=1)
+    log_w = (-target.energy(x) - log_q).double()
+    ess = float(1 / log_w.softmax(0).square().sum())
+    assert ess > 0.2 * len(x)
+    assert float(log_w.logsumexp(0)) - math.log(len(x)) == pytest.approx(0.0, abs=5 / math.sqrt(ess))
