@@ -187,7 +187,7 @@ def test_data_that_hold_too_little_of_a_well_start_the_flow_and_the_rounds_right
     rare = target.in_b(data) if target.in_b(data).sum() < 10_000 else target.in_a(data)
     data = data[~rare | (torch.arange(len(data)) % 5 == 0)]  # four fifths of the rarer well are missing
     history = anneal(flow, target, data=data, steps=1200, progress=False)
-    assert history.gradient == sum(r.rows for r in history.rounds[1:])
+    assert history.energy + history.gradient == sum(r.rows for r in history.rounds)  # the data took none
     assert {r.temperature for r in history.rounds} == {1.0}
     x, log_q = flow.sample(50_000, seed=2)
     log_w = (-target.energy(x) - log_q).double()
