@@ -47,7 +47,7 @@ STEP_ESS = 0.45
 """least effective sample fraction of a buffer at the temperature it is fitted to."""
 SETTLE_BATCH, SETTLE_STEPS = 512, 16
 """draws of a step along the forces at the cold temperature, and such steps of a round there."""
-LADDER_RATE, COLD_RATE = 0.4, 0.2
+LADDER_RATE, COLD_RATE = 0.4, 0.1
 """of the learning rate, for the rounds down to the cold temperature and for those there."""
 SOFTEN = 20.0
 """kT above the batch's median from which the hot loss is logarithmic."""
@@ -101,7 +101,7 @@ def anneal(
         minutes: budget in wall-clock minutes, compilation included.
         data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
             be converged: they only start the flow, and the rounds put the weights of the wells right.
-        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.2 there.
+        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.1 there.
         seed: of all noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
             on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.
