@@ -24,16 +24,8 @@ from .settings import ConfigurationError, limit_threads
 
 __all__ = ["main"]
 
-LOST, WRONG_USAGE, BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY, INTERRUPTED, GONE, TERMINATED = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    130,
-    141,
-    143,
-)
+LOST, WRONG_USAGE, BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY = 1, 2, 3, 4, 5
+INTERRUPTED, GONE, TERMINATED = 130, 141, 143  # as shells count: 128 + the signal
 
 Number = TypeVar("Number", int, float)
 

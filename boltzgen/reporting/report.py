@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from .maps import profile_numbers
 from .outliers import extremes
 from .page import render
 from .pictures import album, write_figures
-from .plain import as_json, finite, plain_estimate
+from .plain import as_json, plain_estimate
 from .verdict import Check, Verdict, judge
 from .wells import Basin, basins
 
@@ -122,7 +121,7 @@ def write_report(
         "checks": [_check(one) for one in verdict.checks],
         "reference": compared(samples, estimates, reference, reference_values or {}),
         **_details(samples),
-        "training": None if history is None else {"seconds": finite(history.seconds), "steps": len(history.losses)},
+        "training": None if history is None else {"seconds": history.seconds, "steps": len(history.losses)},
         "made": {
             "molecule": samples.topology is not None,
             "failed": samples.n_failed,
@@ -160,11 +159,11 @@ def _headline(
         "n": len(samples),
         "ess": ess,
         "ess_fraction": ess / len(samples),
-        "pareto_k": finite(pareto_k(samples.log_w)),
+        "pareto_k": pareto_k(samples.log_w),
         "verdict": verdict.status,
         "estimates": {name: plain_estimate(estimate, unit) for name, (estimate, unit) in estimates.items()},
         "evaluations": {kind: ledger.get(kind) for kind in ("energy", "gradient")},
-        "seconds": None if seconds is None else finite(seconds),
+        "seconds": seconds,
     }
 
 
@@ -181,8 +180,7 @@ def _details(samples: Samples) -> dict[str, Any]:
 
 
 def _check(check: Check) -> dict[str, Any]:
-    value = check.value if check.value is None or math.isfinite(check.value) else None
-    return asdict(check) | {"value": value, "shown": check.shown}
+    return asdict(check) | {"shown": check.shown}
 
 
 def _basin(basin: Basin) -> dict[str, Any]:

@@ -322,7 +322,7 @@ class _Annealing:
             if near:
                 learn(divergence(draws, alpha=1.0, trust=STEP_ESS), SETTLE_BATCH)
         x, log_q, log_w = (torch.cat(part) for part in zip(*drawn, strict=True))
-        ess = effective_fraction(log_w)
+        ess = effective_fraction(_some(log_w, self.cold))
         log_w = raised(log_w, trusted(log_w, STEP_ESS))
         order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index)).to(x.device)
         for rows in order.view(-1, BATCH):
@@ -347,12 +347,7 @@ class _Annealing:
                 autosave()
         x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
         good = torch.isfinite(log_w) & torch.isfinite(potential)
-        if not good.any():
-            raise EnergyError(
-                f"some draws of the flow must have a finite energy; got none of {BUFFER} at {self.temperature:g} K: "
-                "start hotter, train longer, or start from data with forward_kl"
-            )
-        return x, torch.where(good, log_w, -torch.inf), torch.where(good, potential, 0.0)
+        return x, _some(torch.where(good, log_w, -torch.inf), self.temperature), torch.where(good, potential, 0.0)
 
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
@@ -380,6 +375,16 @@ def _admitted(data: Tensor, flow: Flow) -> Tensor:
             "bring frames of a molecule into the chart with chart_data"
         )
     return data.detach().to(next(flow.parameters()))
+
+
+def _some(log_w: Tensor, temperature: float) -> Tensor:
+    """The log-weights again, refused if every weight is zero."""
+    if log_w.isneginf().all():
+        raise EnergyError(
+            f"some draws of the flow must have a finite energy; got none of {len(log_w)} at {temperature:g} K: "
+            "start hotter, train longer, or start from data with forward_kl"
+        )
+    return log_w
 
 
 def _effective(ess: float) -> str:

@@ -27,9 +27,8 @@ class Autosave:
 
     Called between two steps, it saves if a minute has passed or a signal has come in. After SIGINT (Ctrl-C) it raises
     KeyboardInterrupt, after SIGTERM SystemExit(143); after SIGUSR1 the training goes on. What comes in during the last
-    save ends the block so too. A second SIGINT or SIGTERM
-    does not wait for the step to end. Signals are left alone where Python cannot handle them (outside the main
-    thread), and without a path.
+    save ends the block so too. A second SIGINT or SIGTERM does not wait for the step to end. Signals are left alone
+    where Python cannot handle them (outside the main thread), and without a path.
 
     Of several processes one writes, and a signal to any of them counts for all; so all call it after every step.
 

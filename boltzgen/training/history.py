@@ -10,13 +10,14 @@ __all__ = ["History", "Round"]
 
 @dataclass
 class Round:
-    """One buffer of own draws and the fit that followed.
+    """A round of `anneal`: own draws, and what the flow learnt from them.
 
     Attributes:
-        temperature: K, of the flow when the buffer was drawn.
-        ess: effective sample size of the buffer at that temperature, as a fraction, unclipped.
+        temperature: K, of the flow when it drew.
+        ess: effective sample size of the draws at that temperature, as a fraction, unclipped; at the cold temperature
+            those of the flow while it learns, which its running average surpasses.
         next_temperature: K, fitted next.
-        rows: draws in the buffer.
+        rows: number of draws.
         seconds: since training began.
     """
 

@@ -10,14 +10,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..arguments import instances, positive_counts
+from ..arguments import instances, numbers, positive_counts
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..processes import ranks
 from .trust import raised, trusted
 
-__all__ = ["alpha_divergence", "coordinate_entropy", "forward_kl", "frozen", "log_variance", "pathwise", "reverse_kl"]
+__all__ = [
+    "alpha_divergence",
+    "coordinate_entropy",
+    "divergence",
+    "forward_kl",
+    "frozen",
+    "log_variance",
+    "pathwise",
+    "reverse_kl",
+]
 
 
 def reverse_kl(
@@ -118,33 +127,12 @@ def alpha_divergence(
     """
     instances(flow=(flow, Flow), target=(target, Energy))
     positive_counts(n=n)
+    alpha, trust = numbers(alpha=alpha, trust=trust)
     if not (alpha >= 0 and math.isfinite(alpha)):
         raise InputError(f"alpha must be a number not below 0; got {alpha!r}: pass e.g. 1.0")
     if not 0 <= trust < 1:
         raise InputError(f"trust must lie in [0, 1); got {trust!r}: pass e.g. 0.5")
     return divergence(pathwise(flow, target, n, generator=generator), alpha=alpha, trust=trust)
-
-
-def divergence(draws: Draws, *, alpha: float, trust: float) -> Tensor:
-    """What `alpha_divergence` gives, from its draws."""
-    loss, log_w = draws.loss, draws.log_w
-    finite = torch.isfinite(loss)
-    if not finite.any():
-        return torch.full_like(loss.sum(), torch.nan)
-    power = trusted(log_w, trust, alpha)
-    w = torch.softmax(raised(log_w, power), 0).to(loss.dtype)
-    moved = torch.where(finite, w * loss, torch.zeros_like(loss)).sum()
-    return moved - moved.detach() + _estimate(log_w[finite], power).to(loss.dtype)
-
-
-def _estimate(log_w: Tensor, alpha: float) -> Tensor:
-    """The α-divergence of draws with these log-weights; its limits at 0 and 1."""
-    log_w = log_w - log_w.logsumexp(0) + math.log(len(log_w))
-    if alpha < 1e-6:
-        return -log_w.mean()
-    if abs(alpha - 1) < 1e-6:
-        return (log_w.exp() * log_w).mean()
-    return ((alpha * log_w).logsumexp(0) - math.log(len(log_w))) / (alpha * (alpha - 1))
 
 
 class Draws(NamedTuple):
@@ -181,6 +169,28 @@ def pathwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator |
         return x.detach(), log_q.detach(), loss
 
     return Draws(*ranks().shared(rows, n))
+
+
+def divergence(draws: Draws, *, alpha: float, trust: float) -> Tensor:
+    """What `alpha_divergence` gives, from its draws."""
+    loss, log_w = draws.loss, draws.log_w
+    finite = torch.isfinite(loss)
+    if not finite.any():
+        return torch.full_like(loss.sum(), torch.nan)
+    power = trusted(log_w, trust, alpha)
+    w = torch.softmax(raised(log_w, power), 0).to(loss.dtype)
+    moved = torch.where(finite, w * loss, torch.zeros_like(loss)).sum()
+    return moved - moved.detach() + _estimate(log_w[finite], power).to(loss.dtype)
+
+
+def _estimate(log_w: Tensor, alpha: float) -> Tensor:
+    """The α-divergence of draws with these log-weights; its limits at 0 and 1."""
+    log_w = log_w - log_w.logsumexp(0) + math.log(len(log_w))
+    if alpha < 1e-6:
+        return -log_w.mean()
+    if abs(alpha - 1) < 1e-6:
+        return (log_w.exp() * log_w).mean()
+    return ((alpha * log_w).logsumexp(0) - math.log(len(log_w))) / (alpha * (alpha - 1))
 
 
 def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None, *, drawn_log_q: Tensor | None = None) -> Tensor:

@@ -29,8 +29,10 @@ def raised(log_w: Tensor, power: float) -> Tensor:
 
 def boundary(holds: Callable[[float], bool], start: float, end: float) -> float:
     """How far from `start` towards `end` a condition holds; `start` if it does not hold there."""
-    if holds(end) or not holds(start):
-        return end if holds(end) else start
+    if holds(end):
+        return end
+    if not holds(start):
+        return start
     for _ in range(30):
         middle = 0.5 * (start + end)
         start, end = (middle, end) if holds(middle) else (start, middle)

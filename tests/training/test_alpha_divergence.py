@@ -143,6 +143,8 @@ def test_wrong_arguments_are_refused():
     for alpha in (-0.5, math.nan, math.inf):
         with pytest.raises(InputError, match="alpha must be a number not below 0"):
             alpha_divergence(gaussian_flow(), Gaussian(), 10, alpha=alpha)
+    with pytest.raises(InputError, match="alpha must be a number; got '1'"):
+        alpha_divergence(gaussian_flow(), Gaussian(), 10, alpha="1")
     for trust in (-0.1, 1.0, math.nan):
         with pytest.raises(InputError, match=r"trust must lie in \[0, 1\)"):
             alpha_divergence(gaussian_flow(), Gaussian(), 10, trust=trust)

@@ -253,3 +253,15 @@ def test_forty_wells_keep_their_weights():
     ess = float(1 / log_w.softmax(0).square().sum())
     assert ess > 0.2 * len(x)
     assert float(log_w.logsumexp(0)) - math.log(len(x)) == pytest.approx(0.0, abs=5 / math.sqrt(ess))
+
+
+def test_draws_that_all_fail_at_the_cold_temperature_end_with_advice(monkeypatch):
+    original = annealing.pathwise
+
+    def failing(*arguments, **options):
+        draws = original(*arguments, **options)
+        return draws._replace(loss=draws.loss * math.inf)
+
+    monkeypatch.setattr(annealing, "pathwise", failing)
+    with pytest.raises(EnergyError, match="some draws of the flow must have a finite energy; got none of 8192 at 1 K"):
+        anneal(flow_of(), DoubleWell(), steps=400, progress=False)
