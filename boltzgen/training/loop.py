@@ -60,7 +60,7 @@ def train(
         steps: gradient steps.
         learning_rate: its highest value.
         warmup: steps of the linear rise.
-        clip: a gradient longer than this times the median of the last 200 is shortened to it.
+        clip: a gradient longer than this times the median of the last 200 is shortened to it; math.inf for none.
         decay: of the running average of the weights, 0 for no averaging.
         seed: of the noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
@@ -80,8 +80,10 @@ def train(
     instances(flow=(flow, Flow))
     (steps,) = positive_counts(steps=steps)
     warmup, seed = counts(warmup=warmup, seed=seed)
-    learning_rate, clip = positive_numbers(learning_rate=learning_rate, clip=clip)
-    (decay,) = numbers(decay=decay)
+    (learning_rate,) = positive_numbers(learning_rate=learning_rate)
+    clip, decay = numbers(clip=clip, decay=decay)
+    if not clip > 0:
+        raise InputError(f"clip must be positive; got {clip!r}: pass e.g. 1.5, or math.inf to shorten no gradient")
     if not 0 <= decay < 1:
         raise InputError(f"decay must be 0 or more and below 1; got {decay!r}: pass e.g. 0.99")
     learner, history = Learner(flow, clip=clip), History()

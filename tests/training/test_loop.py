@@ -159,3 +159,7 @@ def test_numbers_of_numpy_give_the_checkpoint_of_those_of_python(tmp_path):
     again = flow_of()
     train(again, objective, steps=3, checkpoint=path, progress=False, **plain)
     assert torch.equal(weights(again), weights(flow))
+
+
+def test_an_infinite_clip_shortens_no_gradient():
+    assert len(train(flow_of(), objective, steps=3, clip=math.inf, progress=False).losses) == 3
