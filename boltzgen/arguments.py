@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
 from .errors import InputError
 
-__all__ = ["counts", "instances", "numbers", "positive_counts", "positive_numbers"]
+__all__ = ["counts", "four_atoms", "instances", "numbers", "positive_counts", "positive_numbers"]
 
 
 def positive_counts(**values: Any) -> list[int]:
@@ -52,6 +53,22 @@ def numbers(**values: Any) -> list[float]:
         if not _real(value):
             raise InputError(f"{name} must be a number; got {value!r}: pass a plain one")
     return [float(value) for value in values.values()]
+
+
+def four_atoms(atoms: Any, n_atoms: int) -> tuple[int, ...]:
+    """The indices of the four different atoms of a torsion, of n_atoms in all.
+
+    Raises:
+        InputError: if they are anything else.
+    """
+    found = tuple(atoms) if isinstance(atoms, Iterable) else ()
+    different = len(found) == len(set(found)) == 4
+    if not (different and all(isinstance(k, Integral) and 0 <= operator.index(k) < n_atoms for k in found)):
+        raise InputError(
+            f"a torsion must be four different atoms, numbers from 0 to {n_atoms - 1}; got {atoms!r}: "
+            "give their indices in the topology, or the name of a torsion"
+        )
+    return tuple(map(operator.index, found))
 
 
 def instances(**arguments: tuple[Any, type]) -> None:

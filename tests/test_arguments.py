@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import boltzgen as bg
-from boltzgen.arguments import counts, numbers, positive_counts, positive_numbers
+from boltzgen.arguments import counts, four_atoms, numbers, positive_counts, positive_numbers
 from boltzgen.errors import InputError
+from boltzgen.reporting import examine, ramachandran
 
 
 def test_integers_of_any_type_are_counts():
@@ -41,6 +42,10 @@ STEPS = {"walkers": 1, "steps": 1, "step_size": 0.1, "friction": 1.0, "seed": 0}
         (lambda: bg.simulate(np.zeros(2), WELL, 1.0, **STEPS), "energy must be an Energy; got a ndarray"),
         (lambda: bg.reverse_kl(WELL, FLOW, 10), "flow must be a Flow; got a DoubleWell"),
         (lambda: bg.expectation(SAMPLES, lambda x: x), r"pass samples\.log_w"),
+        (lambda: bg.write_report(SAMPLES, "x.html", commands="boltzgen demo"), "put it into a list"),
+        (lambda: bg.Molecule.from_pdb(None), "the path of a PDB file must be a text or a Path; got None"),
+        (lambda: examine("alanine_dipeptide"), "molecule must be a Molecule; got a str"),
+        (lambda: ramachandran(SAMPLES, bins=0), "bins must be a positive integer; got 0"),
     ],
 )
 def test_swapped_and_wrong_arguments_are_named(call, message):
@@ -76,3 +81,10 @@ def test_numbers_of_numpy_become_those_of_python():
 def test_what_is_no_such_number_is_refused(check, value, message):
     with pytest.raises(InputError, match=f"option {message}"):
         check(option=value)
+
+
+def test_the_atoms_of_a_torsion_are_four_different_ones():
+    assert four_atoms(np.array([4, 0, 2, 1]), 5) == (4, 0, 2, 1)
+    for atoms in ([0, 1, 2], [0, 1, 2, 2], [0, 1, 2, 5], [0, 1, 2, -1], [0, 1, 2, "a"], [0, 1, 2, 2.5], None, 3):
+        with pytest.raises(InputError, match="a torsion must be four different atoms, numbers from 0 to 4; got"):
+            four_atoms(atoms, 5)

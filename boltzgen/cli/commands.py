@@ -73,6 +73,7 @@ def check(options: argparse.Namespace) -> None:
     """Whether a molecule can be sampled, minutes before hours."""
     from .. import reporting
     from ..molecule import Molecule
+    from ..reporting.plain import as_json
 
     target = target_of(options.system, options.forcefield)
     molecule = target if isinstance(target, Molecule) else target.molecule() if target.toy is None else None
@@ -85,7 +86,7 @@ def check(options: argparse.Namespace) -> None:
         }
         checks = [{"name": one.name, "value": one.value, "status": one.status} for one in found.checks]
         plain |= {"system": molecule.name, "status": found.status, "checks": checks, "minutes": found.minutes}
-        print_json(plain)
+        print_json(as_json(plain))
     else:
         print(found)
     if found.status == "red":

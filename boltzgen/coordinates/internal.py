@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arguments import four_atoms
 from ..energies.energy import Energy
 from ..energies.openmm_energy import OpenMMEnergy
 from ..errors import InputError
@@ -285,12 +286,7 @@ class InternalCoordinates(Bijection):
                 known = ", ".join(torsions) or "none has a name"
                 raise InputError(f"torsion must be one of the molecule's ({known}); got {atoms!r}: or pass four atoms")
             return tuple(torsions[atoms])
-        quadruple = tuple(map(int, atoms))
-        if len(quadruple) != 4 or len(set(quadruple)) != 4 or not all(0 <= k < self.n_atoms for k in quadruple):
-            raise InputError(
-                f"a torsion must be four different atoms below {self.n_atoms}; got {list(atoms)}: count them from 0"
-            )
-        return quadruple
+        return four_atoms(atoms, self.n_atoms)
 
     def harmonic_scales(self, temperature: float) -> tuple[Tensor, Tensor]:
         """Mean and lower Cholesky factor of the covariance of the stiff coordinates in the harmonic approximation.

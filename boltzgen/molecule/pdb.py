@@ -54,6 +54,8 @@ def readable_file(path: str | os.PathLike[str], what: str) -> Path:
     Raises:
         InputError: if there is no such file, it is a directory, or it may not be read.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"the path of {what} must be a text or a Path; got {path!r}: name the file")
     file = Path(path)
     try:
         with open(file, "rb"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..arguments import instances
 from ..coordinates import InternalCoordinates, stereocentres
 from ..energies import Energy, OpenMMEnergy, Pullback
 from ..errors import EnergyError
@@ -106,6 +107,7 @@ def examine(molecule: Molecule, temperature: float | None = None) -> Checkup:
         InputError, UnsupportedSystemError: if something cannot be built, saying why.
         EnergyError: if the compiled energy disagrees with OpenMM.
     """
+    instances(molecule=(molecule, Molecule))
     temperature = molecule.default_temperature if temperature is None else temperature
     energy = molecule.energy(temperature)
     coordinates = InternalCoordinates(molecule)

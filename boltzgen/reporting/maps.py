@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..arguments import positive_counts
 from ..errors import InputError, UnreliableEstimateWarning
 from ..reweighting import profile
 from ..sampling import Samples
@@ -45,8 +46,9 @@ def ramachandran(
         reference: weighted configurations of the same molecule from another source, a simulation say.
 
     Raises:
-        InputError: if the torsions are unknown, or every weight is zero.
+        InputError: if the torsions are unknown, every weight is zero, or bins is no positive integer.
     """
+    (bins,) = positive_counts(bins=bins)
     edges = np.linspace(-180, 180, bins + 1)
     _, w = weighed(samples)
     maps = {"flow": _map(samples, x, y, bins, np.ones_like(w)), "reweighted": _map(samples, x, y, bins, w)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from ..errors import InputError
 from ..files import atomically
 from ..reweighting import effective_sample_size
 from ..sampling import Samples
@@ -147,8 +149,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150)
     """Saves a figure in the format its ending says, .png or .svg or .pdf, whole or not at all.
 
     Raises:
+        InputError: if the ending names no format.
         OSError: if the file cannot be written; an older one is left intact.
     """
+    ending, known = Path(path).suffix[1:].lower(), sorted(figure.canvas.get_supported_filetypes())
+    if ending not in known:
+        raise InputError(f"path must end in one of .{', .'.join(known)}; got {str(path)!r}: take .svg or .png")
     with atomically(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
 

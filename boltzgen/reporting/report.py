@@ -113,6 +113,8 @@ def write_report(
     path = Path(path)
     if path.is_dir():
         raise InputError(f"path must name an HTML file; got the folder {str(path)!r}: add a name such as report.html")
+    if isinstance(commands, str):
+        raise InputError(f"commands must be a list of command lines; got the text {commands!r}: put it into a list")
     verdict = judge(samples, others=others)
     estimates = default_estimates(samples) if estimates is None else estimates
     found = _headline(samples, verdict, estimates, system, evaluations, seconds)

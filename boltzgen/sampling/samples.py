@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arguments import counts, positive_counts
+from ..arguments import counts, four_atoms, positive_counts
 from ..coordinates import dihedral
 from ..errors import CheckpointError, InputError
 from ..flows.noise import keyed_generator
@@ -146,12 +146,7 @@ class Samples:
             raise InputError(
                 f"a torsion must be one of {known}; got {atoms!r}: name one of these, or four atom indices"
             )
-        quadruple = [int(i) for i in (self.torsions[atoms] if isinstance(atoms, str) else atoms)]
-        if len(set(quadruple)) != 4 or len(quadruple) != 4 or not all(0 <= i < positions.shape[1] for i in quadruple):
-            raise InputError(
-                f"a torsion must name four different atoms between 0 and {positions.shape[1] - 1}; got {quadruple}: "
-                "give their indices in the topology"
-            )
+        quadruple = four_atoms(self.torsions[atoms] if isinstance(atoms, str) else atoms, positions.shape[1])
         return dihedral(positions.double(), quadruple)
 
     def __getitem__(self, rows: slice | Tensor | np.ndarray[Any, Any] | Sequence[int]) -> Samples:

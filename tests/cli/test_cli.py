@@ -124,9 +124,12 @@ def test_check_tells_whether_a_molecule_can_be_sampled(capsys, monkeypatch):
     assert "must be a molecule to be checked" in err
     original = InternalCoordinates._log_det
     monkeypatch.setattr(InternalCoordinates, "_log_det", lambda *args: original(*args) + 0.01)
+    monkeypatch.setattr("boltzgen.reporting.checkup._training_time", lambda flow, target: math.inf)
     code, out, err = run(capsys, "check", "alanine_dipeptide", "--json")
     assert code == 4
-    assert json.loads(out)["status"] == "red"
+    found = json.loads(out)
+    assert found["status"] == "red"
+    assert found["minutes"] is None  # JSON knows no infinity
     assert "got red for: measure against the whole Jacobian" in err
 
 

@@ -87,6 +87,13 @@ def test_names_are_text_and_no_formulae(peptide, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["map.png", "profiles.svg"]
 
 
+def test_an_ending_that_names_no_format_is_refused(peptide, tmp_path):
+    with pytest.raises(InputError, match=r"path must end in one of .*\.svg.*; got .*map\.doc"):
+        save_figure(weight_histogram(peptide), tmp_path / "map.doc")
+    save_figure(weight_histogram(peptide), tmp_path / "weights.SVG")
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.SVG"]
+
+
 def test_the_running_estimates_end_at_the_estimates(peptide):
     figure = running_estimates(peptide)
     share, energy = figure.axes[:2]

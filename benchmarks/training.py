@@ -1,8 +1,8 @@
-"""Alanine dipeptide, definition A (amber96 + OBC1, unconstrained, 300 K), from its energy alone: ESS per evaluation.
+"""A molecule from its energy alone: what a training of so many minutes gives, and what it costs.
 
-    python benchmarks/alanine_dipeptide.py --minutes 10 --seeds 0 1 2
+    python benchmarks/training.py alanine_dipeptide --minutes 10 --seeds 0 1 2
 
-Writes benchmarks/results/alanine_dipeptide.json and prints a table. Reverse ESS fraction (Σw)²/(n Σw²) of fresh draws,
+Writes benchmarks/results/SYSTEM.json and prints a table. Reverse ESS fraction (Σw)²/(n Σw²) of fresh draws,
 unclipped, and beside it with the largest 1e-4 of the weights clipped (the protocol of published tables).
 """
 
@@ -19,17 +19,19 @@ from boltzgen.reporting import default_estimates
 from boltzgen.reweighting import clipped_effective_sample_size
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("system", help="name of a molecule that comes with boltzgen, or a folder with a system.toml")
 parser.add_argument("--minutes", type=float, default=10.0, help="of training, compilation included")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 parser.add_argument("--flow", type=json.loads, default={}, help="arguments of molecular_flow as JSON, for ablations")
 parser.add_argument("-n", type=int, default=200_000, help="draws of the evaluation")
 parser.add_argument("--keep", type=Path, help="folder to keep the trained generators in")
-parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "alanine_dipeptide.json")
+parser.add_argument("--out", type=Path, help="(default: benchmarks/results/SYSTEM.json)")
 options = parser.parse_args()
+out = options.out or Path(__file__).parent / "results" / f"{Path(options.system).name}.json"
 
 rows = []
 for seed in options.seeds:
-    molecule = bg.Molecule.load("alanine_dipeptide")
+    molecule = bg.Molecule.load(options.system)
     coordinates = bg.InternalCoordinates(molecule)
     scales = coordinates.harmonic_scales(HOTTER * molecule.default_temperature)
     flow = bg.molecular_flow(coordinates.circular, *scales, seed=seed, **options.flow)
@@ -67,9 +69,10 @@ for seed in options.seeds:
     )
     for name, e in found.items():
         print(f"    {name:<30} {e['value']:.4f} ± {e['standard_error']:.4f} {e['unit']}", flush=True)
-    options.out.parent.mkdir(exist_ok=True)
+    out.parent.mkdir(exist_ok=True)
     result = {
-        "definition": "A",
+        "system": molecule.name,
+        "temperature": molecule.default_temperature,
         "minutes": options.minutes,
         "flow": options.flow,
         "draws": options.n,
@@ -77,7 +80,7 @@ for seed in options.seeds:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
         "seeds": rows,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    out.write_text(json.dumps(result, indent=1) + "\n")
 fractions = sorted(row["ess_fraction"] for row in rows)
 print(
     f"median ESS {100 * fractions[len(fractions) // 2]:.1f} %, "
