@@ -4,7 +4,7 @@ from .actnorm import ActNorm
 from .architectures import coupling_flow, iaf, maf, molecular_flow
 from .autoregressive import Autoregressive
 from .bases import Base, MultivariateNormal, Normal, Product, UniformTorus, VonMises
-from .bijection import Bijection, Composition, Inverse
+from .bijection import Bijection, Composition, Given, Inverse
 from .continuous import Continuous
 from .coupling import Coupling
 from .flow import Flow
@@ -42,6 +42,7 @@ __all__ = [
     "Coupling",
     "Flow",
     "GaussianMixture",
+    "Given",
     "Householder",
     "Inverse",
     "LogisticMixture",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 
-__all__ = ["Bijection", "Composition", "Inverse"]
+__all__ = ["Bijection", "Composition", "Given", "Inverse"]
 
 
 class Bijection(nn.Module, ABC):
@@ -131,3 +131,32 @@ class Inverse(Bijection):
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.bijection._forward(x, context)
+
+
+class Given(Bijection):
+    """A conditional bijection at one context, which every row then has; its parameters are shared, not copied.
+
+    Arguments:
+        bijection: a map that needs a context.
+        context: its c numbers, (c,).
+    """
+
+    context: Tensor
+
+    def __init__(self, bijection: Bijection, context: Tensor | Sequence[float]) -> None:
+        super().__init__(bijection.in_shape, bijection.out_shape)
+        like = next((p for p in bijection.parameters() if p.is_floating_point()), torch.empty(0))
+        row = torch.as_tensor(context).to(like)
+        if not bijection.context_size or row.shape != (bijection.context_size,):
+            raise InputError(
+                f"context must have as many numbers as the map needs, ({bijection.context_size},); got "
+                f"{tuple(row.shape)}: pass one row, to a map built with context=c"
+            )
+        self.bijection = bijection
+        self.register_buffer("context", row)
+
+    def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.bijection._forward(z, self.context.expand(len(z), -1))
+
+    def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.bijection._inverse(x, self.context.expand(len(x), -1))

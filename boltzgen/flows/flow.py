@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..arguments import positive_counts
 from ..errors import InputError
 from .bases import Base
-from .bijection import Bijection
+from .bijection import Bijection, Given
 from .noise import BLOCK, keyed_generator
 
 __all__ = ["Flow"]
@@ -145,6 +145,19 @@ class Flow(nn.Module):
         self._check(x)
         self.bijection._check_context(context, len(x))
         return self._pull(x, context)
+
+    def given(self, context: Tensor | Sequence[float]) -> Flow:
+        """This conditional flow at one context: a flow that needs none, and shares the parameters.
+
+        So every verb takes it: `draw(flow.given([1.5]), target, n)`; and a loss adds up what several contexts give.
+
+        Arguments:
+            context: c numbers.
+
+        Raises:
+            InputError: if they are another number.
+        """
+        return Flow(self.base, Given(self.bijection, context))
 
     def _push(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """x and log q(x) of a base point z."""

@@ -208,7 +208,9 @@ def check_draw(flow: Flow, target: Energy, n: int, batch_size: int) -> None:
             f"{tuple(target.event_shape)}: build the flow for this target"
         )
     if flow.context_size:
-        raise InputError(f"flow must need no context; got one of size {flow.context_size}: use an unconditional flow")
+        raise InputError(
+            f"flow must need no context; got one of size {flow.context_size}: draw from flow.given(context)"
+        )
 
 
 def _check_exact(target: Energy) -> None:

@@ -75,7 +75,7 @@ def distill(
     if chosen not in ("reverse", "forward"):
         raise InputError(f"divergence must be 'reverse', 'forward' or None; got {divergence!r}: leave it out")
     if flow.context_size or (isinstance(teacher, Flow) and teacher.context_size):
-        raise InputError("teacher and flow must need no context; got one that does: distil it at a fixed context")
+        raise InputError("teacher and flow must need no context; got one that does: take flow.given(context)")
     if density is not None and density.event_shape != flow.event_shape:
         raise InputError(
             f"teacher and flow must have configurations of one shape; got {tuple(density.event_shape)} and "

@@ -166,6 +166,25 @@ def test_a_generator_can_be_given_instead(flow):
         flow.sample(3, seed=1, generator=torch.Generator())
 
 
+def test_a_flow_given_its_context_is_the_conditional_one_there(randomise):
+    flow = randomise(coupling_flow(2, layers=2, context=2))
+    there = flow.given([0.5, -1.0])
+    rows = torch.tensor([[0.5, -1.0]]).expand(100, 2)
+    x, log_q = there.sample(100, seed=1)
+    for found, expected in zip((x, log_q), flow.sample(100, seed=1, context=rows), strict=True):
+        assert torch.equal(found, expected)
+    assert torch.equal(there.log_prob(x), flow.log_prob(x, rows))
+    assert not torch.equal(flow.given([0.5, -1.1]).log_prob(x), there.log_prob(x))
+    (-there.log_prob(x).mean()).backward()
+    assert all(p.grad is not None for p in flow.parameters()), "the parameters are shared"
+    assert flow.double().given([0.5, -1.0]).sample(3)[0].dtype == torch.float64
+    for wrong in ([0.5], 0.5, [[0.5, -1.0]]):
+        with pytest.raises(InputError, match=r"context must have as many numbers as the map needs, \(2,\); got"):
+            flow.given(wrong)
+    with pytest.raises(InputError, match=r"needs, \(0,\); got \(1,\)"):
+        coupling_flow(2).given([0.5])
+
+
 def test_contexts_go_row_by_row(randomise):
     flow = randomise(coupling_flow(2, layers=2, context=1))
     context = torch.linspace(-3, 3, BLOCK + 5)[:, None]
