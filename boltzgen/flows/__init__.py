@@ -15,6 +15,7 @@ from .mixture import GaussianMixture
 from .noise import BLOCK, keyed_generator
 from .planar import Planar, Radial
 from .rbig import gaussianization
+from .sobol import Sobol
 from .steering import steered
 from .transformer import (
     Additive,
@@ -54,6 +55,7 @@ __all__ = [
     "Product",
     "Radial",
     "Rotation",
+    "Sobol",
     "Spline",
     "Transformer",
     "TriangularAffine",

@@ -23,8 +23,10 @@ class Base(nn.Module, ABC):
 
     Attributes:
         event_shape: shape (d,) of one z.
+        independent: whether the draws of one call are independent of each other.
     """
 
+    independent = True
     _like: Tensor
 
     def __init__(self, dim: int) -> None:
@@ -39,6 +41,17 @@ class Base(nn.Module, ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z), (n, d) → (n,)."""
+
+    def quantile(self, p: Tensor) -> Tensor:
+        """The z of this law for p uniform in (0, 1), both (n, d), by the inverse of each distribution function.
+
+        Raises:
+            InputError: if the law has none that is known here.
+        """
+        raise InputError(
+            f"a base must be normal or uniform, or a product of these, to have quantiles; got {type(self).__name__}: "
+            "start from one of them"
+        )
 
     def tempered(self, ratio: float) -> Base:
         """The base at `ratio` times its temperature, p(z)^(1/ratio), normalised.
@@ -77,6 +90,10 @@ class Normal(Base):
     def log_prob(self, z: Tensor) -> Tensor:
         constant = z.shape[-1] * (0.5 * math.log(2 * math.pi) + math.log(self.scale))
         return -0.5 / self.scale**2 * z.square().sum(-1) - constant
+
+    def quantile(self, p: Tensor) -> Tensor:
+        z: Tensor = self.scale * torch.special.ndtri(p)
+        return z
 
     def tempered(self, ratio: float) -> Normal:
         return Normal(self.event_shape[0], scale=self.scale * math.sqrt(ratio)).to(self._like)
@@ -119,6 +136,10 @@ class MultivariateNormal(Base):
         noise = torch.randn(n, *self.event_shape, generator=generator, dtype=self._like.dtype)
         return self.mean + noise.to(self._like.device) @ self._factor().T
 
+    def quantile(self, p: Tensor) -> Tensor:
+        z: Tensor = self.mean + torch.special.ndtri(p).to(self._like) @ self._factor().T
+        return z
+
     def log_prob(self, z: Tensor) -> Tensor:
         noise = torch.linalg.solve_triangular(self._factor(), (z - self.mean).T, upper=False)
         constant = 0.5 * z.shape[-1] * math.log(2 * math.pi) + self.weight.diagonal().sum()
@@ -143,6 +164,9 @@ class UniformTorus(Base):
 
     def log_prob(self, z: Tensor) -> Tensor:
         return z.new_full((len(z),), -z.shape[-1] * math.log(2 * math.pi))
+
+    def quantile(self, p: Tensor) -> Tensor:
+        return (2 * p - 1) * math.pi
 
     def tempered(self, ratio: float) -> UniformTorus:
         return self
@@ -233,6 +257,7 @@ class Product(Base):
                 f"bases of {sizes} dimensions: give every dimension to one base"
             )
         super().__init__(len(order))
+        self.independent = all(base.independent for base in bases)
         self.bases = nn.ModuleList(bases)
         self._sizes = sizes
         self.register_buffer("_order", torch.tensor(order), persistent=False)
@@ -245,6 +270,11 @@ class Product(Base):
     def log_prob(self, z: Tensor) -> Tensor:
         parts = z[:, self._order].split_with_sizes(self._sizes, -1)
         return torch.stack([base.log_prob(part) for base, part in zip(self._factors(), parts, strict=True)]).sum(0)
+
+    def quantile(self, p: Tensor) -> Tensor:
+        parts = p[:, self._order].split_with_sizes(self._sizes, -1)
+        found = [base.quantile(part) for base, part in zip(self._factors(), parts, strict=True)]
+        return torch.cat(found, -1)[:, self._back]
 
     def tempered(self, ratio: float) -> Product:
         dims = self._order.split_with_sizes(self._sizes)

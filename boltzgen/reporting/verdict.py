@@ -139,7 +139,7 @@ def judge(
         checks.append(
             Check(
                 "independence", None, "independent draws", "red",
-                "rows are repeated or correlated: every error is too small",
+                "rows are repeated, correlated or evenly spread: no error bar of theirs is right",
                 "judge, and estimate from, the weighted draws these came from",
             )
         )  # fmt: skip

@@ -69,7 +69,7 @@ def draw(
             parts.append(columns)
             done = start + len(columns[0])
             bar(done / n, f"{done} of {n}")
-    return as_samples(target, parts, seed=seed)
+    return as_samples(target, parts, seed=seed, independent=flow.base.independent)
 
 
 def weighed_blocks(

@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
+import boltzgen as bg
 import boltzgen.flows as flows
 from boltzgen.errors import InputError
-from boltzgen.flows import Base, GaussianMixture, MultivariateNormal, Normal, Product, UniformTorus, VonMises
+from boltzgen.flows import Base, GaussianMixture, MultivariateNormal, Normal, Product, Sobol, UniformTorus, VonMises
 
 PI = math.pi
 N = 100_000
@@ -24,6 +25,7 @@ REGISTRY = {
         lambda: GaussianMixture(MODES, scales=SCALES, weights=torch.tensor([1.0, 2.0, 3.0])),
         [False, False],
     ),
+    "sobol": (lambda: Sobol(Product([Normal(1), UniformTorus(1)], [[1], [0]])), [True, False]),
     "product": (lambda: Product([Normal(1), UniformTorus(1)], [[1], [0]]), [True, False]),
 }
 
@@ -122,11 +124,50 @@ def test_von_mises_is_that_of_torch(concentration):
         (lambda: VonMises(MEAN, MEAN), "positive concentration"),
         (lambda: VonMises(MEAN, torch.ones(3)), "one shape"),
         (lambda: VonMises(MEAN, torch.zeros(2)), "use UniformTorus"),
+        (lambda: Sobol(VonMises(MEAN, torch.ones(2))), "a base must be normal or uniform, .* got VonMises"),
+        (lambda: Sobol(2), "base must be a Base; got an int"),
     ],
 )
 def test_wrong_parameters_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_quantiles_belong_to_the_law():
+    p = torch.rand(N, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    base = MultivariateNormal(MEAN, FACTOR).double()
+    assert (base.quantile(p).T.cov() - (FACTOR @ FACTOR.T).double()).abs().max() < 0.03
+    assert (Normal(2, scale=2.0).quantile(p) - torch.distributions.Normal(0.0, 2.0).icdf(p)).abs().max() < 1e-4
+    assert torch.equal(UniformTorus(2).quantile(p), (2 * p - 1) * PI)
+    z = Product([Normal(1), UniformTorus(1)], [[1], [0]]).quantile(p)
+    assert torch.equal(z, torch.cat([UniformTorus(1).quantile(p[:, :1]), Normal(1).quantile(p[:, 1:])], 1))
+
+
+def test_sobol_points_fill_space_more_evenly_than_chance():
+    def errors(base):
+        means = [base.sample(1024, torch.Generator().manual_seed(seed)).square().mean() for seed in range(20)]
+        return float((torch.stack(means) - 1).square().mean().sqrt())
+
+    assert errors(Sobol(Normal(2))) < 0.1 * errors(Normal(2))
+    assert errors(Sobol(Normal(60))) < 0.5 * errors(Normal(60))
+
+
+def test_sobol_draws_are_known_not_to_be_independent():
+    flow = bg.coupling_flow(2, layers=2)
+    evenly = flows.Flow(Sobol(flow.base), flow.bijection)
+    target = bg.toys.Gaussian([0.0, 0.0], [[1.0, 0.3], [0.3, 0.5]])
+
+    def error(one):
+        found = [float(bg.draw(one, target, 1024, seed=seed).log_w.logsumexp(0)) - math.log(1024) for seed in range(10)]
+        return sum((value - target.log_partition()) ** 2 for value in found)
+
+    assert error(evenly) < 0.1 * error(flow)
+    samples = bg.draw(evenly, target, 2048, seed=1)
+    assert not samples.independent
+    assert bg.judge(samples).status == "red"
+    assert evenly.base.tempered(2.0).sample(10).shape == (10, 2)
+    bg.reverse_kl(evenly, target, 64).backward()
+    assert not Product([Normal(1), Sobol(Normal(1))], [[0], [1]]).independent
 
 
 def test_products_need_every_dimension_once():
