@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -164,6 +164,22 @@ class BoltzmannGenerator:
         """n weighted draws; see `draw`."""
         return draw(self.flow, self.target, n, seed=seed, batch_size=batch_size, progress=progress)
 
+    def to(self, device: str | torch.device) -> Self:
+        """Moves the target and the flow, and with them all further work, to a device.
+
+        A draw is the same on every device up to rounding: its noise is made on the CPU. Weights stay float64 sums.
+
+        Arguments:
+            device: "cpu", "cuda" or "cuda:1"; "auto" is a GPU if there is one.
+
+        Raises:
+            InputError: if there is no such device.
+        """
+        device = _device(device)
+        self.target.to(device)
+        self.flow.to(device)
+        return self
+
     @property
     def fingerprint(self) -> str:
         """What a checkpoint must agree on: the target, its chart and temperature, and the flow's architecture."""
@@ -245,6 +261,21 @@ def _held(folder: Path) -> Iterator[None]:
 
         ranks().first(hold)
         yield
+
+
+def _device(wanted: Any) -> torch.device:
+    """The device meant, refused unless it is there."""
+    there = torch.cuda.device_count()
+    if wanted == "auto":
+        return torch.device("cuda" if there else "cpu")
+    try:
+        device = torch.device(wanted)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= there):
+        known = ", ".join(["auto", "cpu", *(f"cuda:{k}" for k in range(there))])
+        raise InputError(f"device must be one of {known}; got {str(wanted)!r}: name one that torch can see here")
+    return device
 
 
 def _saved(path: Path) -> Path:

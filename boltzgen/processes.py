@@ -141,7 +141,11 @@ class Ranks:
             if not self.leads:
                 data = torch.empty(int(length), dtype=torch.uint8, device=data.device)
             torch.distributed.broadcast(data, 0)
-        return answer if self.leads else torch.load(io.BytesIO(data.cpu().numpy().tobytes()), weights_only=True)
+        return (
+            answer
+            if self.leads
+            else torch.load(io.BytesIO(data.cpu().numpy().tobytes()), weights_only=True, map_location="cpu")
+        )
 
 
 _active: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039

@@ -31,7 +31,7 @@ def demo(options: argparse.Namespace) -> Status | None:
     begin = time.monotonic()
     out = Path(options.out)
     molecule = Molecule.load("alanine_dipeptide")
-    generator = BoltzmannGenerator(molecule, seed=options.seed)
+    generator = BoltzmannGenerator(molecule, seed=options.seed).to(options.device)
     say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from the energy alone")
     history = generator.train(run_dir=out / "run", minutes=options.minutes)
     say(trained(history))

@@ -67,7 +67,8 @@ def fastest(settings: Settings) -> int:
     from ..training import History
     from ..training.checkpoint import load_checkpoint
 
-    given = {"--forcefield": settings.forcefield, "--temperature": settings.temperature, "--threads": settings.threads}
+    names = ("forcefield", "temperature", "threads", "device")
+    given = {f"--{name}": getattr(settings, name) for name in names}
     options = [str(part) for name, value in given.items() if value is not None for part in (name, *_parts(value))]
     rates = {}
     run = ["train", settings.system, *options, "--minutes", str(_TRIED_MINUTES), "--no-compile"]

@@ -176,6 +176,12 @@ def _parser() -> argparse.ArgumentParser:
             help="threads of one process (default: 1, the fastest for molecules of tens of atoms)",
         )  # fmt: skip
 
+    def placed(sub: argparse.ArgumentParser, default: str | None = "cpu") -> None:
+        sub.add_argument(
+            "--device", default=default, metavar="D",
+            help="where to compute: cpu, cuda, or auto for a GPU if there is one (default: cpu)",
+        )  # fmt: skip
+
     def shared(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--processes", type=_processes, default=1, metavar="N",
@@ -198,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     going_on(demo)
     demo.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws (default: 100000)")
     threaded(demo)
+    placed(demo)
     shared(demo)
     judged(demo)
 
@@ -259,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     going_on(train)
     threaded(train, None)
+    placed(train, None)
     shared(train)
 
     resume = command("resume", runs.resume, "go on with a training", "boltzgen resume run")
@@ -277,6 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--overwrite", action="store_true", help="put the draws in place of others")
     going_on(sample)
     threaded(sample)
+    placed(sample)
     shared(sample)
     sample.add_argument(
         "--shard", type=_shard, default=(0, 1), metavar="I/N",

@@ -70,7 +70,7 @@ def sample(options: argparse.Namespace) -> Status | None:
     name = "samples.npz" if parts == 1 else f"samples-{part}-of-{parts}.npz"
     out = Path(options.out) if options.out else folder / name
     require_writable(out)
-    generator = BoltzmannGenerator.load(path)
+    generator = BoltzmannGenerator.load(path).to(options.device)
     there = Samples.load(out) if out.exists() and not options.overwrite else None
     if there is not None:
         say(f"{out} holds {len(there)} draws already")
@@ -111,7 +111,7 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     from ..generator import BoltzmannGenerator
 
     target = target_of(settings.system, settings.forcefield)
-    generator = BoltzmannGenerator(target, temperature=settings.temperature, seed=settings.seed)
+    generator = BoltzmannGenerator(target, temperature=settings.temperature, seed=settings.seed).to(settings.device)
     say(_described(target.name, generator))
     say(f"interrupt it at any time; it goes on with: boltzgen resume {shlex.quote(str(out))}")
     data = None

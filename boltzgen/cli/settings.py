@@ -35,6 +35,7 @@ class Settings:
         seed: of the network and the noise.
         compile: whether torch.compile may be used.
         threads: of one process.
+        device: "cpu", "cuda", "cuda:1" or "auto".
     """
 
     system: str
@@ -46,6 +47,7 @@ class Settings:
     seed: int = 0
     compile: bool = True
     threads: int = 1
+    device: str = "cpu"
 
     @classmethod
     def read(cls, file: str) -> dict[str, Any]:
@@ -165,6 +167,7 @@ _WANTED = {
     "seed": "an integer, not negative",
     "compile": "true or false",
     "threads": "a positive integer",
+    "device": "cpu, cuda, cuda:1 or auto",
 }
 
 _FORCEFIELD = """
@@ -197,6 +200,9 @@ compile = true
 
 # Threads of one process; one is the fastest for molecules of tens of atoms.
 threads = 1
+
+# Where to compute: cpu, cuda, or auto for a GPU if there is one.
+device = "cpu"
 """
 
 

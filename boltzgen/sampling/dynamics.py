@@ -126,9 +126,9 @@ def replica_exchange(
 def _initial(positions: Tensor, n: int, walkers: int, step_size: float, seed: int) -> State:
     return State(
         x=positions.detach().expand(n, walkers, *positions.shape).clone(),
-        step=torch.full((n,), step_size, dtype=positions.dtype),
-        reached=torch.zeros(n, walkers, dtype=torch.long),
-        round_trips=torch.zeros(walkers, dtype=torch.long),
+        step=torch.full((n,), step_size, dtype=positions.dtype, device=positions.device),
+        reached=torch.zeros(n, walkers, dtype=torch.long, device=positions.device),
+        round_trips=torch.zeros(walkers, dtype=torch.long, device=positions.device),
         random=torch.Generator().manual_seed(*counts(seed=seed)).get_state(),
     )
 
@@ -158,7 +158,7 @@ class _Ladder:
             self.exchange()
         u = torch.empty(rounds, *self.shape, dtype=torch.float64)
         x = self.x.new_empty(rounds // thin, *self.x.shape[1:])
-        accepted, exchanged = torch.zeros(self.shape[0]), torch.zeros(self.shape[0] - 1)
+        accepted, exchanged = self.step.new_zeros(self.shape[0]), self.step.new_zeros(self.shape[0] - 1)
         for i in range(rounds):
             accepted += self.trajectory().float().mean(1)
             exchanged += self.exchange().float().mean(1)
@@ -183,7 +183,7 @@ class _Ladder:
 
     def trajectory(self) -> Tensor:
         """One Hamiltonian trajectory of every replica; which were accepted, (K, W)."""
-        v = torch.randn(self.x.shape, generator=self.random, dtype=self.x.dtype)
+        v = torch.randn(self.x.shape, generator=self.random, dtype=self.x.dtype).to(self.x.device)
         v /= (self.beta.view(-1, *[1] * (v.ndim - 1)) * self.mass).sqrt()
         spread = 1 + _JITTER * (2 * self.uniform(self.shape) - 1)
         dt = (self.step[:, None] * spread).view(self.wide)
@@ -203,13 +203,14 @@ class _Ladder:
     def exchange(self) -> Tensor:
         """One attempt between every two neighbouring temperatures; which were accepted, (K − 1, W)."""
         n, walkers = self.shape
-        exchanged = torch.zeros(n - 1, walkers, dtype=torch.bool)
+        device = self.x.device
+        exchanged = torch.zeros(n - 1, walkers, dtype=torch.bool, device=device)
         for first in (0, 1):
-            k = torch.arange(n - 1)[first::2]
+            k = torch.arange(n - 1, device=device)[first::2]
             swapped = self.accept((self.beta[k] - self.beta[k + 1]) * (self.u[k] - self.u[k + 1]))
-            source = torch.arange(n)[:, None].repeat(1, walkers)
+            source = torch.arange(n, device=device)[:, None].repeat(1, walkers)
             source[k], source[k + 1] = source[k] + swapped.long(), source[k + 1] - swapped.long()
-            columns = torch.arange(walkers)
+            columns = torch.arange(walkers, device=device)
             for name in ("x", "u", "gradient", "reached"):
                 setattr(self, name, getattr(self, name)[source, columns])
             exchanged[k] = swapped
@@ -227,4 +228,5 @@ class _Ladder:
         return self.uniform(log_ratio.shape).log() < log_ratio
 
     def uniform(self, shape: torch.Size) -> Tensor:
-        return torch.rand(shape, generator=self.random, dtype=self.x.dtype)
+        """On the CPU made, where it is the same everywhere."""
+        return torch.rand(shape, generator=self.random, dtype=self.x.dtype).to(self.x.device)

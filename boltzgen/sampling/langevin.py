@@ -123,7 +123,7 @@ def admitted(energy: Energy, positions: Any, masses: Any) -> tuple[Tensor, Tenso
         )
     if not positions.is_floating_point():
         positions = positions.to(torch.get_default_dtype())
-    mass = torch.as_tensor(masses, dtype=positions.dtype)
+    mass = torch.as_tensor(masses, dtype=positions.dtype, device=positions.device)
     if mass.shape != positions.shape[: mass.ndim] or not (mass > 0).all():
         raise InputError(
             f"masses must be positive, one for all or one for each of {len(positions)} atoms; got {masses}: pass e.g. "
@@ -136,7 +136,7 @@ def _start(positions: Tensor, mass: Tensor, walkers: int, seed: int) -> WalkerSt
     """All walkers in one place, with velocities of their own."""
     random = torch.Generator().manual_seed(*counts(seed=seed))
     noise = torch.randn((walkers, *positions.shape), generator=random, dtype=positions.dtype)
-    v = noise / _aligned(mass, positions.ndim).sqrt()
+    v = noise.to(positions.device) / _aligned(mass, positions.ndim).sqrt()
     return WalkerState(positions.detach().expand(walkers, *positions.shape).clone(), v, random.get_state())
 
 
@@ -176,7 +176,8 @@ class _Walk:
     def step(self) -> None:
         v = self.v - 0.5 * self.dt * self.gradient / self.mass
         x = self.x + 0.5 * self.dt * v
-        v = self.decay * v + self.noise * torch.randn(v.shape, generator=self.random, dtype=v.dtype)
+        noise = torch.randn(v.shape, generator=self.random, dtype=v.dtype)  # on the CPU: the same everywhere
+        v = self.decay * v + self.noise * noise.to(v.device)
         self.x = x + 0.5 * self.dt * v
         self.u, self.gradient = self.evaluate()
         self.v = v - 0.5 * self.dt * self.gradient / self.mass

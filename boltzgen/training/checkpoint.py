@@ -100,7 +100,7 @@ def _intact(path: Path) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     payload = _payload(path)
     try:
-        content: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+        content: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
         if not {"fingerprint", "state"} <= set(content):
             raise TypeError("no checkpoint")
     except Exception as error:

@@ -40,6 +40,14 @@ def test_a_refused_command_leaves_the_run_folder_as_it_was(capsys, trained):
     assert run(capsys, "sample", trained, "-n", 200, "--out", trained / "after.npz")[0] == 0
 
 
+def test_a_device_that_is_not_there_is_refused_and_one_that_is_remembered(capsys, trained, tmp_path):
+    for command in (["train", "double_well", "--out", tmp_path / "run"], ["sample", trained], ["demo"]):
+        code, _, err = run(capsys, *command, "--device", "cuda:99")
+        assert (code, "device must be one of auto, cpu" in err) == (3, True)
+    assert run(capsys, "sample", trained, "-n", 100, "--device", "auto", "--out", tmp_path / "auto.npz")[0] == 0
+    assert json.loads((trained / "run.json").read_text())["settings"]["device"] == "cpu"
+
+
 def test_the_run_folder_says_where_it_comes_from(trained):
     record = json.loads((trained / "run.json").read_text())
     assert record["system"] == "double_well"

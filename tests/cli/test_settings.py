@@ -22,6 +22,7 @@ def options(**told):
         "seed",
         "compile",
         "threads",
+        "device",
         "config",
     )
     return argparse.Namespace(**dict.fromkeys(names) | told)
