@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..files import atomically, require_writable
+from ..files import require_writable
 from .printing import print_json, say
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def reweight(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> None:
     """Frames for other programs, in any format that mdtraj writes."""
     from ..sampling import Samples
+    from ..sampling.trajectory import write_trajectory
 
     out = Path(options.out)
     require_writable(out)
@@ -69,8 +70,7 @@ def export(options: argparse.Namespace) -> None:
         )
     trajectory = Samples.load(options.samples).to_mdtraj(resample=options.n, seed=options.seed)
     try:
-        with atomically(out) as temporary:
-            trajectory.save(str(temporary))
+        write_trajectory(trajectory, out)
     except ImportError as error:
         raise InputError(
             f"{out.suffix} needs the package {error.name}; it is not installed: install it, or write .dcd"

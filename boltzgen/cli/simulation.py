@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import atomically, exclusive
+from ..files import exclusive
 from .printing import number, print_json, say
 from .targets import target_of
 
@@ -34,6 +34,8 @@ def simulate(options: argparse.Namespace) -> None:
     """Equilibrium frames by replica exchange, kept as an ensemble of equal weights and as a trajectory."""
     import torch
 
+    from ..sampling.trajectory import write_trajectory
+
     molecule = _molecule(options)
     temperature = options.temperature or molecule.default_temperature
     ladder = _ladder(temperature, options.hot, molecule.n_atoms)
@@ -45,10 +47,8 @@ def simulate(options: argparse.Namespace) -> None:
         samples = _ensemble(molecule, temperature, x.flatten(0, 1), u.flatten())
         samples.save(out / "samples.npz")
         trajectory = samples.to_mdtraj()
-        with atomically(out / "frames.dcd") as temporary:
-            trajectory.save(str(temporary))
-        with atomically(out / "topology.pdb") as temporary:
-            trajectory[0].save(str(temporary))
+        write_trajectory(trajectory, out / "frames.dcd")
+        write_trajectory(trajectory[0], out / "topology.pdb")
     estimates = _estimates(molecule, samples, tuple(u.shape))
     mixing = {
         "acceptance": [round(float(a), 3) for a in run.acceptance],

@@ -74,7 +74,8 @@ def energy_histogram(samples: Samples, *, bins: int = 80, reference: Samples | N
     order = np.argsort(energy)
     rank = np.searchsorted(np.cumsum(w[order]), [0.01, 0.99]).clip(max=len(w) - 1)
     low, high = energy[order][rank]  # the target's own range, and half as much again on either side
-    limits = (max(energy.min(), 1.5 * low - 0.5 * high), min(energy.max(), 1.5 * high - 0.5 * low))
+    margin = 0.5 * max(high - low, 1.0)  # one draw may have all the weight
+    limits = (max(energy.min(), low - margin), min(energy.max(), high + margin))
     beyond = float(((energy < limits[0]) | (energy > limits[1])).mean())
     figure, axis = _single()
     of_flow, edges = np.histogram(energy, bins, range=limits, weights=np.full(len(w), 1 / len(w)))

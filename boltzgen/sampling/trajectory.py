@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..files import atomically
+
 if TYPE_CHECKING:
     import mdtraj
 
-__all__ = ["as_trajectory", "read_trajectory"]
+__all__ = ["as_trajectory", "read_trajectory", "write_trajectory"]
 
 _NAMING_ATOMS = (".pdb", ".gro", ".cif", ".h5", ".lh5", ".hdf5")
 
@@ -46,13 +49,36 @@ def read_trajectory(file: Path, topology: dict[str, Any], *, n_frames: int | Non
     """
     import mdtraj
 
-    with _silent():
+    with _silent(), _in_ascii(file) as path:
         if n_frames is not None:
-            with mdtraj.open(str(file)) as opened:
+            with mdtraj.open(str(path)) as opened:
                 return opened.read_as_traj(_mdtraj_topology(mdtraj, topology), n_frames=n_frames)
         if file.suffix.lower() in _NAMING_ATOMS:
-            return mdtraj.load(str(file))
-        return mdtraj.load(str(file), top=_mdtraj_topology(mdtraj, topology))
+            return mdtraj.load(str(path))
+        return mdtraj.load(str(path), top=_mdtraj_topology(mdtraj, topology))
+
+
+def write_trajectory(trajectory: mdtraj.Trajectory, file: Path) -> None:
+    """Writes a trajectory in the format that the file's ending says, whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written, the old file being intact; without a number if the ending names no format.
+        ImportError: if the format needs a package that is not installed.
+    """
+    with atomically(file) as temporary, _in_ascii(temporary) as path:
+        trajectory.save(str(path))
+
+
+@contextmanager
+def _in_ascii(path: Path) -> Iterator[Path]:
+    """The path, or a link to it by a name that the readers and writers of mdtraj in C understand."""
+    if str(path).isascii():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"frames{''.join(ending for ending in path.suffixes if ending.isascii())}"
+        link.symlink_to(path.absolute())
+        yield link
 
 
 def _mdtraj_topology(mdtraj: Any, data: dict[str, Any]) -> Any:

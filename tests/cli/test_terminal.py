@@ -11,6 +11,7 @@ import pytest
 from boltzgen import toys
 from boltzgen.cli.main import main
 from boltzgen.flows import coupling_flow
+from boltzgen.molecule import find
 from boltzgen.sampling import draw
 
 
@@ -45,6 +46,36 @@ def test_any_encoding_of_the_terminal_will_do(encoding, ensemble):
     out, words = process.communicate(timeout=60)
     assert process.returncode == 0, words
     assert ("±" if encoding != "ascii" else "?") in out.decode(encoding)
+
+
+def test_a_bare_machine_will_do_from_a_pdb_file_to_a_report(tmp_path):
+    """No terminal, no locale, no display, no home; spaces, accents and markup in the names."""
+    folder = tmp_path / "Ünïcode & <b>spaces"
+    folder.mkdir()
+    pdb = folder / "mein Molekül.pdb"
+    pdb.write_bytes(find("alanine_dipeptide").structure.read_bytes())
+    run = folder / "der Lauf"
+    field = ["--forcefield", "amber96.xml", "implicit/obc1.xml", "--minutes", "0.02"]
+    drawn, frames = folder / "Züge.npz", folder / "größe.dcd"
+    steps = (
+        ["sample", "alanine_dipeptide", "-n", "300", "--out", drawn],
+        ["export", drawn, frames, "-n", "100"],
+        ["train", pdb, *field, "--data", frames, "--out", run],
+        ["sample", run, "-n", "300"],
+        ["report", run],
+    )
+    for arguments in steps:
+        process = subprocess.run(
+            [sys.executable, "-m", "boltzgen", *map(str, arguments)],
+            env={"PATH": os.environ["PATH"]}, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=120, check=False,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr.decode()
+        assert b"Traceback" not in process.stderr
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "mein Molekül" in page
+    assert frames.stat().st_size > 100 * 22 * 12
+    assert not list(folder.rglob("*.tmp*"))
 
 
 def test_a_stream_of_python_will_do(ensemble, monkeypatch):

@@ -49,7 +49,14 @@ def test_a_toy_is_shown_in_kt_and_has_no_map():
 
 
 @pytest.mark.parametrize(
-    "u", [torch.zeros(50), torch.zeros(1), torch.linspace(0, 1e30, 50), torch.linspace(0, 900, 50)]
+    "u",
+    [
+        torch.zeros(50),
+        torch.zeros(1),
+        torch.linspace(0, 1e30, 50),
+        torch.linspace(0, 900, 50),
+        torch.tensor([-17.8, 900.0], dtype=torch.float64),  # 1.5 u - 0.5 u < u there, by rounding
+    ],
 )
 @pytest.mark.parametrize("plot", [energy_histogram, weight_histogram])
 def test_strange_weights_make_a_picture_all_the_same(plot, u, tmp_path):
