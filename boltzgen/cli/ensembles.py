@@ -75,11 +75,12 @@ def export(options: argparse.Namespace) -> None:
         raise InputError(
             f"{out.suffix} needs the package {error.name}; it is not installed: install it, or write .dcd"
         ) from None
-    except OSError as error:
-        if error.errno is not None:
+    except Exception as error:  # mdtraj raises what it likes
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(
-            f"{out} must end in a format that mdtraj writes, such as .dcd, .pdb or .h5; got {out.suffix!r}"
+            f"{out} must end in a format that mdtraj writes for molecules without a box, such as .dcd, .pdb or .h5; "
+            f"got {out.suffix!r}"
         ) from error
     say(f"written: {out}, {options.n} frames of equal weight")
     if options.json:

@@ -270,7 +270,8 @@ def _halves(dims: list[int], layers: int, generator: torch.Generator) -> list[tu
 def _pairs(masks: str | Sequence[Sequence[int]], dim: int, layers: int) -> list[tuple[list[int], list[int]]]:
     """(transformed, given) of each layer, for masks other than random."""
     parts = [range(0, dim, 2), range(1, dim, 2)][:dim] if masks == "alternating" else masks
-    cycle = [] if isinstance(parts, str) else [[int(i) for i in part] for part in parts]
+    listed = hasattr(parts, "__len__") and all(hasattr(part, "__len__") for part in parts)
+    cycle = [[int(i) for i in part] for part in parts] if listed and not isinstance(parts, str) else []
     if not cycle or not all(part and set(part) <= set(range(dim)) for part in cycle):
         raise InputError(
             f"masks must be 'random', 'alternating' or lists of dimensions below {dim}; got {masks!r}: "
@@ -329,10 +330,12 @@ def _seams(n: int, generator: torch.Generator) -> Tensor:
 
 
 def _mask(circular: Sequence[bool] | Tensor | None, dim: int) -> list[bool]:
-    mask = [False] * dim if circular is None else [bool(c) for c in circular]
-    if len(mask) != dim:
-        raise InputError(f"circular must have length {dim}; got {len(mask)}: give one boolean per dimension")
-    return mask
+    if circular is None:
+        return [False] * dim
+    if not hasattr(circular, "__len__") or len(circular) != dim:
+        got = len(circular) if hasattr(circular, "__len__") else repr(circular)
+        raise InputError(f"circular must have length {dim}; got {got}: give one boolean per dimension")
+    return [bool(c) for c in circular]
 
 
 def _base(angle: list[bool]) -> Base:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..arguments import counts
 from ..errors import InputError
 
 __all__ = ["Bijection", "Composition", "Given", "Inverse"]
@@ -36,7 +37,7 @@ class Bijection(nn.Module, ABC):
         self.in_shape = torch.Size([in_shape] if isinstance(in_shape, int) else in_shape)
         out = self.in_shape if out_shape is None else out_shape
         self.out_shape = torch.Size([out] if isinstance(out, int) else out)
-        self.context_size = context_size
+        (self.context_size,) = counts(context=context_size)
 
     @abstractmethod
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
