@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -61,14 +60,16 @@ def four_atoms(atoms: Any, n_atoms: int) -> tuple[int, ...]:
     Raises:
         InputError: if they are anything else.
     """
-    found = tuple(atoms) if isinstance(atoms, Iterable) else ()
-    different = len(found) == len(set(found)) == 4
-    if not (different and all(isinstance(k, Integral) and 0 <= operator.index(k) < n_atoms for k in found)):
+    try:
+        found = tuple(operator.index(k) for k in atoms)
+    except TypeError:
+        found = ()
+    if not (len(found) == len(set(found)) == 4 and all(0 <= k < n_atoms for k in found)):
         raise InputError(
             f"a torsion must be four different atoms, numbers from 0 to {n_atoms - 1}; got {atoms!r}: "
             "give their indices in the topology, or the name of a torsion"
         )
-    return tuple(map(operator.index, found))
+    return found
 
 
 def instances(**arguments: tuple[Any, type]) -> None:

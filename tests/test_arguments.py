@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 import boltzgen as bg
 from boltzgen.arguments import counts, four_atoms, numbers, positive_counts, positive_numbers
@@ -84,7 +85,19 @@ def test_what_is_no_such_number_is_refused(check, value, message):
 
 
 def test_the_atoms_of_a_torsion_are_four_different_ones():
-    assert four_atoms(np.array([4, 0, 2, 1]), 5) == (4, 0, 2, 1)
-    for atoms in ([0, 1, 2], [0, 1, 2, 2], [0, 1, 2, 5], [0, 1, 2, -1], [0, 1, 2, "a"], [0, 1, 2, 2.5], None, 3):
+    for atoms in (np.array([4, 0, 2, 1]), torch.tensor([4, 0, 2, 1]), [torch.tensor(4), np.int8(0), 2, 1]):
+        assert four_atoms(atoms, 5) == (4, 0, 2, 1)
+    several = [[0], [1], [2], [3]]
+    for atoms in (
+        [0, 1, 2],
+        [0, 1, 2, 2],
+        [0, 1, 2, 5],
+        [0, 1, 2, -1],
+        [0, 1, 2, "a"],
+        [0, 1, 2, 2.5],
+        None,
+        3,
+        several,
+    ):
         with pytest.raises(InputError, match="a torsion must be four different atoms, numbers from 0 to 4; got"):
             four_atoms(atoms, 5)

@@ -153,7 +153,7 @@ def _of_training(folder: Path, samples: Samples) -> dict[str, Any]:
     if run.record.exists():
         told = run.read()
         start = told["starts"][-1] if told["starts"] else {}
-        facts["commands"] = [told["starts"][0]["command"]] if told["starts"] else []
+        facts["commands"] = list(dict.fromkeys(one["command"] for one in told["starts"]))
         if facts["commands"] and samples.seed is not None:
             where = shlex.quote(str(folder))
             facts["commands"] += [f"boltzgen sample {where} -n {len(samples)} --seed {samples.seed}"]

@@ -38,7 +38,7 @@ def reweight(options: argparse.Namespace) -> None:
         {
             "temperature": float(temperature),
             "mean_potential_energy": _entry(curves.mean_energy[k] * unit, "kJ/mol"),
-            "free_energy": _entry(curves.free_energy[k] * unit, "kJ/mol"),
+            "free_energy": _entry(curves.free_energy[k] * unit if samples.independent else None, "kJ/mol"),
             "heat_capacity": _entry(curves.heat_capacity[k], "R"),
             "ess": float(curves.ess[k]),
             "reliable": bool(curves.reliable[k]) and samples.independent,
@@ -52,6 +52,7 @@ def reweight(options: argparse.Namespace) -> None:
     for k in range(len(rows)):
         numbers = (curves.mean_energy[k] * unit, curves.free_energy[k] * unit, curves.heat_capacity[k])
         u, f, c = (str(number).split(" (unreliable")[0] for number in numbers)
+        f = f if samples.independent else "not known"  # the weights of such rows are relative: there is no log Z
         doubt = "" if curves.reliable[k] else "  out of reach"
         print(f"{curves.temperatures[k]:8.1f}  {u:>22}  {f:>22}  {c:>18}  {curves.ess[k]:9.0f}{doubt}")
 
@@ -104,7 +105,9 @@ def merge(options: argparse.Namespace) -> None:
         print_json({"written": options.out, "n": len(first)})
 
 
-def _entry(estimate: Estimate, unit: str) -> dict[str, float | str | None]:
-    """As plain data; what is not finite, the error of what is out of reach, is None."""
+def _entry(estimate: Estimate | None, unit: str) -> dict[str, float | str | None]:
+    """As plain data; what is not known, or not finite, the error of what is out of reach, is None."""
+    if estimate is None:
+        return {"value": None, "standard_error": None, "unit": unit}
     value, error = (x if math.isfinite(x) else None for x in (estimate.value, estimate.standard_error))
     return {"value": value, "standard_error": error, "unit": unit}

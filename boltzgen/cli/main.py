@@ -280,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
         "-n", type=_count, default=100_000, metavar="N",
         help="number of draws in the end: those already there are not made again (default: 100000)",
     )  # fmt: skip
-    sample.add_argument("--seed", type=_seed, default=0, help="of the draws (default: 0)")
+    sample.add_argument("--seed", type=_seed, default=None, help="of the draws (default: that of the training)")
     sample.add_argument("--out", default=None, metavar="FILE", help="(default: samples.npz in the run folder)")
     sample.add_argument("--overwrite", action="store_true", help="put the draws in place of others")
     going_on(sample)
@@ -375,4 +375,4 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _seed(text: str) -> int:
-    return _number(text, int, "an integer, not negative", lambda value: value >= 0)
+    return _number(text, int, "an integer from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)

@@ -81,7 +81,7 @@ def sample(options: argparse.Namespace) -> Status | None:
         generator.target,
         end,
         first=first,
-        seed=options.seed,
+        seed=generator.seed if options.seed is None else options.seed,
         keep=lambda some: some.save(out) if ranks().leads else None,
         progress=True,
     )

@@ -74,6 +74,11 @@ class Settings:
             ConfigurationError: if the file is not what it must be, or nobody names a system.
         """
         told = {} if options.config is None else cls.read(options.config)
+        if options.system is not None and options.system != told.get("system", options.system):
+            raise ConfigurationError(
+                f"the system must be that of {options.config}, {told['system']}, for which the file was written; got "
+                f"{options.system}: leave it out, or write another file with `boltzgen init`"
+            )
         told |= {f.name: given for f in fields(cls) if (given := getattr(options, f.name)) is not None}
         if "system" not in told:
             raise ConfigurationError(
@@ -100,7 +105,7 @@ class Settings:
     def plain(self) -> dict[str, Any]:
         """As plain data, from which `recalled` makes them in any working directory."""
         told = asdict(self)
-        if Path(self.system).exists():
+        if self.system.lower().endswith((".pdb", ".ent")) or (Path(self.system) / "system.toml").exists():
             told["system"] = str(Path(self.system).absolute())
         if self.data is not None:
             told["data"] = [str(Path(file).absolute()) for file in self.data]

@@ -147,14 +147,20 @@ class Given(Bijection):
     def __init__(self, bijection: Bijection, context: Tensor | Sequence[float]) -> None:
         super().__init__(bijection.in_shape, bijection.out_shape)
         like = next((p for p in bijection.parameters() if p.is_floating_point()), torch.empty(0))
-        row = torch.as_tensor(context).to(like)
-        if not bijection.context_size or row.shape != (bijection.context_size,):
+        try:
+            row = torch.as_tensor(context).to(like)
+        except (TypeError, ValueError, RuntimeError):
+            row = None
+        if row is None or not bijection.context_size or row.shape != (bijection.context_size,):
+            got = f"{context!r}" if row is None else f"{tuple(row.shape)}"
             raise InputError(
-                f"context must have as many numbers as the map needs, ({bijection.context_size},); got "
-                f"{tuple(row.shape)}: pass one row, to a map built with context=c"
+                f"context must have as many numbers as the map needs, ({bijection.context_size},); got {got}: pass one "
+                "row, to a map built with context=c"
             )
+        if not bool(row.isfinite().all()):
+            raise InputError(f"context must be finite; got {row.tolist()}: pass e.g. the logarithm of a temperature")
         self.bijection = bijection
-        self.register_buffer("context", row)
+        self.register_buffer("context", row, persistent=False)  # it says which flow this is, as its structure does
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self.bijection._forward(z, self.context.expand(len(z), -1))

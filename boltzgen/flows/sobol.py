@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from ..arguments import instances
+from ..arguments import instances, positive_counts
+from ..errors import InputError
 from .bases import Base
 
 __all__ = ["Sobol"]
@@ -28,7 +29,7 @@ class Sobol(Base):
         base: normal or uniform on the torus, or a product of these.
 
     Raises:
-        InputError: if the base cannot be drawn so.
+        InputError: if the base cannot be drawn so, or has more dimensions than the sequence, 21201.
 
     Example:
         >>> from boltzgen.flows import Normal
@@ -45,10 +46,16 @@ class Sobol(Base):
     def __init__(self, base: Base) -> None:
         instances(base=(base, Base))
         super().__init__(base.event_shape.numel())
+        if base.event_shape.numel() > SobolEngine.MAXDIM:
+            raise InputError(
+                f"base must have at most {SobolEngine.MAXDIM} dimensions, as the sequence has; got "
+                f"{base.event_shape.numel()}: draw at random"
+            )
         base.quantile(torch.full((1, *base.event_shape), 0.5, dtype=torch.float64))  # refuses what has none
         self.base = base
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        (n,) = positive_counts(n=n)
         scramble = int(torch.randint(2**62, (), generator=generator))
         points = SobolEngine(self.event_shape.numel(), scramble=True, seed=scramble).draw(n, dtype=torch.float64)  # type: ignore[no-untyped-call]
         return self.base.quantile(points + _RESOLUTION / 2).to(self._like)

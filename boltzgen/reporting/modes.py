@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -80,7 +81,7 @@ def agreement(samples: Samples, others: Sequence[Samples]) -> Check:
     shows in the former, different modes of equal weight in the latter.
 
     Raises:
-        InputError: if one of them has another target, or no draw of finite energy.
+        InputError: if one of them has another target, the same seed or draws, or no draw of finite energy.
     """
     found = _statistics(samples)
     apart = 0.0
@@ -90,6 +91,11 @@ def agreement(samples: Samples, others: Sequence[Samples]) -> Check:
         ):  # fmt: skip
             raise InputError(
                 f"others must be draws of the same target; got {other!r} beside {samples!r}: judge them apart"
+            )
+        if (other.seed is not None and other.seed == samples.seed) or torch.equal(other.x, samples.x):
+            raise InputError(
+                f"others must be drawn with seeds of their own; got {samples.seed} twice, whose noise both share: draw "
+                "one of them again with another seed"
             )
         its = _statistics(other)
         error = np.hypot(found[1], its[1]) + _ROUNDING

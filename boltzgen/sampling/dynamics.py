@@ -228,5 +228,5 @@ class _Ladder:
         return self.uniform(log_ratio.shape).log() < log_ratio
 
     def uniform(self, shape: torch.Size) -> Tensor:
-        """On the CPU made, where it is the same everywhere."""
+        """Numbers in [0, 1), drawn on the CPU: the same on every device."""
         return torch.rand(shape, generator=self.random, dtype=self.x.dtype).to(self.x.device)

@@ -179,7 +179,8 @@ class Samples:
         Draws of one seed, of which the second follow the first, become one longer draw.
 
         Raises:
-            InputError: if the targets differ, or both were drawn with the same seed and do not follow one another.
+            InputError: if the targets differ, both were drawn with the same seed and do not follow one another, or
+                the first draw of one, its seed forgotten by pooling, is in the other.
         """
         if not isinstance(other, Samples):
             return NotImplemented
@@ -196,6 +197,12 @@ class Samples:
                 f"{self.first} to {self.first + len(self)} and from {other.first} on: draw with another seed, or add "
                 "the parts of one draw in their order, all of them"
             )
+        if self.seed is None or other.seed is None:
+            for one, two in ((self, other), (other, self)):
+                if len(one) and len(two) and bool((two.x == one.x[0]).flatten(1).all(1).any()):
+                    raise InputError(
+                        "samples to pool must be independent; got draws that are there already: add each part once"
+                    )
         columns = other._columns()
         rows: dict[str, Any] = {name: torch.cat([value, columns[name]]) for name, value in self._columns().items()}
         seed, first = (self.seed, self.first) if follow else (None, 0)

@@ -97,7 +97,8 @@ def anneal(
         target: the energy; `target.at(T)` is the same potential at another temperature.
         hot: temperature to start from, K; four times the cold one if None.
         cold: temperature to reach, K; the target's own if None.
-        steps: budget in gradient steps: the result is then a function of the arguments alone; or
+        steps: budget in gradient steps, a round once begun being finished: the result is then a function of the
+            arguments alone; or
         minutes: budget in wall-clock minutes, compilation included.
         data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
             be converged: they only start the flow, and the rounds put the weights of the wells right.
@@ -368,6 +369,7 @@ def _share(batch: int) -> int:
 
 def _admitted(data: Tensor, flow: Flow) -> Tensor:
     """The data in the flow's precision, refused unless they are finite and of its shape."""
+    data = torch.as_tensor(data)
     if data.shape[1:] != flow.event_shape or not len(data) or not torch.isfinite(data).all():
         raise InputError(
             f"data must be finite configurations of shape (m, {', '.join(map(str, flow.event_shape))}); "

@@ -81,6 +81,8 @@ def distill(
             f"teacher and flow must have configurations of one shape; got {tuple(density.event_shape)} and "
             f"{tuple(flow.event_shape)}: build the flow for this teacher"
         )
+    what = "" if density is None else density.fingerprint
+    options["fingerprint"] = f"{options.get('fingerprint', '')} distill {chosen} {n} {soften!r} {what}"
     with frozen(teacher) if isinstance(teacher, nn.Module) else nullcontext():
         if chosen == "reverse" and density is not None:
             return train(flow, lambda q: reverse_kl(q, density, n, soften=soften), steps=steps, **options)

@@ -55,7 +55,7 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
             "write Pullback(molecule.energy(temperature), InternalCoordinates(molecule))"
         )
     molecule = coordinates.molecule
-    x = torch.from_numpy(molecule.check_positions(getattr(frames, "xyz", frames)))
+    x = torch.from_numpy(molecule.check_positions(getattr(frames, "xyz", frames))).to(coordinates.reference.device)
     y, log_det = coordinates.inverse(x)
     good = torch.isfinite(y).all(-1) & torch.isfinite(log_det)
     bad = int((~good).sum())
@@ -67,7 +67,7 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
     if bad:
         warnings.warn(f"{bad} of {len(x)} frames are left out: NaN, or outside the chart", UserWarning, stacklevel=2)
     y = y[good]
-    different = len(np.unique(y.numpy(), axis=0))
+    different = len(np.unique(y.numpy(force=True), axis=0))
     if different < FEWEST:
         raise InputError(
             f"frames must be at least {FEWEST} different ones; got {different}: take more of the simulation"
@@ -86,6 +86,6 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
 def _temperature(energy: Energy, molecule: Molecule, x: Tensor) -> float:
     """By equipartition about the minimum: ⟨U⟩ = U_min + (3N − 6) kT / 2, exact for a harmonic molecule."""
     u = energy.energy(x[:: max(1, len(x) // _JUDGED)])
-    lowest = energy.energy(torch.tensor(molecule.minimized().positions)[None])
+    lowest = energy.energy(torch.tensor(molecule.minimized().positions).to(x)[None])
     above = float(u[torch.isfinite(u)].mean() - lowest) * energy.temperature
     return above / (0.5 * (3 * molecule.n_atoms - 6))

@@ -76,7 +76,8 @@ class Learner:
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             ranks().average_gradients(self.parameters)
-            limit = self.clip * float(np.median(self.norms)) if len(self.norms) >= 20 else math.inf
+            usual = float(np.median(self.norms)) if len(self.norms) >= 20 else 0.0
+            limit = self.clip * usual if usual > 0 else math.inf  # none is usual yet, or gradients vanish
             self.gradient_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, limit))
         if not (math.isfinite(value) and math.isfinite(self.gradient_norm)):
             return self._skip()

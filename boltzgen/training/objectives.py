@@ -180,16 +180,18 @@ def divergence(draws: Draws, *, alpha: float, trust: float) -> Tensor:
     power = trusted(log_w, trust, alpha)
     w = torch.softmax(raised(log_w, power), 0).to(loss.dtype)
     moved = torch.where(finite, w * loss, torch.zeros_like(loss)).sum()
-    return moved - moved.detach() + _estimate(log_w[finite], power).to(loss.dtype)
+    return moved - moved.detach() + _estimate(log_w, power).to(loss.dtype)
 
 
 def _estimate(log_w: Tensor, alpha: float) -> Tensor:
-    """The α-divergence of draws with these log-weights; its limits at 0 and 1."""
+    """The α-divergence of draws with these log-weights; its limits at 0, without those of weight zero, and 1."""
+    if alpha < 1e-6:
+        log_w = log_w[log_w.isfinite()]
     log_w = log_w - log_w.logsumexp(0) + math.log(len(log_w))
     if alpha < 1e-6:
         return -log_w.mean()
     if abs(alpha - 1) < 1e-6:
-        return (log_w.exp() * log_w).mean()
+        return torch.xlogy(log_w.exp(), log_w.exp()).mean()
     return ((alpha * log_w).logsumexp(0) - math.log(len(log_w))) / (alpha * (alpha - 1))
 
 
@@ -215,6 +217,7 @@ def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None, *, drawn_log_
     References:
         Noé et al. (2019), "training by example"; Müller et al. (2019), ACM Trans. Graph. 38, 145, for the weights.
     """
+    instances(flow=(flow, Flow))
     (log_q,) = ranks().shared(lambda mine: (flow.log_prob(x[mine]),), len(x))
     for name, given in (("log_w", log_w), ("drawn_log_q", drawn_log_q)):
         if given is not None and given.shape != log_q.shape:

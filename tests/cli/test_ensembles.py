@@ -58,11 +58,24 @@ def test_export_writes_frames_that_mdtraj_reads(capsys, ensemble, tmp_path):
 
 
 def test_merge_pools_the_draws(capsys, ensemble, tmp_path):
-    code, _, err = run(capsys, "merge", ensemble, ensemble, "--out", tmp_path / "both.npz")
-    one, both = Samples.load(ensemble), Samples.load(tmp_path / "both.npz")
-    assert (code, len(both)) == (0, 2 * len(one))
+    one, other = Samples.load(ensemble), tmp_path / "other.npz"
+    BoltzmannGenerator(Molecule.load("alanine_dipeptide")).sample(100, seed=2).save(other)
+    code, _, err = run(capsys, "merge", ensemble, other, "--out", tmp_path / "both.npz")
+    both = Samples.load(tmp_path / "both.npz")
+    assert (code, len(both)) == (0, len(one) + 100)
     assert f"{len(both)} draws" in err
     assert both.log_w[: len(one)].equal(one.log_w)
+    code, _, err = run(capsys, "merge", other, ensemble, other, "--out", tmp_path / "twice.npz")
+    assert code == 3
+    assert "draws that are there already" in err
+
+
+def test_correlated_frames_know_no_free_energy(capsys, ensemble, tmp_path):
+    replace(Samples.load(ensemble), independent=False).save(tmp_path / "md.npz")
+    code, out, _ = run(capsys, "reweight", tmp_path / "md.npz", "--temperature", 301, "--json")
+    assert code == 0
+    assert all(row["free_energy"]["value"] is None for row in json.loads(out)["temperatures"])
+    assert run(capsys, "reweight", tmp_path / "md.npz", "--temperature", 301)[1].count("not known") == 2
 
 
 def test_a_toy_has_no_temperature(capsys, tmp_path):

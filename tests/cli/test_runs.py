@@ -48,6 +48,19 @@ def test_a_device_that_is_not_there_is_refused_and_one_that_is_remembered(capsys
     assert json.loads((trained / "run.json").read_text())["settings"]["device"] == "cpu"
 
 
+def test_a_run_folder_named_as_its_system_goes_on(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run(capsys, "train", "double_well", "--out", "double_well", "--minutes", 0.01)[0] == 0
+    assert run(capsys, "resume", "double_well")[0] == 0
+
+
+def test_draws_have_the_seed_of_the_training(capsys, tmp_path):
+    assert run(capsys, "train", "double_well", "--out", tmp_path, "--minutes", 0.01, "--seed", 7)[0] == 0
+    assert run(capsys, "sample", tmp_path, "-n", 50)[0] == 0
+    assert Samples.load(tmp_path / "samples.npz").seed == 7
+
+
 def test_the_run_folder_says_where_it_comes_from(trained):
     record = json.loads((trained / "run.json").read_text())
     assert record["system"] == "double_well"

@@ -44,6 +44,8 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(
     path.write_text('system = "a"\nminutes = 3\nseed = 7\n')
     told = Settings.of(options(config=str(path), seed=8))
     assert told == Settings(system="a", minutes=3, seed=8)
+    with pytest.raises(ConfigurationError, match=r"the system must be that of .*a\.toml, a, .*; got b: leave it out"):
+        Settings.of(options(config=str(path), system="b"))
     with pytest.raises(ConfigurationError, match="must have a system; got none"):
         Settings.of(options())
 

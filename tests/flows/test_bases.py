@@ -126,6 +126,8 @@ def test_von_mises_is_that_of_torch(concentration):
         (lambda: VonMises(MEAN, torch.zeros(2)), "use UniformTorus"),
         (lambda: Sobol(VonMises(MEAN, torch.ones(2))), "a base must be normal or uniform, .* got VonMises"),
         (lambda: Sobol(2), "base must be a Base; got an int"),
+        (lambda: Sobol(Normal(30_000)), "base must have at most 21201 dimensions"),
+        (lambda: Sobol(Normal(2)).sample(0), "n must be a positive integer"),
     ],
 )
 def test_wrong_parameters_are_refused(call, message):

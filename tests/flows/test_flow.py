@@ -178,9 +178,13 @@ def test_a_flow_given_its_context_is_the_conditional_one_there(randomise):
     (-there.log_prob(x).mean()).backward()
     assert all(p.grad is not None for p in flow.parameters()), "the parameters are shared"
     assert flow.double().given([0.5, -1.0]).sample(3)[0].dtype == torch.float64
-    for wrong in ([0.5], 0.5, [[0.5, -1.0]]):
+    for wrong in ([0.5], 0.5, [[0.5, -1.0]], None, "ab"):
         with pytest.raises(InputError, match=r"context must have as many numbers as the map needs, \(2,\); got"):
             flow.given(wrong)
+    with pytest.raises(InputError, match="context must be finite; got"):
+        flow.given([0.5, float("nan")])
+    assert there.architecture == flow.given([0.5, -1.0]).architecture != flow.given([0.5, -1.1]).architecture
+    assert "context" not in str(list(there.state_dict())), "weights of another context do not bring theirs"
     with pytest.raises(InputError, match=r"needs, \(0,\); got \(1,\)"):
         coupling_flow(2).given([0.5])
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,6 +112,13 @@ def test_a_flow_that_lost_a_mode_disagrees_with_one_that_did_not():
     verdict = judge(collapsed("right", 0), others=[wells((0.5, 0.5), seed=1)[0]])
     assert light(verdict, "agreement") == "red"
     assert "one of them lost a mode" in str(verdict)
+
+
+def test_draws_are_no_witness_of_themselves_nor_of_others_of_their_noise():
+    draws = wells((0.4, 0.6))[0]
+    for other in (draws, wells((0.5, 0.5))[0], replace(draws, seed=None)):
+        with pytest.raises(InputError, match="others must be drawn with seeds of their own"):
+            judge(draws, others=[other])
 
 
 def test_flows_that_lost_different_modes_of_equal_weight_disagree():

@@ -123,6 +123,11 @@ def test_pooled_draws_keep_their_weights():
 def test_only_independent_draws_of_one_target_are_pooled():
     with pytest.raises(InputError, match="seed 0 twice"):
         weighted() + weighted()
+    a, b, c = (weighted(seed=seed) for seed in (1, 2, 3))
+    assert len(a + b + c) == 3 * len(a)
+    for one, two in ((a + b, b), (b, a + b), (a + b, a + c)):
+        with pytest.raises(InputError, match="draws that are there already"):
+            one + two
     with pytest.raises(InputError, match="different temperature"):
         weighted(seed=1) + weighted(seed=2, temperature=2.0)
     with pytest.raises(InputError, match="different system"):

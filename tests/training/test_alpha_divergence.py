@@ -126,6 +126,18 @@ def test_draws_that_cannot_be_evaluated_carry_no_gradient(alpha):
     assert flow.bijection.log_scale.grad.item() == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_draws_of_weight_zero_stay_in_the_mean(alpha):
+    """q = N(0, 1), p its right half: E_q[(p/q)^α] = 2^(α − 1), and D = log 2 / α."""
+
+    class Half(Gaussian):
+        def _energy(self, x):
+            return torch.where(x[:, 0] > 0, super()._energy(x), torch.inf)
+
+    loss = alpha_divergence(gaussian_flow(0.0), Half(), 40_000, alpha=alpha, generator=torch.Generator().manual_seed(0))
+    assert float(loss.detach()) == pytest.approx(math.log(2) / alpha, abs=0.02)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_a_batch_without_any_finite_draw_gives_nan(alpha):
     class Nowhere(Gaussian):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import boltzgen as bg
-from boltzgen.errors import InputError
+from boltzgen.errors import CheckpointError, InputError
 from boltzgen.flows import Autoregressive, Flow, Inverse, MultivariateNormal, Normal, Permutation
 from boltzgen.training import distill
 
@@ -113,6 +113,19 @@ def test_lessons_repeat_and_leave_the_global_noise_alone():
         assert torch.equal(torch.random.get_rng_state(), state)
     assert runs[0] == runs[1]
     assert distill(sampler, student(), steps=5, seed=4, progress=False).losses != runs[0]
+
+
+def test_a_checkpoint_of_other_lessons_is_refused(tmp_path):
+    kept = {"steps": 3, "progress": False, "checkpoint": tmp_path / "lesson.pt"}
+    distill(bg.toys.DoubleWell(), student(), **kept)
+    assert len(distill(bg.toys.DoubleWell(), student(), **kept).losses) == 3
+    for teacher, options in (
+        (bg.toys.DoubleWell("snf"), {}),
+        (bg.toys.DoubleWell(), {"n": 7}),
+        (bg.toys.DoubleWell(), {"soften": 3.0}),
+    ):
+        with pytest.raises(CheckpointError):
+            distill(teacher, student(), **kept, **options)
 
 
 def test_a_teacher_in_another_dtype_is_understood():

@@ -97,6 +97,18 @@ def test_a_long_gradient_is_shortened_to_a_multiple_of_the_median():
     assert clipped == pytest.approx(1.5 * usual, rel=1e-3)
 
 
+@pytest.mark.parametrize("clip", [1.5, math.inf])
+def test_gradients_that_vanish_for_long_bound_none_that_follows(clip):
+    flow = coupling_flow(2)
+    learner = Learner(flow, clip=clip)
+    for _ in range(30):
+        learner.step(loss_of(flow, scale=0.0), 0.0, decay=0.0)
+    learner.step(loss_of(flow), 1e-3, decay=0.0)
+    assert sum(float(p.grad.square().sum()) for p in learner.parameters) == pytest.approx(learner.gradient_norm**2)
+    assert learner.gradient_norm > 0
+    assert torch.isfinite(weights(flow)).all()
+
+
 def test_the_average_follows_and_is_used_only_within():
     flow = coupling_flow(2)
     learner = Learner(flow)
