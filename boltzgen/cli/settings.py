@@ -169,7 +169,7 @@ _WANTED = {
     "data": "a list of file names",
     "weights": "a file name",
     "minutes": "a positive number",
-    "seed": "an integer, not negative",
+    "seed": "an integer from 0 to 2^63 - 1",
     "compile": "true or false",
     "threads": "a positive integer",
     "device": "cpu, cuda, cuda:1 or auto",

@@ -200,7 +200,8 @@ def test_bad_input_ends_with_one_sentence_and_code_3(capsys, tmp_path, monkeypat
         (["demo", "--minutes", "-1"], "must be a positive number; got -1"),
         (["demo", "--minutes", "ten"], "must be a positive number; got 'ten'"),
         (["sample", "x", "-n", "0"], "must be a positive integer; got 0"),
-        (["demo", "--seed", "-1"], "must be an integer, not negative; got -1"),
+        (["demo", "--seed", "-1"], "must be an integer from 0 to 2^63 - 1; got -1"),
+        (["demo", "--seed", str(2**63)], "must be an integer from 0 to 2^63 - 1; got 9223372036854775808"),
     ],
 )
 def test_wrong_usage_is_code_2(capsys, arguments, says):
