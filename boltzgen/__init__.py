@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         thermodynamics,
         variance,
     )
-    from .sampling import Samples, draw, explore, refine, reweight, simulate
+    from .sampling import Samples, draw, explore, refine, reweight, simulate, weigh
     from .training import (
         History,
         alpha_divergence,
@@ -106,6 +106,7 @@ __all__ = [
     "toys",
     "train",
     "variance",
+    "weigh",
     "write_report",
 ]
 

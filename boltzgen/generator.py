@@ -21,9 +21,10 @@ from .molecule import Molecule, find
 from .molecule.systems import System
 from .processes import ranks
 from .run_folder import RunFolder
-from .sampling import Samples, draw
+from .sampling import Samples, draw, weigh
 from .training import History, anneal, chart_data
 from .training.checkpoint import load_checkpoint, save_checkpoint
+from .training.frames import in_chart
 from .units import positive_temperature
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ __all__ = ["BoltzmannGenerator"]
 _KIND = "generator"
 HOTTER = 4.0
 """Temperature at which training starts, in units of the one wanted."""
+_COMPARED, _SAME = 64, 1e-2
+"""draws compared to tell flows apart, and the difference in log q, of the inverse in float32, that says nothing."""
 
 
 class BoltzmannGenerator:
@@ -163,6 +166,35 @@ class BoltzmannGenerator:
     def sample(self, n: int, *, seed: int | None = None, batch_size: int = 1024, progress: bool = False) -> Samples:
         """n weighted draws; see `draw`."""
         return draw(self.flow, self.target, n, seed=seed, batch_size=batch_size, progress=progress)
+
+    def weigh(self, configurations: Any) -> Samples:
+        """Configurations known to exist, with the weights this flow would give them: where it lost a mode, huge ones.
+
+            judge(generator.sample(100_000), reference_log_w=generator.weigh(frames).log_w)
+
+        Arguments:
+            configurations: of a molecule frames, as for `train`; of another target (m, d).
+
+        Raises:
+            InputError: if they are not the molecule's or the target's, or more than 1 % lie outside the chart.
+
+        Warns:
+            UserWarning: if some frames, outside the chart, were left out.
+        """
+        if self.coordinates is not None:
+            return weigh(self.flow, self.target, in_chart(self.coordinates, configurations)[0])
+        return weigh(self.flow, self.target, torch.as_tensor(configurations))
+
+    def drew(self, samples: Samples) -> bool:
+        """Whether these are draws of this flow as it is now: not if it was trained further since."""
+        instances(samples=(samples, Samples))
+        x, log_q = samples.x[samples.u.isfinite()][:_COMPARED], samples.log_q[samples.u.isfinite()][:_COMPARED]
+        home = next(self.flow.buffers())
+        if x.shape[1:] != self.flow.event_shape or not len(x):
+            return False
+        with torch.no_grad():
+            again = self.flow.log_prob(x.to(home)).double().cpu()
+        return float((again - log_q).abs().median()) < _SAME
 
     def to(self, device: str | torch.device) -> Self:
         """Moves the target and the flow, and with them all further work, to a device.

@@ -62,6 +62,31 @@ def test_a_molecule_at_another_temperature_knows_it(molecule):
     assert generator.sample(10, seed=0).temperature == 450.0
 
 
+def test_frames_are_weighed_as_the_draws_they_are(molecule):
+    generator = bg.BoltzmannGenerator(molecule)
+    samples = generator.sample(300, seed=1)
+    assert generator.drew(samples)
+    some = samples[samples.log_w.isfinite()]
+    again = generator.weigh(some.positions())
+    assert not again.independent
+    assert torch.allclose(again.log_w, some.log_w, rtol=1e-4, atol=0.01)  # float32 positions
+    assert not bg.BoltzmannGenerator(molecule, temperature=310.0).drew(samples)
+    with pytest.raises(bg.InputError, match="frames must lie in the chart"):
+        generator.weigh(-some.positions())
+
+
+def test_configurations_of_a_toy_are_weighed_and_what_is_none_is_refused():
+    generator = bg.BoltzmannGenerator(bg.toys.DoubleWell())
+    x = torch.tensor([[0.5, 1.0], [1e6, 0.0]], dtype=torch.float64)
+    found = generator.weigh(x)
+    expected = -generator.target.energy(x[:1]) - generator.flow.log_prob(x[:1].float())
+    assert torch.allclose(found.log_w[:1], expected.detach().double(), atol=1e-5)
+    assert found.log_w.isfinite()[0]
+    for wrong in (torch.zeros(3), torch.zeros(2, 3), torch.zeros(0, 2)):
+        with pytest.raises(bg.InputError, match=r"must be"):
+            generator.weigh(wrong)
+
+
 @pytest.mark.parametrize(
     ("target", "message"), [("alanine", "must be a Molecule or an Energy"), (None, "must be a Mol")]
 )

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EnergyError, InputError
+from ..errors import CheckpointError, EnergyError, InputError
 from ..files import require_writable
 from ..processes import ranks
 from .printing import print_json, print_results, say
@@ -16,10 +16,16 @@ from .runs import trained
 from .targets import target_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..generator import BoltzmannGenerator
     from ..reporting.verdict import Status
     from ..sampling import Samples
 
 __all__ = ["check", "demo", "estimate", "report", "systems"]
+
+_ENOUGH = 4000
+"""configurations of a reference that are weighed."""
 
 
 def demo(options: argparse.Namespace) -> Status | None:
@@ -132,22 +138,56 @@ def report(options: argparse.Namespace) -> Status:
     require_writable(page)
     samples = Samples.load(file)
     others = [Samples.load(other) for other in options.others]
-    facts = _of_training(path, samples) if path.is_dir() else {}
     reference = Samples.load(options.reference) if options.reference else None
+    generator = _maker(path, samples)
+    known = None if reference is None or generator is None else _known(generator, reference)
+    if reference is not None and generator is None:
+        say(f"coverage is not tested: only the run folder of these draws can weigh {options.reference}")
+    facts = _of_training(path, samples, generator) if path.is_dir() else {}
     results = reporting.write_report(
-        samples, page, others=others, reference=reference, figures=options.figures, **facts
+        samples,
+        page,
+        others=others,
+        reference=reference,
+        reference_log_w=known,
+        figures=options.figures,
+        **facts,
     )
-    verdict = reporting.judge(samples, others=others)
+    verdict = reporting.judge(samples, reference_log_w=known, others=others)
     print_results(options, results, verdict)
     say(f"written: {page}, results.json")
     return verdict.status
 
 
-def _of_training(folder: Path, samples: Samples) -> dict[str, Any]:
+def _maker(folder: Path, samples: Samples) -> BoltzmannGenerator | None:
+    """The generator of a run folder, if it is the one that made these draws and was not trained further since."""
+    from ..generator import BoltzmannGenerator
+    from ..run_folder import RunFolder
+
+    file = RunFolder(folder).generator
+    if not folder.is_dir() or not file.exists():
+        return None
+    try:
+        generator = BoltzmannGenerator.load(file)
+    except CheckpointError as error:
+        say(f"the draws are reported without their generator: {error}")
+        return None
+    if generator.drew(samples):
+        return generator
+    say(f"{file} was trained further since these draws, which are reported without it: boltzgen sample makes new ones")
+    return None
+
+
+def _known(generator: BoltzmannGenerator, reference: Samples) -> Tensor:
+    """Log-weights, by this generator, of configurations that follow the target: some thousand of them are enough."""
+    equal = bool((reference.log_w == reference.log_w[0]).all())
+    some = reference[:: -(-len(reference) // _ENOUGH)] if equal else reference.resample(_ENOUGH, seed=0)
+    return generator.weigh(some.x if some.cartesian is None else some.positions()).log_w
+
+
+def _of_training(folder: Path, samples: Samples, generator: BoltzmannGenerator | None) -> dict[str, Any]:
     """What a run folder knows of the training that came before the draws, for their report."""
     from ..run_folder import RunFolder
-    from ..training import History
-    from ..training.checkpoint import load_checkpoint
 
     run, facts = RunFolder(folder), dict[str, Any]()
     if run.record.exists():
@@ -159,14 +199,11 @@ def _of_training(folder: Path, samples: Samples) -> dict[str, Any]:
             facts["commands"] += [f"boltzgen sample {where} -n {len(samples)} --seed {samples.seed}"]
             facts["commands"] += [f"boltzgen report {where}"]
         facts["provenance"] = {key: told[key] for key in ("system", "settings", "seed") if key in told} | start
-    if run.generator.exists():
-        saved = load_checkpoint(run.generator, kind="generator")
-        molecule = saved["molecule"] or {}
-        if samples.temperature == molecule.get("temperature"):
-            facts["reference_values"] = molecule["reference"]
-        state = saved["history"]
-        if state is not None:
-            history = History.from_state(state)
+    if generator is not None:
+        molecule, history = generator.molecule, generator.history
+        if molecule is not None and samples.temperature == molecule.default_temperature:
+            facts["reference_values"] = molecule.reference
+        if history is not None:
             evaluations = {"energy": history.energy + len(samples), "gradient": history.gradient}
             facts |= {"history": history, "evaluations": evaluations}
             facts["provenance"] = facts.get("provenance", {}) | {"seconds": round(history.seconds, 1)}

@@ -12,7 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ..energies.energy import Evaluations
 from ..errors import InputError
@@ -44,6 +46,7 @@ def results(
     evaluations: Evaluations | Mapping[str, int] | None = None,
     seconds: float | None = None,
     others: Sequence[Samples] = (),
+    reference_log_w: Tensor | npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """The headline numbers as plain data, with which `results.json` begins.
 
@@ -59,9 +62,11 @@ def results(
         evaluations: ledger of the target, training included.
         seconds: wall-clock time of the whole work.
         others: draws of generators trained independently, for the verdict; see `judge`.
+        reference_log_w: log-weights of configurations known to exist, for the verdict; see `judge`.
     """
     estimates = default_estimates(samples) if estimates is None else estimates
-    found = _headline(samples, judge(samples, others=others), estimates, system, evaluations, seconds)
+    verdict = judge(samples, reference_log_w=reference_log_w, others=others)
+    found = _headline(samples, verdict, estimates, system, evaluations, seconds)
     return {key: as_json(value) for key, value in found.items()}
 
 
@@ -77,6 +82,7 @@ def write_report(
     others: Sequence[Samples] = (),
     provenance: Mapping[str, Any] | None = None,
     reference: Samples | None = None,
+    reference_log_w: Tensor | npt.ArrayLike | None = None,
     reference_values: Mapping[str, Mapping[str, Any]] | None = None,
     commands: Sequence[str] = (),
     figures: str | os.PathLike[str] | None = None,
@@ -98,6 +104,8 @@ def write_report(
         provenance: plain data that say where the draws come from, shown as they are and kept in results.json.
         reference: weighted configurations of the same target from another source, those of `boltzgen simulate` say:
             their maps, profiles and energies are shown beside those of the draws.
+        reference_log_w: log-weights of configurations known to exist, for the verdict; see `judge`. Those of the
+            reference are `generator.weigh(reference.positions()).log_w`.
         reference_values: known values of estimates by name, each {value, standard_error, unit, method}, as
             `molecule.reference` has them for its own temperature.
         commands: the command lines that make these numbers again, in their order.
@@ -115,7 +123,7 @@ def write_report(
         raise InputError(f"path must name an HTML file; got the folder {str(path)!r}: add a name such as report.html")
     if isinstance(commands, str):
         raise InputError(f"commands must be a list of command lines; got the text {commands!r}: put it into a list")
-    verdict = judge(samples, others=others)
+    verdict = judge(samples, reference_log_w=reference_log_w, others=others)
     estimates = default_estimates(samples) if estimates is None else estimates
     found = _headline(samples, verdict, estimates, system, evaluations, seconds)
     found |= {

@@ -1,6 +1,6 @@
 """Configurations and what they weigh: draws of a flow, and the molecular dynamics they are compared with."""
 
-from .drawing import draw, reweight
+from .drawing import draw, reweight, weigh
 from .dynamics import ReplicaExchange, replica_exchange
 from .exploration import explore
 from .langevin import Simulation, simulate
@@ -19,4 +19,5 @@ __all__ = [
     "replica_exchange",
     "reweight",
     "simulate",
+    "weigh",
 ]

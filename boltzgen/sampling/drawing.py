@@ -18,10 +18,11 @@ from ..processes import ranks
 from ..progress import show
 from .samples import Samples, fresh_seed
 
-__all__ = ["draw", "reweight"]
+__all__ = ["draw", "reweight", "weigh"]
 
 _BETWEEN_MEETINGS = 8  # passes that a process makes before it waits for the others
 _SAME_PLACE = 1e-3  # nm, between positions of one configuration computed twice in float32
+_NO_DENSITY = torch.finfo(torch.float32).min  # log q where the flow gives none: a weight above all others, yet finite
 
 
 def draw(
@@ -145,6 +146,45 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
     found = as_samples(target, parts, seed=samples.seed, first=samples.first, independent=samples.independent)
     _check_places(samples, found)
     return found
+
+
+def weigh(flow: Flow, target: Energy, x: Tensor, *, batch_size: int = BLOCK) -> Samples:
+    """Configurations from elsewhere with the weights that a flow would give them: log w = −u(x) − log q(x).
+
+    They are no draws of the flow, and no estimate should be made of them. What their weights tell is whether the flow
+    knows them: `judge(samples, reference_log_w=weigh(flow, target, x).log_w)`.
+
+    Arguments:
+        flow, target: as `draw` takes them.
+        x: configurations of the target (m, *event).
+        batch_size: rows evaluated at once, as for `draw`.
+
+    Returns:
+        The configurations, with log q of the flow, or −3.4e38 where it gives no density.
+
+    Raises:
+        InputError: if there are none, or flow, target and configurations do not fit.
+
+    Example:
+        >>> known = torch.tensor([[0.0, 0.0], [1.4, 0.0]])  # a barrier and a well
+        >>> weigh(coupling_flow(2), toys.DoubleWell("bgflow"), known).log_w.argmax().item()
+        1
+    """
+    instances(x=(x, Tensor))
+    check_draw(flow, target, len(x) if x.ndim else 0, batch_size)
+    if x.shape[1:] != target.event_shape:
+        raise InputError(
+            f"x must be configurations (m, {', '.join(map(str, target.event_shape))}) of the target; got "
+            f"{tuple(x.shape)}: pass those of the same coordinates"
+        )
+    home = next(flow.buffers())
+    rows, parts = rows_at_once(batch_size, home.device), []
+    with torch.no_grad():
+        for start in range(0, len(x), rows):
+            some = x[start : start + rows].detach().to(home)
+            log_q = flow.log_prob(some).clamp_min(_NO_DENSITY)
+            parts.append(weighed(target, some, log_q, len(some)))
+    return as_samples(target, parts, seed=None, independent=False)
 
 
 def as_samples(

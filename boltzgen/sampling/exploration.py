@@ -15,7 +15,7 @@ from ..flows.flow import Flow
 from ..flows.noise import BLOCK, keyed_generator
 from ..progress import show
 from ..units import positive_temperature
-from .drawing import as_samples, check_draw, draw, weighed
+from .drawing import check_draw, draw, weigh
 from .samples import Samples, fresh_seed, systematic
 
 __all__ = ["explore"]
@@ -24,7 +24,6 @@ _ACCEPTANCE = 0.65  # aimed at by the step size
 _LONGEST = 1.0  # step, in units of the spread
 _JITTER = 0.3  # relative spread of the steps, against trajectories that close on themselves
 _MOVES = 3  # key of the random numbers, beside those of the flow's own draws
-_NO_DENSITY = torch.finfo(torch.float32).min  # log q where the flow gives none: a weight above all others, yet finite
 
 
 def explore(
@@ -114,10 +113,7 @@ def explore(
             x, acceptance = _moved(energy, x, scale, circular, step, steps, generator)
             step = min(step * math.exp(acceptance - _ACCEPTANCE), _LONGEST)
             bar((k + 1) / trajectories, f"{k + 1} of {trajectories} trajectories")
-    with torch.no_grad():
-        found = x.to(drawn.x.dtype)
-        log_q = flow.log_prob(found).clamp_min(_NO_DENSITY)
-        return as_samples(target, [weighed(target, found, log_q, n)], seed=seed, independent=False)
+    return weigh(flow, target, x)
 
 
 def _moved(

@@ -54,6 +54,25 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
             f"target must be a Pullback on InternalCoordinates; got {got}: "
             "write Pullback(molecule.energy(temperature), InternalCoordinates(molecule))"
         )
+    y, x = in_chart(coordinates, frames)
+    different = len(np.unique(y.numpy(force=True), axis=0))
+    if different < FEWEST:
+        raise InputError(
+            f"frames must be at least {FEWEST} different ones; got {different}: take more of the simulation"
+        )
+    temperature = _temperature(target.inner, coordinates.molecule, x)
+    if not _STRANGE[0] < temperature / target.temperature < _STRANGE[1]:
+        warnings.warn(
+            f"the energy of the frames is that of about {temperature:.0f} K and not {target.temperature:g} K: check "
+            "their temperature, force field, solvent and constraints",
+            UserWarning,
+            stacklevel=2,
+        )
+    return y.float()
+
+
+def in_chart(coordinates: InternalCoordinates, frames: Any) -> tuple[Tensor, Tensor]:
+    """Internal coordinates (m', 3 n_atoms − 6) and positions of those frames that have them, as for `chart_data`."""
     molecule = coordinates.molecule
     x = torch.from_numpy(molecule.check_positions(getattr(frames, "xyz", frames))).to(coordinates.reference.device)
     y, log_det = coordinates.inverse(x)
@@ -65,22 +84,8 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
             "with other labels of equivalent hydrogens: check them, and load the molecule from one of them"
         )
     if bad:
-        warnings.warn(f"{bad} of {len(x)} frames are left out: NaN, or outside the chart", UserWarning, stacklevel=2)
-    y = y[good]
-    different = len(np.unique(y.numpy(force=True), axis=0))
-    if different < FEWEST:
-        raise InputError(
-            f"frames must be at least {FEWEST} different ones; got {different}: take more of the simulation"
-        )
-    temperature = _temperature(target.inner, molecule, x[good])
-    if not _STRANGE[0] < temperature / target.temperature < _STRANGE[1]:
-        warnings.warn(
-            f"the energy of the frames is that of about {temperature:.0f} K and not {target.temperature:g} K: check "
-            "their temperature, force field, solvent and constraints",
-            UserWarning,
-            stacklevel=2,
-        )
-    return y.float()
+        warnings.warn(f"{bad} of {len(x)} frames are left out: NaN, or outside the chart", UserWarning, stacklevel=3)
+    return y[good], x[good]
 
 
 def _temperature(energy: Energy, molecule: Molecule, x: Tensor) -> float:

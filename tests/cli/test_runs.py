@@ -1,6 +1,7 @@
 """Run folders on the command line: refused commands change nothing, interrupted ones go on, draws are topped up."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import time
 import pytest
 import torch
 
+import boltzgen as bg
 from boltzgen import Samples
 from boltzgen.cli.main import main
+from boltzgen.molecule import find
 from boltzgen.training.autosave import Autosave
 from boltzgen.training.checkpoint import load_checkpoint
 
@@ -187,6 +190,17 @@ def test_report_tells_of_draws_and_training(capsys, trained):
     assert (code, "provenance" in json.loads(out)) == (0, False)
 
 
+def test_draws_from_before_a_further_training_are_reported_without_it(capsys, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    assert run(capsys, "sample", tmp_path / "run", "-n", 2000, "--overwrite")[0] == 0
+    generator = bg.BoltzmannGenerator.load(tmp_path / "run")
+    generator.train(steps=50, progress=False)
+    generator.save(tmp_path / "run" / "generator.pt")
+    code, out, err = run(capsys, "report", tmp_path / "run", "--json")
+    assert (code, "was trained further since these draws" in err) == (0, True)
+    assert (json.loads(out)["evaluations"]["energy"], json.loads(out)["training"]) == (None, None)
+
+
 def test_a_red_report_is_code_5_under_strict_and_one_without_draws_is_refused(capsys, trained, tmp_path):
     assert run(capsys, "sample", trained, "-n", 200, "--out", tmp_path / "all.npz")[0] == 0
     Samples.load(tmp_path / "all.npz")[:20].save(tmp_path / "samples.npz")  # too few to judge by
@@ -195,6 +209,49 @@ def test_a_red_report_is_code_5_under_strict_and_one_without_draws_is_refused(ca
     (tmp_path / "samples.npz").unlink()
     code, _, err = run(capsys, "report", tmp_path)
     assert (code, "must hold draws; got none: boltzgen sample" in err) == (3, True)
+
+
+@pytest.fixture(scope="module")
+def collapsed(tmp_path_factory):
+    """The run folder of a generator that knows the left one of two wells, and reference draws of it and of both."""
+    folder = tmp_path_factory.mktemp("collapsed")
+    generator = bg.BoltzmannGenerator(find("double_well"))
+    known = generator.target.sample(4000, seed=1).float()
+    left = known[known[:, 0] < 0]
+    bg.train(generator.flow, lambda q: bg.forward_kl(q, left), steps=300, progress=False)
+    target, rate = generator.target, 2e-4
+    bg.train(generator.flow, lambda q: bg.reverse_kl(q, target, 256), steps=300, learning_rate=rate, progress=False)
+    generator.save(folder / "generator.pt")
+    generator.sample(4000, seed=1).save(folder / "samples.npz")
+    for name, x in (("both", known), ("left", left)):
+        u = generator.target.energy(x).detach()
+        Samples(x, -u, u, system="DoubleWell", independent=False).save(folder / f"{name}.npz")
+    return folder
+
+
+def test_a_reference_the_flow_does_not_know_is_red_and_one_that_it_knows_is_not(capsys, collapsed):
+    """A flow that holds one of two wells, whose weights are good."""
+    for reference, status in (("both", 5), ("left", 0)):
+        code, out, _ = run(
+            capsys, "report", collapsed, "--reference", collapsed / f"{reference}.npz", "--strict", "--json"
+        )
+        results = json.loads(out)
+        coverage = next(check for check in results["checks"] if check["name"] == "coverage")
+        assert (code, coverage["status"]) == (status, "red" if status else "green")
+        assert results["verdict"] == ("red" if status else "green")
+
+
+def test_a_reference_cannot_be_weighed_without_the_generator_that_drew(capsys, collapsed, tmp_path):
+    draws, reference = collapsed / "samples.npz", collapsed / "both.npz"
+    page = tmp_path / "page.html"
+    code, out, err = run(capsys, "report", draws, "--reference", reference, "--out", page, "--json")
+    assert (code, "coverage is not tested: only the run folder" in err) == (0, True)
+    assert json.loads(out)["verdict"] == "amber"
+    bg.BoltzmannGenerator(find("double_well"), seed=1).save(tmp_path / "generator.pt")
+    Samples.load(draws).save(tmp_path / "samples.npz")
+    code, out, err = run(capsys, "report", tmp_path, "--reference", reference, "--json")
+    assert (code, "was trained further since these draws" in err) == (0, True)
+    assert json.loads(out)["verdict"] == "amber"
 
 
 def test_parts_of_a_draw_merge_into_it(capsys, trained, tmp_path):
