@@ -16,9 +16,14 @@ from .errors import BoltzgenError, InputError, RankError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Ranks", "distributed", "ranks"]
+__all__ = ["Ranks", "distributed", "processors", "ranks"]
 
 _TIMEOUT = timedelta(minutes=15)  # longest that one process may keep the others waiting: a trial of compiled code
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Ranks:

@@ -33,7 +33,8 @@ def test_python_blocks_run(code, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging.root.manager, "disable", logging.WARNING)  # pymbar's advertisement
     code = re.sub(r"minutes=\d+", "steps=30", code)
-    code = re.sub(r"steps=\d[\d_]*", "steps=30", code).replace("100_000", "2_000").replace("10_000", "1_000")
+    code = re.sub(r"steps=\d[\d_]*", "steps=30", code).replace("thin=500", "thin=1")
+    code = code.replace("100_000", "2_000").replace("10_000", "1_000")
     exec(compile(code, "page", "exec"), {"bg": bg, "__name__": "page"})
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..processes import processors
 from .printing import say
 from .settings import Settings
 
@@ -72,7 +73,7 @@ def fastest(settings: Settings) -> int:
     options = [str(part) for name, value in given.items() if value is not None for part in (name, *_parts(value))]
     rates = {}
     run = ["train", settings.system, *options, "--minutes", str(_TRIED_MINUTES), "--no-compile"]
-    for processes in sorted({1, _processors()}):
+    for processes in sorted({1, processors()}):
         with tempfile.TemporaryDirectory() as folder:
             if launch([*run, "--out", f"{folder}/run"], processes, silent_in=folder) == 0:
                 history = load_checkpoint(Path(folder) / "run" / "generator.pt", kind="generator")["history"]
@@ -85,8 +86,3 @@ def fastest(settings: Settings) -> int:
 
 def _parts(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
-
-
-def _processors() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -35,6 +35,7 @@ def simulate(options: argparse.Namespace) -> None:
     import torch
 
     from ..sampling.trajectory import write_trajectory
+    from ..sampling.walkers import equal_weights
 
     molecule = _molecule(options)
     temperature = options.temperature or molecule.default_temperature
@@ -44,7 +45,7 @@ def simulate(options: argparse.Namespace) -> None:
     with exclusive(out):
         run = _Run(molecule, ladder, options)
         x, u = run.until(math.ceil(options.n / options.walkers), out / "simulation.pt")
-        samples = _ensemble(molecule, temperature, x.flatten(0, 1), u.flatten())
+        samples = equal_weights(x.flatten(0, 1), u.flatten(), temperature, molecule)
         samples.save(out / "samples.npz")
         trajectory = samples.to_mdtraj()
         write_trajectory(trajectory, out / "frames.dcd")
@@ -154,24 +155,6 @@ def _ladder(lowest: float, highest: float | None, n_atoms: int) -> list[float]:
         raise InputError(f"--hot must not be below the temperature; got {hot:g} and {lowest:g}: give a higher one")
     steps = math.ceil(math.log(hot / lowest) * math.sqrt(1.5 * n_atoms))
     return [lowest * (hot / lowest) ** (k / steps) for k in range(steps + 1)] if steps else [lowest]
-
-
-def _ensemble(molecule: Molecule, temperature: float, x: Tensor, u: Tensor) -> Samples:
-    """Frames of equal weight: drawn from the target itself, up to its unknown log Z, and one after another."""
-    from ..sampling import Samples
-
-    return Samples(
-        x,
-        -u,
-        u,
-        temperature=temperature,
-        system=molecule.name,
-        independent=False,
-        cartesian=x,
-        potential=u,
-        topology=molecule.topology_data,
-        torsions={name: [int(i) for i in atoms] for name, atoms in molecule.torsions.items()},
-    )
 
 
 def _estimates(molecule: Molecule, samples: Samples, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:

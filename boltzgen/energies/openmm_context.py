@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import sys
+from collections.abc import Sequence
 from typing import IO, Any
 
 if __name__ == "__main__":
@@ -19,7 +20,7 @@ if __name__ == "__main__":
 import numpy as np
 import openmm
 
-__all__ = ["Frames"]
+__all__ = ["Frames", "dynamics_context"]
 
 _PROPERTIES = {"Threads": "1", "Precision": "mixed", "DeterministicForces": "true"}
 
@@ -35,10 +36,7 @@ class Frames:
     """
 
     def __init__(self, xml: str, platform: str, *, centred: bool) -> None:
-        system = openmm.XmlSerializer.deserialize(xml)
-        engine = openmm.Platform.getPlatformByName(platform)
-        properties = {name: value for name, value in _PROPERTIES.items() if name in engine.getPropertyNames()}
-        self._context = openmm.Context(system, openmm.VerletIntegrator(0.001), engine, properties)
+        self._context = _context(openmm.XmlSerializer.deserialize(xml), platform, openmm.VerletIntegrator(0.001))
         self._centred = centred
 
     def evaluate(self, x: np.ndarray, *, forces: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -65,6 +63,23 @@ class Frames:
         if force is not None:
             force[~np.isfinite(force).all((1, 2))] = 0.0
         return energy, force
+
+
+def dynamics_context(xml: str, platform: str, integrator: openmm.Integrator, masses: Sequence[float]) -> openmm.Context:
+    """A Context that moves particles of these masses, in dalton, without removing the motion of their centre."""
+    system = openmm.XmlSerializer.deserialize(xml)
+    for i in reversed(range(system.getNumForces())):
+        if isinstance(system.getForce(i), openmm.CMMotionRemover):
+            system.removeForce(i)
+    for i, mass in enumerate(masses):
+        system.setParticleMass(i, mass)
+    return _context(system, platform, integrator)
+
+
+def _context(system: openmm.System, platform: str, integrator: openmm.Integrator) -> openmm.Context:
+    engine = openmm.Platform.getPlatformByName(platform)
+    properties = {name: value for name, value in _PROPERTIES.items() if name in engine.getPropertyNames()}
+    return openmm.Context(system, integrator, engine, properties)
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from ..errors import EnergyError, InputError
+from ..processes import processors
 from ..units import kT
 from .energy import Energy
 from .forces import named_forces
-from .openmm_context import Frames
+from .openmm_context import Frames, dynamics_context
 from .openmm_platforms import platforms
 from .openmm_pool import Pool
 from .openmm_system import check_supported, translation_invariant
@@ -90,6 +91,15 @@ class OpenMMEnergy(Energy):
     def describe(self) -> str:
         """Which force is evaluated where, one per line."""
         return "\n".join(f"{name}: OpenMM, {self.platform} platform" for name in self._names)
+
+    def context(self, integrator: openmm.Integrator, masses: Sequence[float]) -> openmm.Context:
+        """A new Context for this System on this platform, one thread, with other masses; nothing acts on velocities.
+
+        Arguments:
+            integrator: that the Context is to use.
+            masses: one per particle, in dalton.
+        """
+        return dynamics_context(self._settings["xml"], self.platform, integrator, masses)
 
     def close(self) -> None:
         """End of the worker processes and of the Context; the next evaluation starts new ones."""
@@ -201,8 +211,7 @@ def _platform(name: str, system: openmm.System) -> str:
 
 def _workers(workers: int | str) -> int:
     if workers == "auto":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cores if cores > 1 else 0
+        return processors() if processors() > 1 else 0
     if not isinstance(workers, Integral) or isinstance(workers, bool) or workers < 0:
         raise InputError(f'workers must be a number of processes or "auto"; got {workers!r}: pass 0 for none')
     return int(workers)

@@ -3,9 +3,10 @@
 from .drawing import draw, reweight, weigh
 from .dynamics import ReplicaExchange, replica_exchange
 from .exploration import explore
-from .langevin import Simulation, simulate
+from .langevin import simulate
 from .refinement import Schedule, annealing_schedule, refine
 from .samples import Samples
+from .walkers import Simulation
 
 __all__ = [
     "ReplicaExchange",

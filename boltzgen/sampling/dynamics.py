@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,11 @@ from torch import Tensor
 from ..arguments import counts, instances, positive_counts, positive_numbers
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
+from ..molecule import Molecule
 from ..units import positive_temperature
 from .langevin import admitted
+from .samples import Samples
+from .walkers import check_thin, equal_weights
 
 __all__ = ["ReplicaExchange", "replica_exchange"]
 
@@ -28,8 +31,10 @@ class ReplicaExchange:
 
     Attributes:
         temperatures: T_k, ascending, in the unit of `energy.temperature`.
+        temperature: T₀, that of the energy given.
         u: energies u(x) of the energy given, not yet scaled by T₀/T_k, after every round, (rounds, K, W), float64.
         x: every `thin`-th configuration at the lowest temperature, (rounds // thin, W, *event).
+        thin: rounds between them.
         acceptance: share of trajectories accepted at each temperature, (K,).
         swaps: share of exchanges accepted between k and k + 1, (K − 1,).
         round_trips: how often a configuration has gone from the lowest temperature to the highest and back,
@@ -38,12 +43,26 @@ class ReplicaExchange:
     """
 
     temperatures: Tensor
+    temperature: float
     u: Tensor
     x: Tensor
+    thin: int
     acceptance: Tensor
     swaps: Tensor
     round_trips: Tensor
     state: State = field(repr=False)
+
+    def samples(self, molecule: Molecule | None = None) -> Samples:
+        """The configurations kept, which are those of the lowest temperature, as an ensemble of equal weights.
+
+        They are correlated, so that `independent` is False, and know no log Z.
+
+        Arguments:
+            molecule: whose positions they are, if they are a molecule's.
+        """
+        lowest = float(self.temperatures[0])
+        u = self.u[self.thin - 1 :: self.thin, 0] * (self.temperature / lowest)
+        return equal_weights(self.x.flatten(0, 1), u.flatten(), lowest, molecule)
 
 
 @dataclass
@@ -109,8 +128,11 @@ def replica_exchange(
     instances(energy=(energy, Energy))
     positions, mass = admitted(energy, positions, masses)
     walkers, rounds, steps, thin = positive_counts(walkers=walkers, rounds=rounds, steps=steps, thin=thin)
+    check_thin(thin, "rounds", rounds)
     (equilibration,) = counts(equilibration=equilibration)
     (step_size,) = positive_numbers(step_size=step_size)
+    if not isinstance(temperatures, Iterable):
+        raise InputError(f"temperatures must be a list; got {temperatures!r}: pass e.g. [300.0, 400.0]")
     ladder = [positive_temperature(t) for t in temperatures]
     if not ladder or sorted(set(ladder)) != ladder:
         raise InputError(f"temperatures must be strictly ascending; got {ladder}: sort them, each once")
@@ -167,7 +189,15 @@ class _Ladder:
                 x[i // thin] = self.x[0]
         state = State(self.x, self.step, self.reached, self.round_trips, self.random.get_state())
         return ReplicaExchange(
-            self.temperatures, u, x, accepted / rounds, exchanged / rounds, self.round_trips.clone(), state
+            temperatures=self.temperatures,
+            temperature=self.energy.temperature,
+            u=u,
+            x=x,
+            thin=thin,
+            acceptance=accepted / rounds,
+            swaps=exchanged / rounds,
+            round_trips=self.round_trips.clone(),
+            state=state,
         )
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..arguments import counts, instances, positive_counts, positive_numbers
 from ..energies.energy import Energy
+from ..energies.openmm_energy import OpenMMEnergy
+from ..energies.openmm_walkers import OpenMMWalkers
 from ..errors import EnergyError, InputError
 from ..progress import Show, silent
 from ..units import magnitude
+from .walkers import Simulation, WalkerState, check_thin
 
-__all__ = ["Simulation", "admitted", "simulate"]
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What W independent walkers leave behind.
-
-    Attributes:
-        x: the configurations kept, (n, W, *event).
-        u: their energies, (n, W), float64.
-        kinetic: their kinetic energies in kT, (n, W), float64; d/2 on average, as far as the time step allows.
-        state: where the simulation stands; `resume=` it to go on as if it had not stopped.
-    """
-
-    x: Tensor
-    u: Tensor
-    kinetic: Tensor
-    state: WalkerState = field(repr=False)
-
-
-@dataclass(frozen=True)
-class WalkerState:
-    """Configurations and velocities of all walkers, and the random numbers to come."""
-
-    x: Tensor  # (W, *event)
-    v: Tensor
-    random: Tensor
+__all__ = ["admitted", "simulate"]
 
 
 def simulate(
@@ -57,6 +34,7 @@ def simulate(
     equilibration: int = 0,
     thin: int = 1,
     resume: WalkerState | None = None,
+    engine: Literal["torch", "openmm"] = "torch",
     show: Show = silent,
 ) -> Simulation:
     """Langevin dynamics at the energy's temperature, m dv = −∂u/∂x dt − γ m v dt + √(2 γ m) dW, all walkers at once.
@@ -79,7 +57,10 @@ def simulate(
         seed: of all random numbers; ignored when resuming.
         equilibration: steps before the first recorded one.
         thin: steps between kept configurations.
-        resume: `state` of an earlier simulation with the same arguments.
+        resume: `state` of an earlier simulation with the same arguments; with OpenMM, whose random numbers cannot be
+            kept, it goes on by the same law but not to the same bits.
+        engine: "torch" evaluates all walkers as one batch; "openmm" leaves an `OpenMMEnergy` to OpenMM's own
+            LangevinMiddleIntegrator, a Context for each walker, which is the faster way for it.
         show: what to call with the fraction done.
 
     Raises:
@@ -99,14 +80,24 @@ def simulate(
     instances(energy=(energy, Energy))
     positions, mass = admitted(energy, positions, masses)
     walkers, steps, thin = positive_counts(walkers=walkers, steps=steps, thin=thin)
+    check_thin(thin, "steps", steps)
     (equilibration,) = counts(equilibration=equilibration)
     step_size, friction = positive_numbers(step_size=step_size, friction=friction)
-    walk = _Walk(energy, mass, step_size, friction, resume or _start(positions, mass, walkers, seed))
-    if len(walk.x) != walkers or walk.x.shape[1:] != energy.event_shape:
+    state = resume or _start(positions, mass, walkers, seed)
+    if len(state.x) != walkers or state.x.shape[1:] != energy.event_shape:
         raise InputError(
-            f"resume must hold {walkers} walkers; got {tuple(walk.x.shape)}: give the arguments of the run it continues"
+            f"resume must hold {walkers} walkers; got {tuple(state.x.shape)}: give the arguments of the run that it "
+            "continues"
         )
-    return walk.run(equilibration, steps, thin, show)
+    if engine == "torch":
+        return _recorded(_Walk(energy, mass, step_size, friction, state), equilibration, steps, thin, show)
+    if engine != "openmm" or not isinstance(energy, OpenMMEnergy):
+        raise InputError(
+            f'engine must be "torch", or "openmm" for an OpenMMEnergy; got {engine!r} for {type(energy).__name__}: '
+            'pass molecule.energy(temperature, backend="openmm") to simulate by OpenMM'
+        )
+    walk = _OpenMMWalk(energy, mass.expand(energy.event_shape[0]), step_size, friction, state)
+    return _recorded(walk, equilibration, steps, thin, show)
 
 
 def admitted(energy: Energy, positions: Any, masses: Any) -> tuple[Tensor, Tensor]:
@@ -115,7 +106,8 @@ def admitted(energy: Energy, positions: Any, masses: Any) -> tuple[Tensor, Tenso
     Raises:
         InputError: unless they are those of the energy's configurations.
     """
-    positions = torch.as_tensor(magnitude(positions, "nanometer"))
+    given = magnitude(positions, "nanometer")
+    positions = given if isinstance(given, Tensor) else torch.as_tensor(np.array(given))  # a copy, read-only or not
     if energy.event_shape != positions.shape:
         raise InputError(
             f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
@@ -124,7 +116,7 @@ def admitted(energy: Energy, positions: Any, masses: Any) -> tuple[Tensor, Tenso
     if not positions.is_floating_point():
         positions = positions.to(torch.get_default_dtype())
     mass = torch.as_tensor(masses, dtype=positions.dtype, device=positions.device)
-    if mass.shape != positions.shape[: mass.ndim] or not (mass > 0).all():
+    if mass.shape != positions.shape[: mass.ndim] or not ((mass > 0) & mass.isfinite()).all():
         raise InputError(
             f"masses must be positive, one for all or one for each of {len(positions)} atoms; got {masses}: pass e.g. "
             "dalton / kT(temperature)"
@@ -146,7 +138,7 @@ def _aligned(mass: Tensor, n_dimensions: int) -> Tensor:
 
 
 class _Walk:
-    """Walkers under way."""
+    """Walkers under way, all in one batch."""
 
     def __init__(self, energy: Energy, mass: Tensor, step_size: float, friction: float, state: WalkerState) -> None:
         self.energy, self.dt = energy, step_size
@@ -159,28 +151,20 @@ class _Walk:
         self.u, self.gradient = self.evaluate()
         self.require_finite("minimise positions first")
 
-    def run(self, equilibration: int, steps: int, thin: int, show: Show) -> Simulation:
-        kept = steps // thin
-        x = self.x.new_empty(kept, *self.x.shape)
-        u, kinetic = (torch.empty(kept, len(self.x), dtype=torch.float64) for _ in range(2))
-        for i in range(-equilibration, steps):
-            self.step()
-            self.require_finite("take a smaller step_size")
-            if i >= 0 and (i + 1) % thin == 0:
-                k = i // thin
-                x[k], u[k] = self.x, self.u
-                kinetic[k] = 0.5 * (self.mass * self.v.square()).flatten(1).sum(1)
-                show((i + 1 + equilibration) / (steps + equilibration))
-        return Simulation(x, u, kinetic, WalkerState(self.x, self.v, self.random.get_state()))
+    @property
+    def kinetic(self) -> Tensor:
+        return 0.5 * (self.mass * self.v.square()).flatten(1).sum(1)
 
-    def step(self) -> None:
-        v = self.v - 0.5 * self.dt * self.gradient / self.mass
-        x = self.x + 0.5 * self.dt * v
-        noise = torch.randn(v.shape, generator=self.random, dtype=v.dtype)  # on the CPU: the same everywhere
-        v = self.decay * v + self.noise * noise.to(v.device)
-        self.x = x + 0.5 * self.dt * v
-        self.u, self.gradient = self.evaluate()
-        self.v = v - 0.5 * self.dt * self.gradient / self.mass
+    def advance(self, steps: int) -> None:
+        for _ in range(steps):
+            v = self.v - 0.5 * self.dt * self.gradient / self.mass
+            x = self.x + 0.5 * self.dt * v
+            noise = torch.randn(v.shape, generator=self.random, dtype=v.dtype)  # on the CPU: the same everywhere
+            v = self.decay * v + self.noise * noise.to(v.device)
+            self.x = x + 0.5 * self.dt * v
+            self.u, self.gradient = self.evaluate()
+            self.v = v - 0.5 * self.dt * self.gradient / self.mass
+            self.require_finite("take a smaller step_size")
 
     def evaluate(self) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -193,3 +177,30 @@ class _Walk:
         lost = int((~torch.isfinite(self.u)).sum())
         if lost:
             raise EnergyError(f"every walker must have a finite energy; got inf for {lost} of {len(self.u)}: {remedy}")
+
+
+class _OpenMMWalk(OpenMMWalkers):
+    """Walkers under way in OpenMM, with seeds from the random numbers of their state."""
+
+    def __init__(
+        self, energy: OpenMMEnergy, mass: Tensor, step_size: float, friction: float, state: WalkerState
+    ) -> None:
+        self.random = torch.Generator()
+        self.random.set_state(state.random)
+        seeds = torch.randint(1, 2**31, (len(state.x),), generator=self.random).tolist()
+        super().__init__(energy, mass, step_size, friction, state.x, state.v, seeds)
+
+
+def _recorded(walk: _Walk | _OpenMMWalk, equilibration: int, steps: int, thin: int, show: Show) -> Simulation:
+    """What the walkers leave behind on their way."""
+    kept = steps // thin
+    x = walk.x.new_empty(kept, *walk.x.shape)
+    u, kinetic = (torch.empty(kept, len(walk.x), dtype=torch.float64) for _ in range(2))
+    walk.advance(equilibration)
+    for k in range(kept):
+        walk.advance(thin)
+        x[k], u[k], kinetic[k] = walk.x, walk.u, walk.kinetic
+        show((equilibration + (k + 1) * thin) / (equilibration + steps))
+    walk.advance(steps - kept * thin)
+    state = WalkerState(walk.x, walk.v, walk.random.get_state())
+    return Simulation(x, u, kinetic, walk.energy.temperature, state)

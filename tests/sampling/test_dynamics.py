@@ -225,3 +225,15 @@ def test_positions_may_be_an_array():
     assert torch.equal(run[0].x, run[1].x)
     with pytest.raises(InputError, match=r"steps must be a positive integer; got 2\.5"):
         replica_exchange(Harmonic(2), torch.zeros(2), 1.0, LADDER, **options | {"steps": 2.5})
+
+
+def test_what_is_kept_is_an_ensemble_with_its_own_energies():
+    run = harmonic(walkers=3, rounds=10, thin=4)
+    samples = run.samples()
+    assert samples.x.shape == (6, DIMENSIONS)
+    torch.testing.assert_close(samples.u, Harmonic(DIMENSIONS).energy(samples.x).double())
+    warm = replica_exchange(
+        Harmonic(DIMENSIONS), torch.zeros(DIMENSIONS), 1.0, [2.0], walkers=3, rounds=4, steps=2, step_size=0.1, seed=1
+    ).samples()
+    assert warm.temperature == 2.0
+    torch.testing.assert_close(warm.u, Harmonic(DIMENSIONS).energy(warm.x).double() / 2)

@@ -3,14 +3,19 @@
 import math
 
 import numpy as np
+import openmm
 import openmm.unit as unit
 import pytest
 import torch
 
 from boltzgen.energies.energy import Energy
+from boltzgen.energies.openmm_energy import OpenMMEnergy
 from boltzgen.errors import EnergyError, InputError
+from boltzgen.molecule import Molecule
 from boltzgen.sampling import langevin
 from boltzgen.sampling.langevin import simulate
+from boltzgen.sampling.samples import Samples
+from boltzgen.units import kT
 
 STIFFNESS = torch.tensor([1.0, 4.0], dtype=torch.float64)
 
@@ -113,6 +118,88 @@ def test_kept_energies_are_those_of_kept_frames():
     assert torch.equal(run.state.x[0], harmonic(steps=11, thin=11, walkers=5).x[0, 0])
 
 
+def springs(n=3, k=2000.0, platform="Reference"):
+    """Particles of one spring each to a place of its own, whose coordinates have the variance kT / k."""
+    system, force = openmm.System(), openmm.CustomExternalForce(f"0.5 * {k} * (x^2 + y^2 + z^2)")
+    for i in range(n):
+        system.addParticle(12.0)
+        force.addParticle(i)
+    system.addForce(force)
+    system.addForce(openmm.CMMotionRemover())
+    return OpenMMEnergy(system, 300.0, platform=platform), kT(300.0) / k
+
+
+def moved_by_openmm(energy=None, **options):
+    arguments = {"walkers": 60, "steps": 3000, "thin": 30, "step_size": 0.03, "friction": 5.0, "seed": 1}
+    arguments |= {"equilibration": 300, "engine": "openmm"} | options
+    return simulate(energy or springs()[0], np.zeros((3, 3)), arguments.pop("masses", 12 / kT(300.0)), **arguments)
+
+
+@pytest.mark.parametrize(("platform", "steps"), [("Reference", 3000), ("CPU", 300)])
+def test_openmm_samples_oscillators_exactly_whatever_their_masses(platform, steps, assert_consistent):
+    energy, variance = springs(platform=platform)
+    for masses in (12 / kT(300.0), torch.tensor([12.0, 40.0, 24.0]) / kT(300.0)):
+        run = moved_by_openmm(energy, masses=masses, steps=steps)
+        assert_consistent(over_walkers(run.x.square().mean((2, 3)) / variance), 1.0)
+        assert_consistent(over_walkers(run.u), 4.5)
+        torch.testing.assert_close(energy.energy(run.x.flatten(0, 1)).view(run.u.shape), run.u, rtol=1e-5, atol=1e-5)
+    quick = moved_by_openmm(energy, step_size=0.005, steps=steps)
+    assert_consistent(over_walkers(quick.kinetic), 4.5)  # the centre of mass moves as well
+    with pytest.raises(AssertionError, match="sigmas"):
+        assert_consistent(over_walkers(quick.kinetic), 3.0)
+
+
+def test_openmm_and_torch_move_a_molecule_alike(assert_consistent):
+    molecule = Molecule.load("butane")
+    options = {"walkers": 12, "steps": 600, "thin": 20, "step_size": 1e-3, "friction": 20.0, "equilibration": 300}
+    start, masses = molecule.minimized().positions, molecule.masses / kT(300.0)
+    energies = []
+    for backend in ("torch", "openmm"):
+        energy = molecule.energy(300.0, backend=backend)
+        energies.append(over_walkers(simulate(energy, start, masses, seed=1, engine=backend, **options).u))
+    (one, error), (other, its) = energies
+    assert_consistent((one - other, math.hypot(error, its)), 0.0)
+
+
+@pytest.mark.parametrize("platform", ["Reference", "CPU"])
+def test_openmm_gives_the_same_bits_for_a_seed_and_goes_on_from_a_state(platform):
+    energy = springs(platform=platform)[0]
+    first, again = (moved_by_openmm(energy, steps=60, walkers=5) for _ in range(2))
+    assert torch.equal(first.x, again.x)
+    assert not torch.equal(first.x[0, 0], first.x[0, 1])
+    assert not torch.equal(first.x, moved_by_openmm(energy, steps=60, walkers=5, seed=2).x)
+    before = energy.evaluations.gradient
+    second = moved_by_openmm(energy, steps=1, thin=1, walkers=5, step_size=1e-6, equilibration=0, resume=first.state)
+    torch.testing.assert_close(second.x[0], first.state.x, atol=1e-4, rtol=0)
+    assert energy.evaluations.gradient == before + 5
+
+
+def test_openmm_s_mistakes_are_explained():
+    with pytest.raises(InputError, match=r'"openmm" for an OpenMMEnergy; got .openmm. for Harmonic: pass'):
+        harmonic(engine="openmm")
+    with pytest.raises(InputError, match="got 'gromacs' for OpenMMEnergy"):
+        moved_by_openmm(engine="gromacs")
+    with pytest.raises(EnergyError, match=r"must have a finite energy; got from OpenMM: .*: take a smaller step_size"):
+        moved_by_openmm(step_size=50.0)
+
+
+def test_frames_are_an_ensemble_to_save_and_to_look_at(tmp_path):
+    molecule = Molecule.load("butane")
+    start, masses = molecule.positions, molecule.masses / kT(300.0)
+    options = {"walkers": 2, "steps": 10, "thin": 5, "step_size": 1e-4, "friction": 1.0, "seed": 1}
+    run = simulate(molecule.energy(300.0), start, masses, **options)
+    samples = run.samples(molecule)
+    samples.save(tmp_path / "frames.npz")
+    samples = Samples.load(tmp_path / "frames.npz")
+    assert samples.to_mdtraj().n_frames == 4
+    assert (samples.independent, samples.temperature, samples.system) == (False, 300.0, "butane")
+    assert torch.equal(samples.u, run.u.flatten())
+    assert torch.equal(samples.log_w, torch.zeros(4, dtype=torch.float64))
+    assert harmonic(steps=4, walkers=3).samples().x.shape == (6, 2)
+    with pytest.raises(InputError, match="frames of alanine_dipeptide must have the shape"):
+        run.samples(Molecule.load("alanine_dipeptide"))
+
+
 def test_progress_is_told_and_global_random_numbers_are_left_alone():
     told = []
     torch.manual_seed(0)
@@ -129,6 +216,8 @@ def test_progress_is_told_and_global_random_numbers_are_left_alone():
         ({"steps": 0}, "steps must be a positive"),
         ({"walkers": 0}, "walkers must be"),
         ({"thin": 0}, "thin must be"),
+        ({"thin": 401}, "thin must be at most the number of steps, 400; got 401"),
+        ({"masses": math.inf}, "masses must be positive"),
         ({"step_size": -1.0}, "step_size must be a positive number"),
         ({"friction": 0.0}, "friction must be a positive number"),
         ({"masses": 0.0}, "masses must be positive"),
