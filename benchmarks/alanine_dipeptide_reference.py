@@ -11,8 +11,9 @@ field. Hydrogens weigh as much as carbons: masses do not enter the distribution.
   estimates drift for hours while the error bars, blind to what no walker has met yet, look fine;
 * errors are those between the 64 ladders (delete-one jackknife), which know nothing of each other.
 
-Frames with a cis bond are counted, and the values without them are given as well. "quarters" shows whether the run has
-settled. The result file is rewritten every few minutes; "finished" says whether it is the last.
+Populations are those of three basins: alpha_L is phi > 0, alpha_R the rest where psi lies in (-120, 60) degrees, beta
+what is left. Frames with a cis bond are counted, and the values without them are given as well. "quarters" shows
+whether the run has settled. The result file is rewritten every few minutes; "finished" says whether it is the last.
 """
 
 from __future__ import annotations
@@ -104,7 +105,10 @@ def estimates(u: np.ndarray, torsions: np.ndarray) -> dict:
     for name, kept in (("", np.ones_like(cis)), ("_trans", ~cis)):
         found["mean_potential_energy" + name] = ratio(u * kept, kept) | {"unit": "kJ/mol"}
         found["delta_f_phi" + name] = ratio(kept & (phi > 0), kept & (phi < 0), to_free_energy) | {"unit": "kT"}
+    right_handed = (phi < 0) & (np.abs(torsions[..., 1] + math.pi / 6) < math.pi / 2)
+    basins = {"alpha_R": right_handed, "beta": (phi < 0) & ~right_handed, "alpha_L": phi > 0}
     return found | {
+        "populations": {name: ratio(inside, np.ones_like(cis)) for name, inside in basins.items()},
         "cis_fraction": ratio(cis, np.ones_like(cis)),
         "phi_transitions": int((np.diff(np.sign(phi), axis=0) != 0).sum()),
         "cis_transitions": int(np.diff(cis, axis=0).sum()),

@@ -9,6 +9,7 @@ from openmm import app, unit
 
 from boltzgen.energies.force_field import ForceFieldEnergy
 from boltzgen.energies.parity import TOLERANCE, deviations, trial_positions
+from boltzgen.molecule import Molecule
 
 ROOT = Path(__file__).parents[2]
 FLOAT32 = 2e-5
@@ -41,6 +42,21 @@ def test_amber_topology_file(solvent):
     start = app.AmberInpcrdFile(str(folder / "ala.inpcrd")).positions.value_in_unit(unit.nanometer)
     system = prmtop.createSystem(implicitSolvent=solvent, constraints=None)
     assert_parity(system, trial_positions(system.getNumParticles(), start)[:4])
+
+
+@pytest.mark.parametrize("files", [("amber96.xml", "implicit/obc1.xml"), ("amber14-all.xml", "implicit/gbn2.xml")])
+def test_a_peptide_of_all_twenty_residues(files):
+    pdb = app.PDBFile(str(ROOT / "tests" / "molecule" / "data" / "twenty_residues.pdb"))
+    system = app.ForceField(*files).createSystem(pdb.topology, constraints=None)
+    positions = trial_positions(system.getNumParticles(), pdb.positions)
+    assert_parity(system, positions[[0, -1]])
+
+
+def test_a_ligand_of_custom_forces_from_its_system_file():
+    molecule = Molecule.load("paracetamol")
+    kinds = {type(force) for force in molecule.system.getForces()}
+    assert {openmm.CustomTorsionForce, openmm.CustomNonbondedForce, openmm.CustomBondForce} < kinds
+    assert_parity(molecule.system, trial_positions(molecule.n_atoms, molecule.positions))
 
 
 def test_a_wrong_parameter_is_seen():
