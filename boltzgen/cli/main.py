@@ -297,9 +297,9 @@ def _parser() -> argparse.ArgumentParser:
         "estimate",
         commands.estimate,
         "averages and free energies of samples",
-        "boltzgen estimate run/samples.npz --torsion phi",
+        "boltzgen estimate run --torsion phi",
     )
-    estimate.add_argument("samples", help="weighted ensemble written by `boltzgen sample`")
+    estimate.add_argument("samples", help="weighted ensemble written by `boltzgen sample`, or the run folder")
     estimate.add_argument("--torsion", nargs="+", default=[], metavar="NAME", help="ΔF from below to above 0 for these")
     estimate.add_argument(
         "--others", nargs="+", default=[], metavar="FILE", help="ensembles of generators trained from other seeds"
@@ -319,15 +319,13 @@ def _parser() -> argparse.ArgumentParser:
         "reweight",
         ensembles.reweight,
         "energy, free energy and heat capacity at other temperatures",
-        "boltzgen reweight run/samples.npz --temperature 310 320",
+        "boltzgen reweight run --temperature 310 320",
     )
-    reweight.add_argument("samples", help="weighted ensemble written by `boltzgen sample`")
+    reweight.add_argument("samples", help="weighted ensemble written by `boltzgen sample`, or the run folder")
     reweight.add_argument("--temperature", type=_positive, nargs="+", required=True, metavar="T", help="K")
 
-    export = command(
-        "export", ensembles.export, "frames for other programs", "boltzgen export run/samples.npz frames.dcd -n 1000"
-    )
-    export.add_argument("samples", help="weighted ensemble written by `boltzgen sample`")
+    export = command("export", ensembles.export, "frames for other programs", "boltzgen export run frames.dcd -n 1000")
+    export.add_argument("samples", help="weighted ensemble written by `boltzgen sample`, or the run folder")
     export.add_argument("out", help="file to write, in the format its ending says: .dcd, .pdb, .xtc, .h5, ...")
     export.add_argument("-n", type=_count, default=1000, metavar="N", help="frames, drawn by weight (default: 1000)")
     export.add_argument("--seed", type=_seed, default=0, help="of the choice of frames (default: 0)")

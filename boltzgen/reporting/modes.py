@@ -41,7 +41,10 @@ def coverage(log_w: Array, reference_log_w: Tensor | npt.ArrayLike | None, *, un
     """
     meaning = "whether the flow reaches what is known to exist; weights cannot see a lost mode"
     if reference_log_w is None:
-        step = "judge(samples, reference_log_w=…) with MD frames or known structures"
+        step = (
+            "weigh known structures: boltzgen report RUN --reference FILE, or "
+            "judge(samples, reference_log_w=generator.weigh(frames).log_w)"
+        )
         return [Check("coverage", None, "tested", "amber", meaning, step)] if untested else []
     reference = as_reference(reference_log_w)
     missed = float((reference > log_w.max() + _BEYOND).mean())

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -291,10 +292,14 @@ class Samples:
     def load(cls, path: str | os.PathLike[str]) -> Samples:
         """The samples saved at `path`.
 
+        Arguments:
+            path: a file written by `save`, or the folder of a run or a simulation with such a file samples.npz in it.
+
         Raises:
             InputError: if there is no such file.
             CheckpointError: if it is damaged or something else.
         """
+        path = Path(path) / "samples.npz" if os.path.isdir(path) else path
         arrays, metadata = read_ensemble(path)
         try:
             fields: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -81,6 +81,10 @@ def distill(
             f"teacher and flow must have configurations of one shape; got {tuple(density.event_shape)} and "
             f"{tuple(flow.event_shape)}: build the flow for this teacher"
         )
+    if soften is not None and chosen == "forward":
+        raise InputError(
+            f"soften must be None for a forward divergence, which evaluates no energy; got {soften!r}: leave it out"
+        )
     what = "" if density is None else density.fingerprint
     options["fingerprint"] = f"{options.get('fingerprint', '')} distill {chosen} {n} {soften!r} {what}"
     with frozen(teacher) if isinstance(teacher, nn.Module) else nullcontext():

@@ -42,6 +42,10 @@ class Learner:
         self.clip = clip
         self.patience = patience
         self.parameters = [p for p in flow.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise InputError(
+                "flow must have parameters to train; got none: flow.requires_grad_() thaws those of a frozen one"
+            )
         self.average = [p.detach().clone() for p in self.parameters]
         self.optimiser = torch.optim.Adam(self.parameters, betas=(0.9, 0.99), fused=True)
         self.norms: deque[float] = deque(maxlen=200)

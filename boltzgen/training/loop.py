@@ -78,6 +78,11 @@ def train(
         CheckpointError: if the checkpoint is damaged or another run's.
     """
     instances(flow=(flow, Flow))
+    if not callable(objective):
+        raise InputError(
+            f"objective must be a function of the flow; got {type(objective).__name__}: pass e.g. "
+            "lambda q: reverse_kl(q, target, 512)"
+        )
     (steps,) = positive_counts(steps=steps)
     warmup, seed = counts(warmup=warmup, seed=seed)
     (learning_rate,) = positive_numbers(learning_rate=learning_rate)

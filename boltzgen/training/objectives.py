@@ -220,8 +220,9 @@ def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None, *, drawn_log_
     instances(flow=(flow, Flow))
     (log_q,) = ranks().shared(lambda mine: (flow.log_prob(x[mine]),), len(x))
     for name, given in (("log_w", log_w), ("drawn_log_q", drawn_log_q)):
-        if given is not None and given.shape != log_q.shape:
-            raise InputError(f"{name} must have shape {tuple(log_q.shape)}; got {tuple(given.shape)}: one per row")
+        if given is not None and (not isinstance(given, Tensor) or given.shape != log_q.shape):
+            got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            raise InputError(f"{name} must be a tensor of shape {tuple(log_q.shape)}; got {got}: one per row")
     loss = _weighted(log_q, log_w)
     if drawn_log_q is None:
         return loss

@@ -241,6 +241,13 @@ def test_a_reference_the_flow_does_not_know_is_red_and_one_that_it_knows_is_not(
         assert results["verdict"] == ("red" if status else "green")
 
 
+def test_a_run_folder_stands_for_the_draws_in_it(capsys, collapsed, tmp_path):
+    code, by_folder, _ = run(capsys, "estimate", collapsed, "--json")
+    assert (code, by_folder) == (0, run(capsys, "estimate", collapsed / "samples.npz", "--json")[1])
+    code, _, err = run(capsys, "estimate", tmp_path)
+    assert (code, len(err.splitlines()), f"{tmp_path}/samples.npz" in err) == (3, 1, True)
+
+
 def test_a_reference_cannot_be_weighed_without_the_generator_that_drew(capsys, collapsed, tmp_path):
     draws, reference = collapsed / "samples.npz", collapsed / "both.npz"
     page = tmp_path / "page.html"

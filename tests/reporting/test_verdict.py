@@ -97,7 +97,7 @@ def test_the_verdict_is_printed_as_a_table():
     assert lines[0] == "AMBER: trustworthy with reservations: coverage not tested"
     assert lines[1].split() == ["green", "draws", "2000", "at", "least", "1000"]
     assert len({line.index("at ") for line in lines if " at " in line[:60]}) == 1
-    assert lines[-1].strip().startswith("→ judge(samples, reference_log_w=…)")
+    assert lines[-1].strip().startswith("→ weigh known structures: boltzgen report RUN --reference FILE, or judge(")
     assert any("no tail" in line for line in lines)
 
 

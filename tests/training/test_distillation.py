@@ -142,6 +142,7 @@ def test_a_teacher_in_another_dtype_is_understood():
         (sampler, {"divergence": "reverse"}, "have a density"),
         (normal_teacher(), {"divergence": "both"}, "divergence must be"),
         (torch.zeros(5, 2), {}, "for data, pass"),
+        (sampler, {"soften": 20.0}, "soften must be None for a forward divergence"),
         (sampler, {"n": 0}, "n must be a positive integer"),
         (sampler, {"n": 2.5}, "n must be a positive integer"),
         (bg.coupling_flow(3), {}, "configurations of one shape"),

@@ -143,6 +143,13 @@ def test_wrong_arguments_are_refused_before_work(wrong):
         train(flow_of(), objective, **wrong)
 
 
+def test_nothing_to_train_and_nothing_to_minimise_are_refused():
+    with pytest.raises(InputError, match="flow must have parameters to train; got none"):
+        train(flow_of().requires_grad_(False), objective, steps=5)
+    with pytest.raises(InputError, match="objective must be a function of the flow; got Tensor"):
+        train(flow_of(), torch.zeros(()), steps=5)
+
+
 def test_the_schedule_falls_from_one_to_its_final_value():
     assert cosine(0.0) == 1.0
     assert cosine(1.0, final=0.1) == pytest.approx(0.1)

@@ -231,8 +231,10 @@ def test_wrong_arguments_are_refused():
         coordinate_entropy(gaussian_flow(), lambda x: x[:, 0], 10, width=0.0)
     with pytest.raises(InputError, match=r"one number per draw, shape \(10,\); got \(10, 1\)"):
         coordinate_entropy(gaussian_flow(), lambda x: x, 10, width=1.0)
-    with pytest.raises(InputError, match="log_w must have shape"):
+    with pytest.raises(InputError, match="log_w must be a tensor of shape"):
         forward_kl(gaussian_flow(), torch.zeros(3, 1, dtype=torch.float64), torch.zeros(2))
+    with pytest.raises(InputError, match=r"log_w must be a tensor of shape \(3,\); got list"):
+        forward_kl(gaussian_flow(), torch.zeros(3, 1, dtype=torch.float64), [0.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize("bad", [[math.nan, 0.0, 0.0], [math.inf, 0.0, 0.0], [-math.inf] * 3])
@@ -303,5 +305,5 @@ def test_rows_without_a_density_spoil_nothing():
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(flow.bijection.log_scale.grad)
-    with pytest.raises(InputError, match=r"drawn_log_q must have shape \(10,\); got \(9,\)"):
+    with pytest.raises(InputError, match=r"drawn_log_q must be a tensor of shape \(10,\); got \(9,\)"):
         forward_kl(flow, x, log_w, drawn_log_q=drawn_log_q[1:])
