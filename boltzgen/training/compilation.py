@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import pickle
 import shutil
@@ -115,7 +116,11 @@ def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Co
 
 def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     """A name for the code that would be compiled, which the weights of the flow do not change."""
-    what = (torch.__version__, torch.get_num_threads(), rows, flow.architecture, target.fingerprint)
+    releases = [str(torch.__version__)]
+    with suppress(importlib.metadata.PackageNotFoundError):
+        releases.append(importlib.metadata.version("boltzgen-flows"))
+    place = str(next(flow.buffers()).device), torch.get_num_threads()
+    what = (releases, place, rows, flow.architecture, target.fingerprint)
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 

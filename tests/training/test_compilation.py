@@ -1,5 +1,6 @@
 """Compilation: nothing is trusted before a child process tried it, and eager is always there."""
 
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -140,6 +141,16 @@ def test_a_trial_counts_for_other_weights_but_not_for_other_code(monkeypatch):
 
 def test_force_fields_are_compiled_too(two_atoms):
     assert any(name == "_energy" for _, name in hot_methods(coupling_flow(2), two_atoms))
+
+
+def test_another_release_of_either_library_is_tried_anew(monkeypatch):
+    flow, target = coupling_flow(2), DoubleWell()
+    name = compilation._same_code(flow, target, ROWS)
+    assert compilation._same_code(coupling_flow(2), DoubleWell(), ROWS) == name
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: "99.0")
+    other = compilation._same_code(flow, target, ROWS)
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    assert len({name, other, compilation._same_code(flow, target, ROWS)}) == 3
 
 
 @pytest.mark.slow
