@@ -21,7 +21,7 @@ import boltzgen as bg
 from boltzgen.energies.toys import MuellerBrown
 
 TARGETS = {
-    "double_well": lambda: bg.toys.DoubleWell(),
+    "double_well": bg.toys.DoubleWell,
     "mueller_brown_0.1": lambda: MuellerBrown(0.1),
     "mueller_brown_0.15": lambda: MuellerBrown(0.15),
     "gmm40": lambda: bg.toys.load("gmm40"),
@@ -76,12 +76,14 @@ def row(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         gap = known.log_w.mean() - target.log_partition()
         found["forward_kl"] = [float(gap), float(known.log_w.std()) / math.sqrt(len(known))]
     if name == "gmm40":
-        centres = target.locations if hasattr(target, "locations") else target.means
+        centres = target.locs
         nearest = torch.cdist(samples.x.double(), centres.double()).argmin(1)
         found["modes"] = int((torch.bincount(nearest, minlength=40) > 0).sum())
     kl = f", KL(p || q) {found['forward_kl'][0]:.4f}" if "forward_kl" in found else ""
     error = f", log Z off by {found['log_z_error']:+.4f}" if "log_z_error" in found else ""
-    print(f"{name:<20} seed {seed}: {100 * found['ess_fraction']:.2f} %, k {found['pareto_k']:.2f}{error}{kl}", flush=True)
+    print(
+        f"{name:<20} seed {seed}: {100 * found['ess_fraction']:.2f} %, k {found['pareto_k']:.2f}{error}{kl}", flush=True
+    )
     return found
 
 
