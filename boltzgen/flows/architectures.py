@@ -253,7 +253,7 @@ def molecular_flow(
     if stiff and triangular:
         bijections.append(coupling(stiff, torsions, TriangularAffine(len(stiff)), stiff_hidden))
     bijections.append(Whitening(dim, stiff, mean, factor))
-    return Flow(_base(angle), Composition(bijections))
+    return Flow(_base(angle), Composition(bijections), leading=len(order) if stiff else 0)
 
 
 def _halves(dims: list[int], layers: int, generator: torch.Generator) -> list[tuple[list[int], list[int]]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..arguments import positive_counts
 from ..errors import InputError
 from .bases import Base
-from .bijection import Bijection, Given
+from .bijection import Bijection, Composition, Given
 from .noise import BLOCK, keyed_generator
 
 __all__ = ["Flow"]
@@ -28,18 +28,22 @@ class Flow(nn.Module):
     Arguments:
         base: the law p of z.
         bijection: the map f.
+        leading: if the first layers of a `Composition` make some dimensions A that no later layer changes, how many
+            they are: q(x) = q(x_A) q(x_B | x_A). 0 if there are no such layers, or they shall not be told apart.
 
     Attributes:
         event_shape: shape of one x.
         context_size: length c of the `context` (n, c) every call must be given; 0 for none.
+        marginal: the flow of the leading layers alone, which shares their parameters: its law of x_A is that of the
+            whole. None without leading layers.
 
     Raises:
-        InputError: if the base does not fit the bijection.
+        InputError: if the base does not fit the bijection, or it has not so many layers.
     """
 
     compiled_methods = ("_push", "_pull")
 
-    def __init__(self, base: Base, bijection: Bijection) -> None:
+    def __init__(self, base: Base, bijection: Bijection, *, leading: int = 0) -> None:
         super().__init__()
         if base.event_shape != bijection.in_shape:
             raise InputError(
@@ -50,6 +54,19 @@ class Flow(nn.Module):
         self.bijection = bijection
         self.event_shape = bijection.out_shape
         self.context_size = bijection.context_size
+        self._marginal: list[Flow] = []  # a list, since torch would count the parameters of a module twice
+        if leading:
+            layers = bijection._steps() if isinstance(bijection, Composition) else []
+            if not 0 < leading < len(layers):
+                raise InputError(
+                    f"leading must be less than the number of layers of a Composition; got {leading} for {len(layers)} "
+                    "layers: leave it out where no layers come first"
+                )
+            self._marginal.append(Flow(base, Composition(layers[:leading])))
+
+    @property
+    def marginal(self) -> Flow | None:
+        return self._marginal[0] if self._marginal else None
 
     @property
     def architecture(self) -> str:

@@ -75,7 +75,8 @@ def compiled(
 
 def hot_methods(flow: Flow, target: Energy) -> list[tuple[nn.Module, str]]:
     """(module, method name) of everything that says it is worth compiling."""
-    modules = [*flow.modules(), *target.modules()]
+    marginal = [] if flow.marginal is None else [flow.marginal]
+    modules = [*flow.modules(), *marginal, *target.modules()]
     return [(m, name) for m in modules for name in getattr(type(m), "compiled_methods", ())]
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "forward_kl",
     "frozen",
     "log_variance",
+    "mean_of_finite",
     "pathwise",
     "reverse_kl",
 ]
@@ -73,6 +74,11 @@ def reverse_kl(
         return (target.energy(x) + log_q,)
 
     loss = pathwise(flow, target, n, generator=generator).loss if path_gradient else ranks().shared(rows, n)[0]
+    return mean_of_finite(loss, soften)
+
+
+def mean_of_finite(loss: Tensor, soften: float | None) -> Tensor:
+    """The mean of the finite rows; what lies more than `soften` above their median counts logarithmically."""
     finite = torch.isfinite(loss)
     loss = torch.where(finite, loss, torch.zeros_like(loss))
     if soften is not None:
@@ -142,11 +148,13 @@ class Draws(NamedTuple):
         x: (n, *event_shape), without a gradient.
         log_q: log q(x), (n,), without a gradient.
         loss: u(x) + log q(x), (n,), with the gradient that flows through x alone.
+        potential: what a temperature divides, in kT, (n,), without a gradient; see `Energy.evaluate`.
     """
 
     x: Tensor
     log_q: Tensor
     loss: Tensor
+    potential: Tensor
 
     @property
     def log_w(self) -> Tensor:
@@ -160,13 +168,14 @@ def pathwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator |
     def rows(mine: slice) -> tuple[Tensor, ...]:
         x, log_q = flow.rsample(n, generator=generator, rows=mine)
         with frozen(flow):
-            loss = target.energy(x) + flow.log_prob(x)
+            u, _, potential = target.evaluate(x)
+            loss = u + flow.log_prob(x)
         others = n - len(x)  # the rows of the other processes
         if loss.requires_grad:
             target.evaluations.gradient += others
         else:
             target.evaluations.energy += others
-        return x.detach(), log_q.detach(), loss
+        return x.detach(), log_q.detach(), loss, potential.detach()
 
     return Draws(*ranks().shared(rows, n))
 

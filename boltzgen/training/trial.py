@@ -12,7 +12,7 @@ from ..energies import Energy
 from ..flows import Flow
 from ..flows.noise import keyed_generator
 from .compilation import compiled, load_job
-from .objectives import alpha_divergence, forward_kl, reverse_kl
+from .objectives import alpha_divergence, forward_kl, frozen, reverse_kl
 
 VALUE_TOLERANCE = 1e-3
 GRADIENT_TOLERANCE = 2e-2
@@ -32,6 +32,11 @@ def passes(flow: Flow, target: Energy, rows: tuple[int, int]) -> Iterator[tuple[
     yield result(alpha_divergence(flow, target, reverse, trust=0.5, generator=keyed_generator(0, 1)))
     x, log_q = flow.sample(forward, seed=1)
     yield result(forward_kl(flow, x))
+    if flow.marginal is not None:
+        with frozen(flow.marginal):
+            loss = alpha_divergence(flow, target, reverse, generator=keyed_generator(0, 2))
+        yield result(loss)
+        yield result(forward_kl(flow.marginal, x))
     with torch.no_grad():
         u = target.energy(x)
     finite = torch.isfinite(u)
@@ -47,7 +52,8 @@ def compare(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     eager = list(passes(flow, target, rows))
     with compiled(flow, target, rows=rows, compile="always"):
         fast = list(passes(flow, target, rows))
-    for name, (a, da), (b, db) in zip(("reverse", "path", "forward", "draw"), eager, fast, strict=True):
+    names = ["reverse", "path", "forward", *([] if flow.marginal is None else ["rest", "marginal"]), "draw"]
+    for name, (a, da), (b, db) in zip(names, eager, fast, strict=True):
         if not torch.isfinite(b) or abs(a - b) > VALUE_TOLERANCE * (1 + abs(a)):
             return f"compiled {name} pass gives {float(b):.6g}, eager {float(a):.6g}"
         if not (da - db).norm() <= GRADIENT_TOLERANCE * (1e-6 + da.norm()):

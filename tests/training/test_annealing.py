@@ -13,6 +13,7 @@ from boltzgen.energies.toys import DoubleWell, GaussianMixture40
 from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.flows import coupling_flow
 from boltzgen.training import annealing
+from boltzgen.training import rounds as stages
 from boltzgen.training.annealing import anneal
 
 
@@ -27,7 +28,7 @@ def weights(flow):
 def test_both_wells_are_found_and_weighted_right():
     target, flow = DoubleWell(), flow_of()
     history = anneal(flow, target, steps=1500, progress=False)
-    hot_steps = math.ceil(annealing.HOT_SHARE * 1500)
+    hot_steps = math.ceil(stages.HOT_SHARE * 1500)
     x, log_q = flow.sample(20_000, seed=1)
     log_w = (-target.energy(x) - log_q).double()
     w = torch.softmax(log_w, 0)
@@ -42,12 +43,12 @@ def test_both_wells_are_found_and_weighted_right():
     assert history.rounds[-1].ess > 0.7
     descending = [r for r in history.rounds if r.temperature > 1]
     settling = history.rounds[len(descending) :]
-    fresh = annealing.SETTLE_BATCH * annealing.SETTLE_STEPS * len(settling)
-    assert history.gradient == annealing.HOT_BATCH * hot_steps + fresh
-    assert history.energy == sum(r.rows for r in descending) == annealing.BUFFER * len(descending)
-    fits = annealing.PASSES * annealing.BUFFER * len(descending) + fresh
+    fresh = stages.SETTLE_BATCH * stages.SETTLE_STEPS * len(settling)
+    assert history.gradient == stages.HOT_BATCH * hot_steps + fresh
+    assert history.energy == sum(r.rows for r in descending) == stages.BUFFER * len(descending)
+    fits = stages.PASSES * stages.BUFFER * len(descending) + fresh
     assert history.training_samples == history.gradient + fits
-    assert len(history.losses) == hot_steps + annealing.SETTLE_STEPS * len(settling) + fits // annealing.BATCH
+    assert len(history.losses) == hot_steps + stages.SETTLE_STEPS * len(settling) + fits // stages.BATCH
 
 
 @pytest.mark.parametrize("stage", ["descend", "settle"])
@@ -58,7 +59,7 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(stage, tmp_path, m
     class Stop(Exception):
         pass
 
-    rounds, original = [], getattr(annealing._Annealing, stage)
+    rounds, original = [], getattr(stages.Rounds, stage)
 
     def stopping(self, autosave):
         if len(rounds) == 3:
@@ -68,10 +69,10 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(stage, tmp_path, m
 
     path = tmp_path / "training.pt"
     monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
-    monkeypatch.setattr(annealing._Annealing, stage, stopping)
+    monkeypatch.setattr(stages.Rounds, stage, stopping)
     with pytest.raises(Stop):
         anneal(flow_of(), DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
-    monkeypatch.setattr(annealing._Annealing, stage, original)
+    monkeypatch.setattr(stages.Rounds, stage, original)
     resumed = flow_of(seed=7)
     history = anneal(resumed, DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
     assert torch.equal(weights(resumed), weights(whole))
@@ -91,7 +92,7 @@ def test_the_hot_stage_resumes_to_the_same_bits(tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
-    original = annealing.reverse_kl
+    original = stages.reverse_kl
 
     def stopping(*args, calls=[0], **kwargs):  # noqa: B006
         calls[0] += 1
@@ -99,10 +100,10 @@ def test_the_hot_stage_resumes_to_the_same_bits(tmp_path, monkeypatch):
             raise Stop
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(annealing, "reverse_kl", stopping)
+    monkeypatch.setattr(stages, "reverse_kl", stopping)
     with pytest.raises(Stop):
         anneal(flow_of(), DoubleWell(), steps=200, checkpoint=tmp_path / "t.pt", progress=False)
-    monkeypatch.setattr(annealing, "reverse_kl", original)
+    monkeypatch.setattr(stages, "reverse_kl", original)
     resumed = flow_of(seed=5)
     anneal(resumed, DoubleWell(), steps=200, checkpoint=tmp_path / "t.pt", progress=False)
     assert torch.equal(weights(resumed), weights(whole))
@@ -110,23 +111,23 @@ def test_the_hot_stage_resumes_to_the_same_bits(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("hot", [4.0, 1000.0])
 def test_a_flow_that_never_suffices_reaches_cold_within_its_budget_all_the_same(hot, monkeypatch):
-    monkeypatch.setattr(annealing, "STEP_ESS", 1.1)
+    monkeypatch.setattr(stages, "STEP_ESS", 1.1)
     history = anneal(flow_of(), DoubleWell(), hot=hot, steps=200, progress=False)
     assert history.rounds[-1].next_temperature == 1.0
     assert history.rounds[-1].temperature == 1.0
-    assert len(history.losses) < 200 + 2 * annealing.SETTLE_STEPS
+    assert len(history.losses) < 200 + 2 * stages.SETTLE_STEPS
 
 
 def test_a_budget_in_minutes_ends_in_time(monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))  # a second passes whenever one looks
     history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
-    assert 1200 <= history.seconds < 1200 + 4 * annealing.SETTLE_STEPS
+    assert 1200 <= history.seconds < 1200 + 4 * stages.SETTLE_STEPS
     assert history.rounds[-1].temperature == 1.0
 
 
 def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch):
-    clock, step = [0.0], annealing._Annealing.step
+    clock, step = [0.0], stages.Rounds.step
 
     def step_of_a_second(self, *arguments):
         clock[0] += 1.0
@@ -138,12 +139,12 @@ def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch)
         yield "compiled"
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(annealing._Annealing, "step", step_of_a_second)
+    monkeypatch.setattr(stages.Rounds, "step", step_of_a_second)
     monkeypatch.setattr(annealing, "compiled", slowly_compiled)
     history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
-    settling = sum(r.rows for r in history.rounds if r.rows != annealing.BUFFER)
-    hot_steps = (history.gradient - settling) // annealing.HOT_BATCH
-    assert hot_steps == pytest.approx(annealing.HOT_SHARE * len(history.losses), rel=0.1)
+    settling = sum(r.rows for r in history.rounds if r.rows != stages.BUFFER)
+    hot_steps = (history.gradient - settling) // stages.HOT_BATCH
+    assert hot_steps == pytest.approx(stages.HOT_SHARE * len(history.losses), rel=0.1)
 
 
 def test_a_target_that_is_never_finite_ends_with_advice():
@@ -225,23 +226,23 @@ def test_a_run_stopped_on_its_way_down_with_its_budget_spent_goes_on_to_the_cold
         raise Stop
 
     monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
-    original = annealing._Annealing.descend
-    monkeypatch.setattr(annealing._Annealing, "descend", stopping)
+    original = stages.Rounds.descend
+    monkeypatch.setattr(stages.Rounds, "descend", stopping)
     path = tmp_path / "training.pt"
     with pytest.raises(Stop):
         anneal(flow_of(), DoubleWell(), steps=200, checkpoint=path, progress=False)
-    monkeypatch.setattr(annealing._Annealing, "descend", original)
+    monkeypatch.setattr(stages.Rounds, "descend", original)
     history = anneal(flow_of(), DoubleWell(), steps=10, checkpoint=path, progress=False)
     assert history.rounds[-1].next_temperature == 1.0
 
 
 def test_far_from_the_target_forces_teach_nothing(monkeypatch):
     """The path gradient empties what lies between the wells: below the trusted share the weights alone count."""
-    monkeypatch.setattr(annealing, "STEP_ESS", 0.999)
+    monkeypatch.setattr(stages, "STEP_ESS", 0.999)
     history = anneal(flow_of(), DoubleWell(), steps=200, progress=False)
-    settling = [r for r in history.rounds if r.rows != annealing.BUFFER]
+    settling = [r for r in history.rounds if r.rows != stages.BUFFER]
     assert len(settling) > 2
-    assert history.gradient == annealing.HOT_BATCH * math.ceil(annealing.HOT_SHARE * 200)
+    assert history.gradient == stages.HOT_BATCH * math.ceil(stages.HOT_SHARE * 200)
     assert history.energy == sum(r.rows for r in history.rounds)
 
 
@@ -256,12 +257,12 @@ def test_forty_wells_keep_their_weights():
 
 
 def test_draws_that_all_fail_at_the_cold_temperature_end_with_advice(monkeypatch):
-    original = annealing.pathwise
+    original = stages.pathwise
 
     def failing(*arguments, **options):
         draws = original(*arguments, **options)
         return draws._replace(loss=draws.loss * math.inf)
 
-    monkeypatch.setattr(annealing, "pathwise", failing)
+    monkeypatch.setattr(stages, "pathwise", failing)
     with pytest.raises(EnergyError, match="some draws of the flow must have a finite energy; got none of 8192 at 1 K"):
         anneal(flow_of(), DoubleWell(), steps=400, progress=False)

@@ -1,0 +1,285 @@
+"""The rounds of an annealing: draws of the flow, weighed at the temperature it has or the next, and what it learns."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..energies.energy import Energy
+from ..errors import EnergyError
+from ..flows.flow import Flow
+from ..flows.noise import BLOCK, keyed_generator
+from ..processes import ranks
+from ..progress import Show, silent
+from .autosave import Autosave
+from .budget import Budget
+from .checkpoint import load_if_there
+from .history import History, Round
+from .learner import Learner
+from .loop import cosine
+from .objectives import divergence, forward_kl, pathwise, reverse_kl
+from .trust import boundary, effective_fraction, raised, trusted
+
+__all__ = ["Rounds", "effective", "some"]
+
+HOT_BATCH = 512
+BATCH = 1024
+HOT_SHARE = 0.1
+"""of the budget, for the first stage: reverse KL at the hot temperature, or forward KL on data."""
+LADDER_SHARE = 0.5
+"""of the budget, at most, for the rounds between hot and cold."""
+BUFFER = 4 * BLOCK
+"""draws in the buffer of a round."""
+PASSES = 2
+"""times a fit sees its buffer."""
+STEP_ESS = 0.45
+"""least effective sample fraction of a buffer at the temperature it is fitted to."""
+SETTLE_BATCH, SETTLE_STEPS = 512, 16
+"""draws of a step along the forces at the cold temperature, and such steps of a round there."""
+LADDER_RATE, COLD_RATE = 0.4, 0.1
+"""of the learning rate, for the rounds down to the cold temperature and for those there."""
+DECAY, COLD_DECAY = 0.99, 0.998
+"""of the running average of the parameters, above the cold temperature and at it."""
+SOFTEN = 20.0
+"""kT above the batch's median from which the hot loss is logarithmic."""
+
+
+class Rounds:
+    """The state of one annealing, which `run` changes and a checkpoint holds, and rounds in which all parts learn alike:
+
+    down to the cold temperature from a buffer of draws by their weights, there from fresh draws along the forces and by
+    their weights.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        target: Energy,
+        hot: float,
+        cold: float,
+        data: Tensor | None,
+        learning_rate: float,
+        seed: int,
+        fingerprint: str,
+    ) -> None:
+        self.flow, self.target, self.hot, self.cold, self.data = flow, target, hot, cold, data
+        self.learning_rate, self.seed = learning_rate, seed
+        self.fingerprint = f"{fingerprint} anneal {hot!r} {cold!r} {learning_rate!r} {seed}"
+        if data is not None:
+            self.fingerprint += f" {hashlib.sha256(data.numpy(force=True).tobytes()).hexdigest()}"
+        self.learner = Learner(flow)
+        self.history = History()
+        self.temperature = hot
+        self.first_step: float | None = None
+        self.hot_done = False
+        self.cold_start: float | None = None
+        self.round_start: dict[str, Any] | None = None
+        self.show: Show = silent
+        self.watch: Callable[[History], None] = lambda history: None
+
+    def resume(self, checkpoint: str | os.PathLike[str] | None, *, steps: int | None, minutes: float | None) -> None:
+        """Takes up the checkpoint if there is one, and opens the budget."""
+        state = (
+            None
+            if checkpoint is None
+            else ranks().first(partial(load_if_there, checkpoint, fingerprint=self.fingerprint))
+        )
+        if state is not None:
+            self.learner.load_state_dict(state["learner"])
+            self.history = History.from_state(state["history"])
+            self.temperature, self.hot_done = state["temperature"], state["hot_done"]
+            self.first_step, self.cold_start = state["first_step"], state["cold_start"]
+        self.budget = Budget(
+            steps=steps,
+            minutes=minutes,
+            spent_steps=self.learner.steps + self.learner.skipped,
+            spent_seconds=self.history.seconds,
+        )
+        ledger = self.target.evaluations
+        self.ledger_start = (ledger.energy - self.history.energy, ledger.gradient - self.history.gradient)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data from which `resume` goes on to the same bits: within a round, from its beginning."""
+        if self.round_start is not None:
+            return self.round_start
+        self.account()
+        return {
+            "learner": self.learner.state_dict(),
+            "history": self.history.state_dict(),
+            "temperature": self.temperature,
+            "first_step": self.first_step,
+            "hot_done": self.hot_done,
+            "cold_start": self.cold_start,
+        }
+
+    def account(self) -> None:
+        """Brings time and ledger of the history up to date."""
+        ledger = self.target.evaluations
+        self.history.energy = ledger.energy - self.ledger_start[0]
+        self.history.gradient = ledger.gradient - self.ledger_start[1]
+        self.history.seconds = self.budget.seconds
+        self.history.skipped = self.learner.skipped
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget that is spent, of what compilation had left of it."""
+        assert self.first_step is not None
+        return (self.budget.fraction - self.first_step) / (1.0 - self.first_step)
+
+    def run(self, autosave: Autosave) -> None:
+        self.budget.tick()
+        if self.first_step is None:
+            self.first_step = min(self.budget.fraction, 0.9)
+        if not self.hot_done:
+            self.begin(autosave)
+            self.hot_done = True
+            self.learner.start_phase()
+        while self.temperature > self.cold or self.budget.fraction < 1:
+            self.round_start = copy.deepcopy(self.state_dict())
+            self.round(autosave)
+            self.round_start = None
+            autosave()
+        self.account()
+        autosave.finish()
+
+    def step(self, loss: Tensor, rate: float, decay: float, message: str) -> None:
+        taken = len(self.history.losses)
+        self.history.losses.append(self.learner.step(loss, rate, decay=min(decay, (taken + 1) / (taken + 10))))
+        self.budget.spent_steps += 1
+        self.budget.tick()
+        skipped = f", {self.learner.skipped} skipped" if self.learner.skipped else ""
+        self.show(min(self.budget.fraction, 0.999), f"{self.temperature:.0f} K, {message}{skipped}")
+        self.watch(self.history)
+
+    def begin(self, autosave: Autosave) -> None:
+        """The first stage: reverse KL at the hot temperature, or forward KL on the data."""
+        target = self.target.at(self.hot)
+        while (spent := self.spent / HOT_SHARE) < 1:
+            k = len(self.history.losses)
+            noise = keyed_generator(self.seed, 0, k)
+            if self.data is None:
+                loss = reverse_kl(self.flow, target, HOT_BATCH, soften=SOFTEN, generator=noise)
+                self.history.training_samples += HOT_BATCH
+            else:
+                rows = torch.randint(len(self.data), (BATCH,), generator=noise)
+                loss = forward_kl(self.flow, self.data[rows])
+                self.history.training_samples += BATCH
+            rate = self.learning_rate * min(1.0, (k + 1) / 100) * cosine(spent)
+            self.step(loss, rate, DECAY, f"loss {float(loss.detach()):.2f}")
+            autosave()
+
+    def round(self, autosave: Autosave) -> None:
+        """One round, on the way down or at the cold temperature."""
+        if self.cold_start is None:
+            self.descend(autosave)
+        else:
+            self.settle(autosave)
+
+    def descend(self, autosave: Autosave) -> None:
+        """One buffer, the choice of the next temperature, and the fit to it."""
+        index = len(self.history.rounds)
+        x, log_w, potential = self.buffer(index, autosave)
+        ess = effective_fraction(log_w)
+        following = self.next_temperature(log_w, potential)
+        self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds))
+        log_w = log_w + (1.0 - self.temperature / following) * potential
+        self.temperature = following
+        share = torch.softmax(raised(log_w, trusted(log_w, STEP_ESS)), 0).cpu()
+        noise = keyed_generator(self.seed, 1, index)
+        chosen = torch.multinomial(share, PASSES * BUFFER, replacement=True, generator=noise)
+        for rows in chosen.to(x.device).view(-1, BATCH):
+            loss = forward_kl(self.flow, x[rows])
+            self.history.training_samples += BATCH
+            self.step(loss, LADDER_RATE * self.learning_rate, DECAY, effective(ess))
+            autosave()
+        self.arrive()
+
+    def arrive(self) -> None:
+        """Notes when the cold temperature was reached, from where on the learning rate falls."""
+        if self.cold_start is None and self.temperature <= self.cold:
+            self.cold_start = min(self.budget.fraction, 0.99)
+
+    def fall(self) -> float:
+        """What is left of the learning rate."""
+        if self.cold_start is None:
+            return 1.0
+        return cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
+
+    def settle(self, autosave: Autosave) -> None:
+        """Fresh draws at the cold temperature, learnt from along the forces and then by their weights."""
+        index, target, drawn = len(self.history.rounds), self.target.at(self.cold), []
+        message = effective(self.history.rounds[-1].ess)
+        near = self.history.rounds[-1].ess >= STEP_ESS
+
+        def learn(loss: Tensor, rows: int) -> None:
+            self.history.training_samples += rows
+            self.step(loss, COLD_RATE * self.learning_rate * self.fall(), COLD_DECAY, message)
+            autosave()
+
+        for k in range(SETTLE_STEPS):
+            noise = keyed_generator(self.seed, 1, index, k)
+            with torch.set_grad_enabled(near):
+                draws = pathwise(self.flow, target, SETTLE_BATCH, generator=noise)
+            drawn.append((draws.x, draws.log_q, draws.log_w))
+            if near:
+                learn(divergence(draws, alpha=1.0, trust=STEP_ESS), SETTLE_BATCH)
+        x, log_q, log_w = (torch.cat(part) for part in zip(*drawn, strict=True))
+        ess = effective_fraction(some(log_w, self.cold))
+        log_w = raised(log_w, trusted(log_w, STEP_ESS))
+        order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index)).to(x.device)
+        for rows in order.view(-1, BATCH):
+            learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), BATCH)
+        self.history.rounds.append(Round(self.cold, ess, self.cold, len(x), self.budget.seconds))
+
+    @torch.no_grad()
+    def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws (m, *event), and their log-weights and potential at the present temperature; weight 0 if they fail."""
+        target, parts = self.target.at(self.temperature), []
+        seed = keyed_generator(self.seed, 2, index).initial_seed()
+
+        def rows(block: int, mine: slice) -> tuple[Tensor, ...]:
+            x, log_q = self.flow.sample_blocks(seed, [block], rows=mine)
+            target.evaluations.energy += BLOCK - len(x)  # those of the other processes
+            u, _, potential = target.evaluate(x)
+            return x, (-u - log_q).double(), potential.double()
+
+        with self.learner.averaged():
+            for block in range(BUFFER // BLOCK):
+                parts.append(ranks().shared(partial(rows, block), BLOCK))
+                autosave()
+        x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
+        good = torch.isfinite(log_w) & torch.isfinite(potential)
+        return x, some(torch.where(good, log_w, -torch.inf), self.temperature), torch.where(good, potential, 0.0)
+
+    def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
+        """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
+        share = min(max((self.spent - HOT_SHARE) / LADDER_SHARE, 0.0), 1.0)
+        highest = self.hot * math.exp(share * math.log(self.cold / self.hot)) if share < 1 else self.cold
+
+        def kept(temperature: float) -> bool:
+            return effective_fraction(log_w + (1.0 - self.temperature / temperature) * potential) >= STEP_ESS
+
+        lowest = boundary(kept, self.temperature, self.cold)
+        return max(self.cold, min(lowest, highest))
+
+
+def some(log_w: Tensor, temperature: float) -> Tensor:
+    """The log-weights again, refused if every weight is zero."""
+    if log_w.isneginf().all():
+        raise EnergyError(
+            f"some draws of the flow must have a finite energy; got none of {len(log_w)} at {temperature:g} K: "
+            "start hotter, train longer, or start from data with forward_kl"
+        )
+    return log_w
+
+
+def effective(ess: float) -> str:
+    return f"effective samples {100 * ess:.1f} %"
