@@ -104,19 +104,20 @@ class Composition(Bijection):
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         log_det = z.new_zeros(len(z))
-        for bijection in self._steps():
+        for bijection in self.steps():
             z, step = bijection._forward(z, context if bijection.context_size else None)
             log_det = log_det + step
         return z, log_det
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         log_det = x.new_zeros(len(x))
-        for bijection in reversed(self._steps()):
+        for bijection in reversed(self.steps()):
             x, step = bijection._inverse(x, context if bijection.context_size else None)
             log_det = log_det + step
         return x, log_det
 
-    def _steps(self) -> list[Bijection]:
+    def steps(self) -> list[Bijection]:
+        """f_1 … f_K."""
         return cast(list[Bijection], list(self.bijections))
 
 

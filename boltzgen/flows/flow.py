@@ -56,7 +56,7 @@ class Flow(nn.Module):
         self.context_size = bijection.context_size
         self._marginal: list[Flow] = []  # a list, since torch would count the parameters of a module twice
         if leading:
-            layers = bijection._steps() if isinstance(bijection, Composition) else []
+            layers = bijection.steps() if isinstance(bijection, Composition) else []
             if not 0 < leading < len(layers):
                 raise InputError(
                     f"leading must be less than the number of layers of a Composition; got {leading} for {len(layers)} "

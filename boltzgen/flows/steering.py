@@ -52,7 +52,7 @@ def steered(flow: Flow, ratio: float) -> Flow:
 
 def _check(layer: Bijection) -> None:
     if isinstance(layer, Composition):
-        for part in layer._steps():
+        for part in layer.steps():
             _check(part)
     elif isinstance(layer, Inverse):
         _check(layer.bijection)

@@ -118,10 +118,11 @@ def anneal(
         annealing.watch = watch
         watch(annealing.history)
     pays = (minutes or 0) * 60 >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
+    rows = (_share(HOT_BATCH), _share(BATCH))
     if annealing.budget.fraction < 1 or annealing.temperature > cold:
         with (
             show("training", visible=progress) as annealing.show,
-            compiled(flow, target, rows=(_share(HOT_BATCH), _share(BATCH)), compile=compile, pays=pays) as how,
+            compiled(flow, target, rows=rows, compile=compile, pays=pays, also=annealing.flows[1:]) as how,
             Autosave(checkpoint, annealing.state_dict, fingerprint=annealing.fingerprint) as autosave,
         ):
             annealing.history.compiled = how

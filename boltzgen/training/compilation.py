@@ -9,7 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,7 +35,13 @@ _TRIAL_SECONDS = 420.0
 
 @contextmanager
 def compiled(
-    flow: Flow, target: Energy, *, rows: tuple[int, int], compile: Compile = "auto", pays: bool = True
+    flow: Flow,
+    target: Energy,
+    *,
+    rows: tuple[int, int],
+    compile: Compile = "auto",
+    pays: bool = True,
+    also: Sequence[Flow] = (),
 ) -> Iterator[str]:
     """Within it the hot methods of flow and target run through `torch.compile`, if that can be trusted.
 
@@ -49,6 +55,7 @@ def compiled(
         rows: rows of the batches of reverse and forward Kullback-Leibler divergence, of this process.
         compile: "auto", "always" (no trial) or "never".
         pays: whether the work is long enough to earn back the compilation; only "auto" asks.
+        also: flows of the same layers, to be compiled as well.
 
     Yields:
         One line that says what was decided and why.
@@ -59,7 +66,7 @@ def compiled(
     if reason:
         yield f"eager: {reason}"
         return
-    pieces, kept = hot_methods(flow, target), os.environ.get(_CACHE)
+    pieces, kept = hot_methods(flow, target, *also), os.environ.get(_CACHE)
     os.environ.setdefault(_CACHE, str(cache_folder()))
     try:
         for module, name in pieces:
@@ -73,10 +80,10 @@ def compiled(
             os.environ.pop(_CACHE, None)
 
 
-def hot_methods(flow: Flow, target: Energy) -> list[tuple[nn.Module, str]]:
-    """(module, method name) of everything that says it is worth compiling."""
-    marginal = [] if flow.marginal is None else [flow.marginal]
-    modules = [*flow.modules(), *marginal, *target.modules()]
+def hot_methods(*flows_and_energies: nn.Module) -> list[tuple[nn.Module, str]]:
+    """(module, method name) of everything that says it is worth compiling, the marginals of flows included."""
+    marginals = [getattr(one, "marginal", None) for one in flows_and_energies]
+    modules = [m for one in (*flows_and_energies, *marginals) if one is not None for m in one.modules()]
     return [(m, name) for m in modules for name in getattr(type(m), "compiled_methods", ())]
 
 

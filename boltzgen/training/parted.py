@@ -2,70 +2,118 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from ..flows.bijection import Composition
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..processes import ranks
 from .autosave import Autosave
 from .history import Round
 from .objectives import Draws, divergence, forward_kl, frozen, mean_of_finite, pathwise
-from .rounds import BATCH, COLD_DECAY, DECAY, SETTLE_BATCH, SETTLE_STEPS, SOFTEN, STEP_ESS, Rounds, effective, some
+from .rounds import BATCH, COLD_DECAY, DECAY, SETTLE_BATCH, SETTLE_STEPS, STEP_ESS, Rounds, effective, some
 from .trust import effective_fraction, raised, trusted
 
 __all__ = ["PartedRounds", "has_parts"]
 
-REST_RATE, MARGINAL_RATE = 0.8, 0.6
+REST_RATE, MARGINAL_RATE = 0.8, 0.4
 """of the learning rate, for the rest and for the marginal law."""
-PASSES = 6
+PASSES = 3
 """times the marginal law sees the draws of a round."""
+REMEMBER = 4
+"""every so many steps, draws of the marginal law as it was at the hot temperature."""
+SOFTEN = 100.0
+"""kT above a batch's median from which a draw counts logarithmically."""
+LADDER = (0.4, 0.7)
+"""as that of all rounds; later, since these go down by themselves in a small part of most budgets."""
 
 
 class PartedRounds(Rounds):
     """Rounds for q(x) = q(x_A) q(x_B | x_A), the same at every temperature.
 
-    By the chain rule KL(p‖q) is that of the marginal law of x_A plus the mean of that of x_B given x_A. Where all wells
-    are wells of x_A, as with torsions, the second has no wells: forces tell all about it, at a learning rate at which
-    they would empty rare wells if they moved x_A too. The first is of few dimensions, and what a well weighs is just
-    what weights say well.
+    By the chain rule KL(p‖q) is that of the marginal law of x_A plus the mean of that of x_B given x_A. Where wells are
+    wells of x_A, as with torsions, the second has none: forces tell all about it, at a learning rate at which they
+    would empty rare wells if they moved x_A too. The first is of few dimensions, and weights tell it what wells weigh.
+
+    A quarter of the draws has x_A from the marginal law h as it was at the hot temperature. So what is given x_A stays
+    right wherever a well was ever found, however little it weighs now; and the weights, those of the mixture of both
+    laws (Owen & Zhou, 2000), see rare wells in many draws.
     """
 
+    ladder = LADDER
+
+    def __init__(self, flow: Flow, *arguments: Any) -> None:
+        super().__init__(flow, *arguments)
+        assert flow.marginal is not None
+        self.marginal, layers = flow.marginal, flow.bijection
+        assert isinstance(layers, Composition)
+        first = copy.deepcopy(self.marginal.bijection)
+        assert isinstance(first, Composition)
+        steps = first.steps() + layers.steps()[len(first.steps()) :]
+        self.hot_flow = Flow(flow.base, Composition(steps), leading=len(first.steps()))
+        assert self.hot_flow.marginal is not None
+        self.hot_marginal = self.hot_flow.marginal.requires_grad_(False)
+        self.flows += [self.hot_flow]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"hot_marginal": self.hot_marginal.state_dict(), **super().state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.hot_marginal.load_state_dict(state["hot_marginal"])
+
     def round(self, autosave: Autosave) -> None:
-        marginal = self.flow.marginal
-        assert marginal is not None
         index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), list[Draws]()
         decay = DECAY if self.cold_start is None else COLD_DECAY
         message = effective(self.history.rounds[-1].ess) if index else "first draws"
+        if self.cold_start is None and self.temperature == self.hot:
+            self.hot_marginal.load_state_dict(self.marginal.state_dict())
 
         def learn(loss: Tensor, rate: float) -> None:
             self.step(loss, rate * self.learning_rate * self.fall(), decay, message)
             autosave()
 
-        for k in range(SETTLE_STEPS):
-            with frozen(marginal):
-                draws = pathwise(self.flow, target, SETTLE_BATCH, generator=keyed_generator(self.seed, 1, index, k))
+        remembered = [k % REMEMBER == REMEMBER - 1 for k in range(SETTLE_STEPS)]
+        for k, early in enumerate(remembered):
+            with frozen(self.marginal):
+                flow, noise = self.hot_flow if early else self.flow, keyed_generator(self.seed, 1, index, k)
+                draws = pathwise(flow, target, SETTLE_BATCH, generator=noise)
             drawn.append(draws._replace(loss=draws.loss.detach()))
             self.history.training_samples += SETTLE_BATCH
-            learn(symmetric(draws), REST_RATE)
+            learn(mean_of_finite(draws.loss, SOFTEN) if early else symmetric(draws), REST_RATE)
+
         x, _, loss, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
-        draws = Draws(x, loss, loss, potential)
-        log_w, potential = some(draws.log_w, self.temperature), potential.double()
-        potential = torch.where(log_w.isfinite(), potential, 0.0)
-        following = self.next_temperature(log_w, potential)
-        ess = effective_fraction(log_w)
+        log_w = some(Draws(x, loss, loss, potential).log_w, self.temperature)
+        potential = torch.where(log_w.isfinite(), potential.double(), 0.0)
+        own = ~torch.tensor(remembered, device=x.device).repeat_interleave(SETTLE_BATCH)
+        following, ess = self.next_temperature(log_w[own], potential[own]), effective_fraction(log_w[own])
         self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds))
-        log_w = log_w + (1.0 - self.temperature / following) * potential
+        log_own, log_mixture = self.laws(x, own)
+        log_w = log_w + (log_own - log_mixture) + (1.0 - self.temperature / following) * potential
         log_w = raised(log_w, trusted(log_w, STEP_ESS))
-        with torch.no_grad():
-            (log_q,) = ranks().shared(lambda mine: (marginal.log_prob(x[mine]),), len(x))
         for k in range(PASSES):
             order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index, SETTLE_STEPS + k))
             for rows in order.to(x.device).view(-1, BATCH):
-                loss = forward_kl(marginal, x[rows], log_w[rows], drawn_log_q=log_q[rows])
-                learn(loss, MARGINAL_RATE)
+                learn(forward_kl(self.marginal, x[rows], log_w[rows], drawn_log_q=log_mixture[rows]), MARGINAL_RATE)
         self.temperature = following
         self.arrive()
+
+    @torch.no_grad()
+    def laws(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """log q(x_A) of the law each row was drawn from, and of the mixture of both, up to the same function of x_B."""
+
+        def rows(mine: slice) -> tuple[Tensor, Tensor]:
+            return self.marginal.log_prob(x[mine]), self.hot_marginal.log_prob(x[mine])
+
+        now, hot = ranks().shared(rows, len(x))
+        share = float(own.double().mean())
+        mixture = torch.logaddexp(now + math.log(share), hot + math.log(1 - share))
+        return torch.where(own, now, hot), mixture
 
 
 def has_parts(flow: Flow) -> bool:
@@ -78,6 +126,5 @@ def has_parts(flow: Flow) -> bool:
 
 
 def symmetric(draws: Draws) -> Tensor:
-    """½ KL(q‖p) + ½ KL(p‖q) along the path (Jeffreys, 1946): the first half keeps up what now has little weight."""
-    reverse = mean_of_finite(draws.loss, SOFTEN)
-    return 0.5 * (reverse + divergence(draws, alpha=1.0, trust=STEP_ESS))
+    """½ KL(q‖p) + ½ KL(p‖q) along the path (Jeffreys, 1946)."""
+    return 0.5 * (mean_of_finite(draws.loss, SOFTEN) + divergence(draws, alpha=1.0, trust=STEP_ESS))

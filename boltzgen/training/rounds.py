@@ -34,8 +34,8 @@ HOT_BATCH = 512
 BATCH = 1024
 HOT_SHARE = 0.1
 """of the budget, for the first stage: reverse KL at the hot temperature, or forward KL on data."""
-LADDER_SHARE = 0.5
-"""of the budget, at most, for the rounds between hot and cold."""
+LADDER = (0.1, 0.6)
+"""shares of the budget between which no flow stays above the geometric path from hot to cold."""
 BUFFER = 4 * BLOCK
 """draws in the buffer of a round."""
 PASSES = 2
@@ -53,11 +53,16 @@ SOFTEN = 20.0
 
 
 class Rounds:
-    """The state of one annealing, which `run` changes and a checkpoint holds, and rounds in which all parts learn alike:
+    """The state of one annealing, which `run` changes and a checkpoint holds; its rounds teach all of a flow alike.
 
-    down to the cold temperature from a buffer of draws by their weights, there from fresh draws along the forces and by
+    Down to the cold temperature from a buffer of draws by their weights; there from fresh draws along the forces and by
     their weights.
+
+    Attributes:
+        flows: that are drawn from.
     """
+
+    ladder = LADDER
 
     def __init__(
         self,
@@ -75,6 +80,7 @@ class Rounds:
         self.fingerprint = f"{fingerprint} anneal {hot!r} {cold!r} {learning_rate!r} {seed}"
         if data is not None:
             self.fingerprint += f" {hashlib.sha256(data.numpy(force=True).tobytes()).hexdigest()}"
+        self.flows = [flow]
         self.learner = Learner(flow)
         self.history = History()
         self.temperature = hot
@@ -93,10 +99,7 @@ class Rounds:
             else ranks().first(partial(load_if_there, checkpoint, fingerprint=self.fingerprint))
         )
         if state is not None:
-            self.learner.load_state_dict(state["learner"])
-            self.history = History.from_state(state["history"])
-            self.temperature, self.hot_done = state["temperature"], state["hot_done"]
-            self.first_step, self.cold_start = state["first_step"], state["cold_start"]
+            self.load_state_dict(state)
         self.budget = Budget(
             steps=steps,
             minutes=minutes,
@@ -105,6 +108,12 @@ class Rounds:
         )
         ledger = self.target.evaluations
         self.ledger_start = (ledger.energy - self.history.energy, ledger.gradient - self.history.gradient)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.learner.load_state_dict(state["learner"])
+        self.history = History.from_state(state["history"])
+        self.temperature, self.hot_done = state["temperature"], state["hot_done"]
+        self.first_step, self.cold_start = state["first_step"], state["cold_start"]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data from which `resume` goes on to the same bits: within a round, from its beginning."""
@@ -261,7 +270,8 @@ class Rounds:
 
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
-        share = min(max((self.spent - HOT_SHARE) / LADDER_SHARE, 0.0), 1.0)
+        first, last = self.ladder
+        share = min(max((self.spent - first) / (last - first), 0.0), 1.0)
         highest = self.hot * math.exp(share * math.log(self.cold / self.hot)) if share < 1 else self.cold
 
         def kept(temperature: float) -> bool:

@@ -285,3 +285,44 @@ def test_compiled_and_eager_agree(randomise):
     eager = results(flow._push, flow._pull)
     fast = results(torch.compile(flow._push, dynamic=False), torch.compile(flow._pull, dynamic=False))
     assert all((a - b).norm() < 1e-3 * (1 + a.norm()) for a, b in zip(eager, fast, strict=True))
+
+
+def bent(seed=0):
+    """A flow of one length and one angle, far from its start."""
+    flow = molecular_flow([False, True], torch.tensor([0.4]), torch.tensor([[0.7]]), stiff_layers=2, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return flow.double()
+
+
+def test_the_marginal_is_the_law_of_the_leading_dimensions():
+    flow = bent()
+    length, angle = torch.linspace(-30, 30, 60_001, dtype=torch.float64), torch.linspace(-3, 3, 7, dtype=torch.float64)
+    with torch.no_grad():
+        for phi in angle:
+            x = torch.stack([length, phi.expand_as(length)], -1)
+            whole = torch.trapezoid(flow.log_prob(x).exp(), length)
+            alone = flow.marginal.log_prob(x[len(x) // 2 : len(x) // 2 + 1]).exp() * math.sqrt(2 * PI)
+            assert float(alone) == pytest.approx(float(whole), rel=NORMALISED)
+            assert float(alone) != pytest.approx(1 / (2 * PI), rel=0.01), "not what it was at the start"
+
+
+def test_the_marginal_shares_parameters_and_is_not_counted_twice():
+    flow = bent()
+    mine = {id(p) for p in flow.parameters()}
+    assert {id(p) for p in flow.marginal.parameters()} < mine
+    assert not any("marginal" in name for name in flow.state_dict())
+    for other in (copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
+        assert {id(p) for p in other.marginal.parameters()} < {id(p) for p in other.parameters()}
+    assert flow.float().marginal.sample(3, seed=1)[0].dtype == torch.float32
+    assert coupling_flow(2).marginal is None
+
+
+@pytest.mark.parametrize("leading", [-1, 2, 5])
+def test_more_leading_layers_than_there_are_is_refused(leading):
+    with pytest.raises(InputError, match="leading must be less than the number of layers"):
+        Flow(Normal(2), Composition([Permutation([1, 0]), Permutation([1, 0])]), leading=leading)
+    with pytest.raises(InputError, match="for 0 layers"):
+        Flow(Normal(2), Permutation([1, 0]), leading=1)

@@ -1,0 +1,159 @@
+"""Annealing of a flow in two parts: forces move what is given the torsions, weights the torsions' own law."""
+
+import math
+
+import pytest
+import torch
+
+from boltzgen.energies import Energy
+from boltzgen.flows import molecular_flow
+from boltzgen.training import parted, rounds
+from boltzgen.training.annealing import anneal
+from boltzgen.training.objectives import pathwise
+from boltzgen.training.parted import PartedRounds, has_parts
+
+PI = math.pi
+
+
+class Hinge(Energy):
+    """A bond whose length follows a torsion, with a well at φ = 0 and a rarer one at π: their weights are known."""
+
+    def __init__(self) -> None:
+        super().__init__((2,))
+
+    def _energy(self, x):
+        length, phi = x.unbind(-1)
+        width = 0.1 * (1.5 + phi.sin())
+        return 0.5 * ((length - 0.3 * phi.cos()) / width).square() - 3.0 * (2 * phi).cos() - 2.0 * phi.cos()
+
+    def masses(self, temperature=1.0):
+        """Z of the wells around 0 and π, by quadrature over φ; over the length in closed form."""
+        phi = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000 * 2 * PI - PI
+        width = 0.1 * (1.5 + phi.sin()) * math.sqrt(2 * PI * temperature)
+        density = width * ((3.0 * (2 * phi).cos() + 2.0 * phi.cos()) / temperature).exp() * (2 * PI / 20_000)
+        near = phi.abs() < PI / 2
+        return float(density[near].sum()), float(density[~near].sum())
+
+
+def flow_of(seed=0):
+    return molecular_flow(
+        [False, True],
+        torch.zeros(1),
+        torch.full((1, 1), 0.5),
+        torsion_bins=8,
+        torsion_hidden=(),
+        stiff_layers=2,
+        stiff_hidden=(32, 32),
+        seed=seed,
+    )
+
+
+def weights(module):
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def weighed(flow, n=50_000):
+    x, log_q = flow.sample(n, seed=1)
+    return x, (-Hinge().energy(x) - log_q).double()
+
+
+def test_both_wells_end_with_their_weights():
+    flow = flow_of()
+    history = anneal(flow, Hinge(), steps=1500, progress=False)
+    x, log_w = weighed(flow)
+    n, (near, far) = len(x), Hinge().masses()
+    ess = float(1 / log_w.softmax(0).square().sum()) / n
+    assert ess > 0.97
+    error = math.sqrt((1 / ess - 1) / n)
+    assert float(log_w.logsumexp(0)) - math.log(n) == pytest.approx(math.log(near + far), abs=4 * error)
+    share = float((x[:, 1].abs() > PI / 2).double().mean())
+    assert share == pytest.approx(far / (near + far), rel=0.2), "of the draws themselves, without weights"
+    temperatures = [r.temperature for r in history.rounds]
+    assert temperatures[0] == 4.0
+    assert temperatures[-1] == 1.0
+    assert temperatures == sorted(temperatures, reverse=True)
+
+
+def test_the_ledger_counts_every_draw_once():
+    history = anneal(flow_of(), Hinge(), steps=800, progress=False)
+    hot = math.ceil(rounds.HOT_SHARE * 800)
+    drawn = sum(r.rows for r in history.rounds)
+    assert drawn == rounds.SETTLE_BATCH * rounds.SETTLE_STEPS * len(history.rounds)
+    assert history.gradient == rounds.HOT_BATCH * hot + drawn
+    assert history.energy == 0
+    fits = parted.PASSES * drawn // rounds.BATCH
+    assert len(history.losses) == hot + rounds.SETTLE_STEPS * len(history.rounds) + fits
+    assert history.training_samples == rounds.HOT_BATCH * hot + drawn
+
+
+@pytest.mark.parametrize("part", ["marginal", "rest"])
+def test_forces_move_the_rest_alone_and_weights_the_torsions_alone(part, monkeypatch):
+    """Without the steps of one kind its part stays, bit for bit, what the first stage made it."""
+
+    def stays(self, autosave):
+        before.append(weights(self.flow.marginal))
+        rest = [p for layer in self.flow.bijection.bijections[1:] for p in layer.parameters()]
+        before.append(torch.cat([p.detach().flatten() for p in rest]))
+        original(self, autosave)
+        after.extend([weights(self.flow.marginal), torch.cat([p.detach().flatten() for p in rest])])
+
+    before, after, original = [], [], PartedRounds.round
+    monkeypatch.setattr(PartedRounds, "round", stays)
+    if part == "marginal":
+        monkeypatch.setattr(parted, "PASSES", 0)
+    else:
+        monkeypatch.setattr(parted, "REST_RATE", 0.0)
+    anneal(flow_of(), Hinge(), steps=150, progress=False)
+    same = [torch.equal(a, b) for a, b in zip(before[:2], after[:2], strict=True)]
+    assert same == ([True, False] if part == "marginal" else [False, True])
+
+
+def test_a_run_killed_in_a_round_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    whole = flow_of()
+    complete = anneal(whole, Hinge(), steps=400, progress=False)
+
+    class Stop(Exception):
+        pass
+
+    calls, original = [], pathwise
+
+    def stopping(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2 * rounds.SETTLE_STEPS + 5:
+            raise Stop
+        return original(*arguments, **options)
+
+    path = tmp_path / "training.pt"
+    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
+    monkeypatch.setattr(parted, "pathwise", stopping)
+    with pytest.raises(Stop):
+        anneal(flow_of(), Hinge(), steps=400, checkpoint=path, progress=False)
+    monkeypatch.setattr(parted, "pathwise", original)
+    resumed = flow_of(seed=7)
+    history = anneal(resumed, Hinge(), steps=400, checkpoint=path, progress=False)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert history.evaluations == complete.evaluations
+
+
+def test_data_start_the_flow_at_the_cold_temperature():
+    flow = flow_of()
+    phi = torch.cat([torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.3] * 2)
+    phi[::2] = (phi[::2] + PI + PI) % (2 * PI) - PI  # both wells, far from their weights
+    data = torch.stack([0.3 * phi.cos(), phi], -1) + 0.05 * torch.tensor([1.0, 0.0]) * torch.randn(len(phi), 1)
+    history = anneal(flow, Hinge(), data=data, steps=1000, progress=False)
+    assert {r.temperature for r in history.rounds} == {1.0}
+    x, log_w = weighed(flow)
+    assert float(1 / log_w.softmax(0).square().sum()) > 0.95 * len(x)
+
+
+def test_what_has_no_two_parts_learns_as_a_whole():
+    assert has_parts(flow_of())
+    alone = molecular_flow([False, False], torch.zeros(2), torch.eye(2))
+    assert not has_parts(alone)
+    angles = molecular_flow([True, True], torch.zeros(0), torch.zeros(0, 0))
+    assert not has_parts(angles)
+    fixed = molecular_flow([False, True], torch.zeros(1), torch.ones(1, 1), stiff_layers=0)
+    assert not has_parts(fixed)
+    frozen = flow_of()
+    frozen.marginal.requires_grad_(False)
+    assert not has_parts(frozen)
