@@ -48,22 +48,29 @@ def anneal(
 
     1. Reverse KL at `hot`, where the barriers are low and the flow finds every well; or, with data, forward KL on them
        at `cold`: the flow then knows the wells that the data know.
-    2. Short rounds: draw a buffer from the flow, weight it to the next temperature, fit the flow to it by weighted
-       forward KL. The next temperature is the lowest at which the buffer keeps an effective sample fraction of 0.45;
-       a flow short of that where it is stays there. Yet no flow stays above the geometric path that reaches `cold` at
-       0.6 of the budget. No gradient of the energy is needed, and a well once found keeps its weight.
-    3. At `cold`, until the budget is spent and while the learning rate falls, rounds that learn twice from fresh draws:
-       along the forces, by the path gradient of forward KL (`alpha_divergence`), which is all but free of noise near
-       the target yet cannot see that a well as a whole weighs too much; and then by their weights, with the noise of
-       sampling left out (`drawn_log_q` of `forward_kl`), which can. Below 0.45 effective samples only by the weights:
-       forces alone would empty what lies between the wells.
+    2. Rounds down to `cold`. The next temperature is the lowest at which the draws of a round keep an effective sample
+       fraction of 0.45; a flow short of that where it is stays there, but not for ever: late in the budget it goes
+       down all the same.
+    3. Rounds at `cold` until the budget is spent, while the learning rate falls.
+
+    In the rounds of a flow in two parts (`flow.marginal`, as `molecular_flow` makes them), q(x) = q(x_A) q(x_B | x_A),
+    the law of x_B given the torsions x_A learns along the forces, from fresh draws by the path gradients of reverse and
+    forward KL (`alpha_divergence`), which are all but free of noise near the target; but forces do not tell what a well
+    as a whole weighs. The law of the torsions learns just that, by the weights of the draws (`forward_kl`). A quarter
+    of the draws takes its torsions from their law at the hot temperature, so that no well once found is lost for being
+    rare.
+
+    Any other flow learns as a whole: on the way down from a buffer of draws, weighted to the next temperature, without
+    a gradient of the energy; at `cold` by turns along the forces, at a low rate, and by weights with the noise of
+    sampling left out (`drawn_log_q`). Below 0.45 effective samples by weights alone: forces would empty what lies
+    between the wells.
 
     Within `distributed()` the processes share the rows of every batch and buffer; the result is that of one process, up
     to the order of sums, and may be taken up by any number of them.
 
     Weights w whose effective sample fraction is lower count as w^β, with the highest β ≤ 1 that lifts it to 0.45: a
-    trust region, since q^(1−β) p^β is as far as the draws of q can tell. Buffers are drawn from the running average of
-    the parameters, which the flow ends with. Like the softening of the hot loss, this never touches an estimate.
+    trust region, since q^(1−β) p^β is as far as the draws of q can tell. The flow ends with the running average of its
+    parameters. Like the softening of losses, this never touches an estimate.
 
     Arguments:
         flow: the flow; for molecules one made by `molecular_flow` with scales of the hot temperature.
@@ -75,7 +82,7 @@ def anneal(
         minutes: budget in wall-clock minutes, compilation included.
         data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
             be converged: they only start the flow, and the rounds put the weights of the wells right.
-        learning_rate: highest of the first stage; the rounds use 0.4 of it down to `cold`, and at most 0.1 there.
+        learning_rate: highest of the first stage; the rounds use shares of it.
         seed: of all noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
             on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.

@@ -14,8 +14,8 @@ class Round:
 
     Attributes:
         temperature: K, of the flow when it drew.
-        ess: effective sample size of the draws at that temperature, as a fraction, unclipped; at the cold temperature
-            those of the flow while it learns, which its running average surpasses.
+        ess: effective sample size of the flow's draws at that temperature, as a fraction, unclipped; mostly of the flow
+            while it learns, which its running average surpasses.
         next_temperature: K, fitted next.
         rows: number of draws.
         seconds: since training began.
