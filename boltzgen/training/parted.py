@@ -21,12 +21,12 @@ from .trust import effective_fraction, raised, trusted
 
 __all__ = ["PartedRounds", "has_parts"]
 
-REST_RATE, MARGINAL_RATE = 0.8, 0.4
+REST_RATE, MARGINAL_RATE = 0.8, 1.0
 """of the learning rate, for the rest and for the marginal law."""
 PASSES = 3
 """times the marginal law sees the draws of a round."""
 REMEMBER = 4
-"""every so many steps, draws of the marginal law as it was at the hot temperature."""
+"""every so many steps, draws of the marginal law as it was after the first stage."""
 SOFTEN = 100.0
 """kT above a batch's median from which a draw counts logarithmically."""
 LADDER = (0.4, 0.7)
@@ -40,9 +40,9 @@ class PartedRounds(Rounds):
     wells of x_A, as with torsions, the second has none: forces tell all about it, at a learning rate at which they
     would empty rare wells if they moved x_A too. The first is of few dimensions, and weights tell it what wells weigh.
 
-    A quarter of the draws has x_A from the marginal law h as it was at the hot temperature. So what is given x_A stays
-    right wherever a well was ever found, however little it weighs now; and the weights, those of the mixture of both
-    laws (Owen & Zhou, 2000), see rare wells in many draws.
+    A quarter of the draws has x_A from the marginal law as it was after the first stage, at the hot temperature. So what
+    is given x_A stays right wherever a well was found, however little it weighs now; and the weights, those of the
+    mixture of both laws (Owen & Zhou, 2000), see rare wells in many draws.
     """
 
     ladder = LADDER
@@ -71,7 +71,7 @@ class PartedRounds(Rounds):
         index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), list[Draws]()
         decay = DECAY if self.cold_start is None else COLD_DECAY
         message = effective(self.history.rounds[-1].ess) if index else "first draws"
-        if self.cold_start is None and self.temperature == self.hot:
+        if index == 0:
             self.hot_marginal.load_state_dict(self.marginal.state_dict())
 
         def learn(loss: Tensor, rate: float) -> None:

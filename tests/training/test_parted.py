@@ -135,6 +135,43 @@ def test_a_run_killed_in_a_round_resumes_to_the_same_bits(tmp_path, monkeypatch)
     assert history.evaluations == complete.evaluations
 
 
+def test_the_memory_is_the_marginal_law_after_the_first_stage(monkeypatch):
+    laws, original = [], PartedRounds.round
+
+    def watched(self, autosave):
+        original(self, autosave)
+        laws.append((weights(self.hot_marginal), weights(self.marginal)))
+
+    monkeypatch.setattr(PartedRounds, "round", watched)
+    anneal(flow_of(), Hinge(), steps=400, progress=False)
+    assert len(laws) > 2
+    assert all(torch.equal(memory, laws[0][0]) for memory, _ in laws)
+    assert not torch.equal(*laws[-1])
+
+
+def test_the_weights_are_those_of_the_mixture():
+    """Averages over both kinds of draws, weighted, are those of the target whatever the two laws are."""
+    flow, target = flow_of(), Hinge()
+    course = PartedRounds(flow, target, 4.0, 1.0, None, 5e-3, 0, "")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in (course.marginal, course.hot_marginal):
+            for parameter in module.parameters():
+                parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
+    own = torch.arange(200_000) < 150_000
+    x, log_q = (
+        torch.cat(part)
+        for part in zip(flow.sample(150_000, seed=1), course.hot_flow.sample(50_000, seed=2), strict=True)
+    )
+    log_own, log_mixture = course.laws(x, own)
+    log_w = (-target.energy(x) - log_q + log_own - log_mixture).double()
+    near, far = target.masses()
+    ess = float(1 / log_w.softmax(0).square().sum())
+    assert float(log_w.logsumexp(0)) - math.log(len(x)) == pytest.approx(math.log(near + far), abs=4 / math.sqrt(ess))
+    wrong = (-target.energy(x) - log_q).double()[own].logsumexp(0) - math.log(len(x))
+    assert abs(float(wrong) - math.log(near + far)) > 8 / math.sqrt(ess), "the test can fail"
+
+
 def test_data_start_the_flow_at_the_cold_temperature():
     flow = flow_of()
     phi = torch.cat([torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.3] * 2)
