@@ -108,7 +108,7 @@ class ForceFieldEnergy(Energy):
             InputError: if x does not have shape (n, n_atoms, 3).
         """
         self._check(x)
-        return {name: self._settle(U, len(x)) for name, U in self._potentials(x).items()}
+        return {name: self._settle(U, x) for name, U in self._potentials(x).items()}
 
     def describe(self) -> str:
         """Which force is evaluated where, one per line."""
