@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..units import kT
 from .energy import Energy
 from .forces import Frames, all_pairs, compile_force, named_forces, particle_masses
-from .openmm_system import check_supported
+from .openmm_system import check_evaluable, check_supported
 from .parity import require_parity
 
 __all__ = ["ForceFieldEnergy"]
@@ -51,7 +51,7 @@ class ForceFieldEnergy(Energy):
     Raises:
         InputError: if the temperature or the memory is not positive.
         UnsupportedSystemError: if the System cannot be sampled as it stands, or has a force that is not compiled.
-        EnergyError: if a force disagrees with OpenMM, naming it and the atoms.
+        EnergyError: if a force disagrees with OpenMM, naming it and the atoms; or OpenMM cannot evaluate the System.
 
     Example:
         >>> import openmm
@@ -84,6 +84,8 @@ class ForceFieldEnergy(Energy):
         max_memory: float = 2**32,
     ) -> None:
         check_supported(system)
+        if check:
+            check_evaluable(system)
         if not max_memory > 0:
             raise InputError(f"max_memory must be a positive number of bytes; got {max_memory!r}: pass e.g. 4e9")
         super().__init__((system.getNumParticles(), 3), temperature)

@@ -14,7 +14,7 @@ from ..errors import UnsupportedSystemError
 from .force_field import ForceFieldEnergy
 from .forces import COMPILERS, compile_force, named_forces, particle_masses
 from .openmm_energy import OpenMMEnergy
-from .openmm_system import check_supported
+from .openmm_system import check_evaluable, check_supported
 
 __all__ = ["HybridEnergy", "system_energy"]
 
@@ -83,6 +83,7 @@ def system_energy(system: openmm.System, temperature: float, positions: Any = No
     Arguments and errors as of `HybridEnergy`.
     """
     check_supported(system)
+    check_evaluable(system)
     refused = _refusals(system)
     if not refused:
         return ForceFieldEnergy(system, temperature, positions=positions)

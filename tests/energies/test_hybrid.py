@@ -71,6 +71,22 @@ def test_as_much_is_compiled_as_can_be():
         system_energy(constrained, 300.0)
 
 
+def test_what_openmm_does_not_accept_is_said_in_its_words():
+    few, far, twice = openmm.NonbondedForce(), openmm.NonbondedForce(), openmm.CustomBondForce("g*r")
+    few.addParticle(0.0, 1.0, 0.0)
+    for _ in range(4):
+        far.addParticle(0.0, 1.0, 0.0)
+    far.addException(0, 9, 0.0, 1.0, 0.0)
+    twice.addGlobalParameter("g", 1.0)
+    again = openmm.CustomExternalForce("g*x")
+    again.addGlobalParameter("g", 2.0)
+    for forces in ([few], [far], [twice, again]):
+        system = build(*forces)
+        for make in (ForceFieldEnergy, system_energy):
+            with pytest.raises(EnergyError, match=r"^OpenMM must be able to evaluate this System; got "):
+                make(system, 300.0)
+
+
 def test_frames_that_openmm_cannot_evaluate_are_infinite_without_gradient():
     hybrid = HybridEnergy(build(bonds(), likeness()), 300.0)
     spoilt = X.clone()
