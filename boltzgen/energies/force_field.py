@@ -96,7 +96,7 @@ class ForceFieldEnergy(Energy):
         for name, atoms in zip(("_i", "_j"), all_pairs(system.getNumParticles()), strict=True):
             self.register_buffer(name, torch.from_numpy(atoms), persistent=False)
         self._beta = 1 / kT(temperature)
-        self._rows = max(16, _PAIRS_AT_ONCE // max(1, len(self._i)))
+        self._rows = max(4, _PAIRS_AT_ONCE // max(1, len(self._i)))
         self._max_memory = max_memory
         if check:
             require_parity(self, system, positions, seed=seed)
