@@ -1,84 +1,280 @@
 """Energy and gradient against the size of the molecule and of the batch: the force field in torch, OpenMM in a loop.
 
-    OMP_NUM_THREADS=1 python benchmarks/force_field_sizes.py
+    python benchmarks/force_field_sizes.py
 
-Ace-(Ala)n-Nme in AMBER ff14SB with OBC2, all pairs, one thread and one core; the methods take turns. Frames per call
-are as many as the table says, fewer where 4·10⁶ pairs are passed at once. Compiled code is timed up to 110 atoms:
-larger molecules take minutes to compile. Writes benchmarks/results/force_field_sizes.json and prints a table.
+Ace-(Ala)n-Nme in AMBER ff14SB with OBC2 and all pairs. Three processes measure: two of one thread, each on a core of
+its own, and one with as many threads as there are cores, which need an idle machine: OpenMP's threads wait for each
+other at every operation. The methods take turns, so that what else the machine does falls on all of them alike; ratios
+are of medians. What takes longer than --seconds for one call is left out, and so is compiled code beyond 110 atoms,
+which takes minutes to compile.
+
+OpenMM works in double precision (Reference) or mostly in single (CPU), one frame after the other. "Pool" is
+`OpenMMEnergy(workers=cores)`; "2 processes" is both processes of one thread at work at once.
+
+Results are kept molecule by molecule in benchmarks/results/force_field_sizes.json; a run that was interrupted goes on
+with the next one. A fresh run needs another --out, or the old file removed. Some 15 minutes on two idle cores.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import math
 import os
 import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import openmm
 import torch
-from build_systems import OBC2
 from coordinates import peptide
-from force_field_speed import in_openmm, in_torch, measure, processor
-from openmm import app
+from force_field_speed import in_openmm, in_torch, processor
 
-from boltzgen.energies import ForceFieldEnergy
+from boltzgen.energies import ForceFieldEnergy, OpenMMEnergy
+from boltzgen.files import write_atomically
+from boltzgen.processes import processors
 
-RESIDUES = [1, 4, 9, 29, 99]
+RESIDUES = [1, 4, 9, 29, 99]  # 22, 52, 102, 302 and 1002 atoms
 BATCHES = [64, 1024, 8192]
-PAIRS = 4_000_000
 COMPILED = 110  # atoms
+STEADY = 1024  # frames per call of what is also measured compiled in double precision, by all threads and in processes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--turns", type=int, default=7)
+parser.add_argument("--turns", type=int, default=5)
+parser.add_argument("--seconds", type=float, default=20.0, help="longest call that is made")
+parser.add_argument("--residues", type=int, nargs="+", default=RESIDUES, help="numbers of residues")
 parser.add_argument("--quick", action="store_true", help="two molecules, batches of 64, not compiled, two turns")
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "force_field_sizes.json")
+parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+
+Method = tuple[str, int, str]  # "eager", "compiled", "Reference", "CPU" or "pool"; frames in a call; dtype
+
+
+# -- in the processes that measure
+
+
+class Calls:
+    """Each method on one molecule, ready to be called."""
+
+    def __init__(self, n: int) -> None:
+        self.molecule = peptide(n)
+        self.energy = ForceFieldEnergy(self.molecule.system, 300.0, positions=self.molecule.positions, check=False)
+        self.compiled = torch.compile(self.energy._energy, dynamic=False)
+        self.ready: dict[Method, Callable[[], object]] = {}
+
+    def frames(self, n: int, dtype: str) -> torch.Tensor:
+        noise = torch.randn(n, self.molecule.n_atoms, 3, generator=torch.Generator().manual_seed(0))
+        return (torch.tensor(self.molecule.positions) + 0.002 * noise).to(getattr(torch, dtype))
+
+    def make(self, method: Method) -> Callable[[], object]:
+        kind, n, dtype = method
+        x = self.frames(n, dtype)
+        if kind in ("Reference", "CPU"):
+            return in_openmm(self.molecule.system, kind, x.double().numpy())
+        if kind == "pool":
+            return in_torch(OpenMMEnergy(self.molecule.system, 300.0, workers=processors()).energy, x)
+        return in_torch(self.compiled if kind == "compiled" else self.energy._energy, x)
+
+    def seconds(self, method: Method) -> float:
+        """One call; the first of a method is preceded by another one, in which what has to be built is built."""
+        if method not in self.ready:
+            self.ready[method] = self.make(method)
+            self.ready[method]()
+        begin = time.perf_counter()
+        self.ready[method]()
+        return time.perf_counter() - begin
+
+    def kept(self, dtype: str) -> float:
+        """Bytes per frame that autograd keeps between an energy and its gradient."""
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        x = self.frames(16, dtype).requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            u = self.energy._energy(x)
+        own = {t.untyped_storage().data_ptr() for t in self.energy.buffers()}
+        assert torch.isfinite(u).all()
+        return sum(size for pointer, size in sizes.items() if pointer not in own) / len(x)
+
+
+def work() -> None:
+    """Does what lines of JSON on standard input ask for: [what, argument]."""
+    calls: Any = None
+    for line in sys.stdin:
+        what, argument = json.loads(line)
+        if what == "molecule":
+            torch.compiler.reset()
+            calls = Calls(argument)
+            answer: Any = calls.molecule.n_atoms
+        elif what == "kept":
+            answer = calls.kept(argument)
+        else:
+            answer = calls.seconds(tuple(argument))
+        print(json.dumps(answer), flush=True)
+
+
+# -- in the process that leads
+
+
+class Worker:
+    """A process that measures, with so many threads, on one core or on all."""
+
+    def __init__(self, threads: int, core: int | None) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", str(-1 if core is None else core)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+
+    def ask(self, what: str, argument: Any) -> None:
+        print(json.dumps([what, argument]), file=self.process.stdin, flush=True)
+
+    def answer(self) -> Any:
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            raise SystemExit("a process that measures has ended: see above")
+        return json.loads(line)
+
+    def seconds(self, method: Method) -> float:
+        self.ask("seconds", method)
+        return float(self.answer())
+
+
+def measure_molecule(n: int, workers: list[Worker], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of one molecule."""
+    one, other, every = workers
+    for worker in workers:
+        worker.ask("molecule", n)
+    atoms, *_ = [worker.answer() for worker in workers]
+    loop = max(2, 2048 // atoms)
+
+    def alone(worker: Worker, method: Method) -> Callable[[], float]:
+        return lambda: worker.seconds(method) / method[1]
+
+    def together(method: Method) -> Callable[[], float]:
+        def call() -> float:
+            for worker in (one, other):
+                worker.ask("seconds", method)
+            return max(one.answer(), other.answer()) / (2 * method[1])
+
+        return call
+
+    found: dict[str, tuple[Method, Callable[[], float]]] = {}
+
+    def add(where: str, method: Method, call: Callable[[], float]) -> None:
+        """Takes a method in, unless a call of it takes too long."""
+        probe = (method[0], 16, method[2])  # eager code costs the same for each frame of a large batch
+        if method[0] == "eager" and method[1] > 64 and one.seconds(probe) / 16 * method[1] > options.seconds:
+            return
+        call()
+        found[where] = method, call
+
+    for kind in ("Reference", "CPU"):
+        add(f"OpenMM {kind}, 1 thread", (kind, loop, "float64"), alone(one, (kind, loop, "float64")))
+    cores = processors()
+    pool = ("pool", 32 * cores if atoms < 500 else 4 * cores, "float64")
+    add(f"OpenMM pool, {cores} processes", pool, alone(every, pool))
+    for dtype in ("float32", "float64"):
+        for batch in BATCHES[:1] if options.quick else BATCHES:
+            eager, compiled = ("eager", batch, dtype), ("compiled", batch, dtype)
+            add(f"torch eager, {batch}, {dtype}, 1 thread", eager, alone(one, eager))
+            steady = batch == STEADY or options.quick
+            if steady:
+                add(f"torch eager, {batch}, {dtype}, {cores} threads", eager, alone(every, eager))
+                add(f"torch eager, {batch}, {dtype}, 2 processes", eager, together(eager))
+            if atoms <= COMPILED and not options.quick and (dtype == "float32" or steady):
+                add(f"torch compiled, {batch}, {dtype}, 1 thread", compiled, alone(one, compiled))
+                if steady and dtype == "float32":
+                    add(f"torch compiled, {batch}, {dtype}, {cores} threads", compiled, alone(every, compiled))
+                    add(f"torch compiled, {batch}, {dtype}, 2 processes", compiled, together(compiled))
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for _ in range(2 if options.quick else options.turns):
+        for name, (_, call) in found.items():
+            times[name].append(1e6 * call())
+    medians = {name: statistics.median(t) for name, t in times.items()}
+    fastest = min(value for name, value in medians.items() if name.endswith("1 thread") and name.startswith("OpenMM"))
+    kept = {}
+    for dtype in ("float32", "float64"):
+        one.ask("kept", dtype)
+        kept[dtype] = one.answer()
+    rows = []
+    print(f"\n{atoms} atoms; kept for a gradient: {kept['float32'] / 1e6:.3f} MB per frame in float32, "
+          f"{kept['float64'] / 1e6:.3f} in float64")  # fmt: skip
+    for name, ((kind, batch, dtype), _) in found.items():
+        row = {
+            "atoms": atoms, "residues": n, "method": name, "frames": batch,
+            "median": medians[name], "minimum": min(times[name]), "ratio": fastest / medians[name],
+        }  # fmt: skip
+        if kind == "eager":
+            row["bytes_per_frame"] = kept[dtype]
+        single = name.rpartition(", ")[0] + ", 1 thread"
+        if name != single and single in medians:
+            row["times_one_thread"] = medians[single] / medians[name]
+        scaling = f", {row['times_one_thread']:.2f} x one thread" if "times_one_thread" in row else ""
+        print(f"  {name:46} {medians[name]:12.1f} µs  ({row['ratio']:.1f} x OpenMM's loop{scaling})", flush=True)
+        rows.append(row)
+    return rows
+
+
+def growth(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """The power of the number of atoms by which each method grows, from one molecule to the next."""
+    by_method: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append((row["atoms"], row["median"]))
+    return {
+        name: [math.log(b[1] / a[1]) / math.log(b[0] / a[0]) for a, b in pairwise(points)]
+        for name, points in by_method.items()
+        if len(points) > 2
+    }
 
 
 def main() -> None:
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    turns = 2 if options.quick else options.turns
-    rows = []
-    print(
-        "µs per energy and gradient, float32 unless named; in brackets, how many times as fast as OpenMM's fastest loop"
-    )
-    for n in RESIDUES[:2] if options.quick else RESIDUES:
-        molecule = peptide(n)
-        atoms, pairs = molecule.n_atoms, math.comb(molecule.n_atoms, 2)
-        system = app.ForceField(*OBC2).createSystem(molecule.topology, constraints=None, rigidWater=False)
-        energy = ForceFieldEnergy(system, 300.0, positions=molecule.positions)
-        noise = torch.randn(max(BATCHES), atoms, 3, generator=torch.Generator().manual_seed(0))
-        x = torch.tensor(molecule.positions, dtype=torch.float32) + 0.002 * noise
-        methods = {}
-        for batch in BATCHES[:1] if options.quick else BATCHES:
-            some = x[: max(16, min(batch, PAIRS // pairs))]
-            if len(some) == batch or batch == BATCHES[0]:
-                methods[f"torch, {len(some)} frames"] = (in_torch(energy._energy, some), len(some))
-        some = x[: max(16, min(1024, PAIRS // pairs))]
-        methods[f"torch, {len(some)} frames, float64"] = (in_torch(energy._energy, some.double()), len(some))
-        if atoms <= COMPILED and not options.quick:
-            torch.compiler.reset()
-            compiled = torch.compile(energy._energy, dynamic=False)
-            methods["torch, 1024 frames, compiled"] = (in_torch(compiled, x[:1024]), 1024)
-        loop = x[: max(2, 2048 // atoms)].double().numpy()
-        for name in ("Reference", "CPU"):
-            methods[f"OpenMM {name}"] = (in_openmm(system, name, loop), len(loop))
-        found = measure(methods, turns)
-        fastest = min(found[name]["median"] for name in found if name.startswith("OpenMM"))
-        print(f"\n{atoms} atoms, {pairs} pairs")
-        for name, times in found.items():
-            print(f"  {name:32} {times['median']:10.1f}  ({fastest / times['median']:.1f} x)", flush=True)
-            rows.append({"atoms": atoms, "pairs": pairs, "method": name, **times, "ratio": fastest / times["median"]})
-    result = {
-        "threads": 1,
-        "rows": rows,
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
+    if options.worker is not None:
+        if options.worker >= 0 and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[options.worker]})
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        work()
+        return
+    about = {
+        "cores": processors(),
+        "processor": processor(),
         "versions": {"torch": torch.__version__, "openmm": openmm.__version__, "python": platform.python_version()},
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    record: dict[str, Any] = {"machine": about, "loads": [], "rows": []}
+    if options.out.exists():
+        record = json.loads(options.out.read_text())
+        if record.get("machine") != about:
+            raise SystemExit(
+                f"{options.out} was made elsewhere or by other versions: remove it, or choose another --out"
+            )
+    there = {row["residues"] for row in record["rows"]}
+    missing = [n for n in (options.residues[:2] if options.quick else options.residues) if n not in there]
+    print("µs per energy and gradient of one frame; ratios to OpenMM's fastest loop of one thread")
+    workers = [Worker(1, 0), Worker(1, min(1, processors() - 1)), Worker(processors(), None)] if missing else []
+    for n in missing:
+        load = os.getloadavg()[0]
+        record["rows"] += measure_molecule(n, workers, options)
+        record["loads"].append([n, load])  # of the machine, when this molecule's turn began
+        record["growth"] = growth(record["rows"])
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.out, (json.dumps(record, indent=1) + "\n").encode())
+    for worker in workers:
+        worker.process.stdin.close()  # type: ignore[union-attr]
+        worker.process.wait()
+    print("\npower of the number of atoms, from one molecule to the next")
+    for name, powers in record.get("growth", {}).items():
+        print(f"  {name:46} {'  '.join(f'{p:.2f}' for p in powers)}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..molecule import Molecule
+    from ..progress import Show
     from ..reweighting import Estimate
     from ..sampling import Samples
 
@@ -55,6 +56,7 @@ def simulate(options: argparse.Namespace) -> None:
         "acceptance": [round(float(a), 3) for a in run.acceptance],
         "swaps": [round(float(s), 3) for s in run.swaps],
         "round_trips": int(torch.sum(run.state["round_trips"])),
+        "equilibration": _EQUILIBRATION,
     }
     if options.json:
         print_json(
@@ -62,7 +64,7 @@ def simulate(options: argparse.Namespace) -> None:
         )
     else:
         print(f"\n{molecule.name}: {len(samples)} frames at {temperature:g} K, {mixing['round_trips']} round trips")
-        print(f"  acceptance {mixing['acceptance']}, swaps {mixing['swaps']}")
+        print(f"  acceptance {mixing['acceptance']}, swaps {mixing['swaps']}, {_EQUILIBRATION} rounds to equilibrate")
         for name, entry in estimates.items():
             print(f"  {name:<32} {number(entry)} {entry['unit']}  (worth {entry['ess']:.0f} independent frames)")
     if not mixing["round_trips"] and len(ladder) > 1:
@@ -122,20 +124,24 @@ class _Run:
             Autosave(checkpoint, self.state_dict, fingerprint=self.fingerprint) as autosave,
         ):
             while len(self.x) < rounds:
-                self.piece()
+                self.piece(bar)
                 bar(min(1.0, len(self.x) / rounds), f"{len(self.x)} of {rounds} rounds")
                 autosave()
             autosave.finish()
         return self.x, self.u
 
-    def piece(self) -> None:
+    def piece(self, bar: Show) -> None:
         """The next few rounds; pieces are always whole, so that the run depends on no interruption."""
         import torch
 
         from ..sampling import replica_exchange
         from ..sampling.dynamics import State
 
-        begun = {"resume": State(**self.state)} if self.state else {"equilibration": _EQUILIBRATION}
+        begun: dict[str, Any]
+        if self.state:
+            begun = {"resume": State(**self.state)}
+        else:
+            begun = {"equilibration": _EQUILIBRATION, "show": lambda _, message: bar(0.0, message)}
         found = replica_exchange(self.energy, self.start, rounds=_PIECE, **self.settings, **begun)
         before, now = len(self.x), _PIECE
         for name in ("acceptance", "swaps"):  # running means

@@ -89,7 +89,7 @@ class Pullback(Energy):
             InputError: if y has another shape.
         """
         u, x, potential = self._evaluate(self._admit(y))
-        return self._settle(u, len(y)), x, potential
+        return self._settle(u, y), x, potential
 
     def _evaluate(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, log_det = self.bijection(y)

@@ -82,7 +82,7 @@ class Energy(nn.Module, ABC):
             InputError: if x has another shape.
             EnergyError: if a subclass's `_energy` does not return one number per row.
         """
-        return self._settle(self._energy(self._admit(x)), len(x))
+        return self._settle(self._energy(self._admit(x)), x)
 
     def _admit(self, x: Tensor) -> Tensor:
         """x checked, counted, and guarded against gradients that are not finite."""
@@ -92,15 +92,17 @@ class Energy(nn.Module, ABC):
         return _ZeroBadGradients.apply(x) if needs_gradient else x  # type: ignore[no-untyped-call]
 
     @staticmethod
-    def _settle(u: Tensor, n: int) -> Tensor:
-        """u by the +inf rule."""
+    def _settle(u: Tensor, x: Tensor) -> Tensor:
+        """u of x by the +inf rule, which no formula can escape: step(NaN) and 1/∞ are numbers."""
+        n = len(x)
         if not isinstance(u, Tensor) or u.shape != (n,) or not u.is_floating_point():
             got = f"{tuple(u.shape)}, {u.dtype}" if isinstance(u, Tensor) else type(u).__name__
             raise EnergyError(
                 f"_energy must return a floating-point tensor of shape ({n},); got {got}: "
                 "sum over all but the first axis"
             )
-        return torch.where(torch.isfinite(u), u, torch.full_like(u, torch.inf))
+        good = torch.isfinite(u) & torch.isfinite(x).flatten(1).all(1)
+        return torch.where(good, u, torch.full_like(u, torch.inf))
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All there is to know of a draw, in one pass: u(x), the configuration, and its potential.

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..units import kT
 from .energy import Energy
 from .forces import Frames, all_pairs, compile_force, named_forces, particle_masses
-from .openmm_system import check_supported
+from .openmm_system import check_evaluable, check_supported
 from .parity import require_parity
 
 __all__ = ["ForceFieldEnergy"]
@@ -51,7 +51,7 @@ class ForceFieldEnergy(Energy):
     Raises:
         InputError: if the temperature or the memory is not positive.
         UnsupportedSystemError: if the System cannot be sampled as it stands, or has a force that is not compiled.
-        EnergyError: if a force disagrees with OpenMM, naming it and the atoms.
+        EnergyError: if a force disagrees with OpenMM, naming it and the atoms; or OpenMM cannot evaluate the System.
 
     Example:
         >>> import openmm
@@ -84,6 +84,8 @@ class ForceFieldEnergy(Energy):
         max_memory: float = 2**32,
     ) -> None:
         check_supported(system)
+        if check:
+            check_evaluable(system)
         if not max_memory > 0:
             raise InputError(f"max_memory must be a positive number of bytes; got {max_memory!r}: pass e.g. 4e9")
         super().__init__((system.getNumParticles(), 3), temperature)
@@ -94,7 +96,7 @@ class ForceFieldEnergy(Energy):
         for name, atoms in zip(("_i", "_j"), all_pairs(system.getNumParticles()), strict=True):
             self.register_buffer(name, torch.from_numpy(atoms), persistent=False)
         self._beta = 1 / kT(temperature)
-        self._rows = max(16, _PAIRS_AT_ONCE // max(1, len(self._i)))
+        self._rows = max(4, _PAIRS_AT_ONCE // max(1, len(self._i)))
         self._max_memory = max_memory
         if check:
             require_parity(self, system, positions, seed=seed)
@@ -108,7 +110,7 @@ class ForceFieldEnergy(Energy):
             InputError: if x does not have shape (n, n_atoms, 3).
         """
         self._check(x)
-        return {name: self._settle(U, len(x)) for name, U in self._potentials(x).items()}
+        return {name: self._settle(U, x) for name, U in self._potentials(x).items()}
 
     def describe(self) -> str:
         """Which force is evaluated where, one per line."""

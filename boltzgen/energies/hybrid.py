@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Container
 from typing import Any
 
@@ -11,12 +12,17 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedSystemError
+from .energy import Energy
 from .force_field import ForceFieldEnergy
 from .forces import COMPILERS, compile_force, named_forces, particle_masses
 from .openmm_energy import OpenMMEnergy
-from .openmm_system import check_supported
+from .openmm_system import check_evaluable, check_supported
+from .parity import trial_positions
 
 __all__ = ["HybridEnergy", "system_energy"]
+
+_FASTER = 250  # atoms up to which torch is the faster one, by benchmarks/force_field_sizes.py
+_CLEARLY = 1.2  # times as fast: less than that is the noise of a measurement, and torch has second derivatives
 
 
 class HybridEnergy(OpenMMEnergy):
@@ -80,15 +86,42 @@ class HybridEnergy(OpenMMEnergy):
 def system_energy(system: openmm.System, temperature: float, positions: Any = None) -> ForceFieldEnergy | OpenMMEnergy:
     """The System's energy with as much of it compiled as can be: all, some, or none of its forces.
 
+    Of more than 250 atoms, where there is no GPU, both ways are tried out, and OpenMM's is taken if it is clearly the
+    faster one: with a cutoff it has less to do.
+
     Arguments and errors as of `HybridEnergy`.
     """
     check_supported(system)
+    check_evaluable(system)
     refused = _refusals(system)
     if not refused:
-        return ForceFieldEnergy(system, temperature, positions=positions)
+        compiled = ForceFieldEnergy(system, temperature, positions=positions)
+        if system.getNumParticles() <= _FASTER or torch.cuda.is_available():
+            return compiled
+        return _faster(compiled, OpenMMEnergy(system, temperature), positions)
     if len(refused) == len(named_forces(system)):
         return OpenMMEnergy(system, temperature)
     return HybridEnergy(system, temperature, positions=positions)
+
+
+def _faster(compiled: ForceFieldEnergy, other: OpenMMEnergy, positions: Any) -> ForceFieldEnergy | OpenMMEnergy:
+    """The energy in torch, unless OpenMM takes clearly less time for a frame and its gradient."""
+    x = trial_positions(compiled.event_shape[0], positions)[:1].float()
+    mine, its = _seconds(compiled, x.repeat(8, 1, 1)), _seconds(other, x.repeat(2, 1, 1))
+    if mine < _CLEARLY * its:
+        return compiled
+    other._remarks["why"] = f", since it takes {1e3 * its:.4g} ms for a frame where torch takes {1e3 * mine:.4g}"
+    return other
+
+
+def _seconds(energy: Energy, x: Tensor) -> float:
+    """For each frame and its gradient, the better of two times."""
+    times = []
+    for _ in range(2):
+        leaf, begin = x.clone().requires_grad_(), time.perf_counter()
+        torch.autograd.grad(energy._energy(leaf).sum(), leaf)
+        times.append((time.perf_counter() - begin) / len(x))
+    return min(times)
 
 
 def _refusals(system: openmm.System) -> dict[str, str]:

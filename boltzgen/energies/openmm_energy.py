@@ -75,6 +75,7 @@ class OpenMMEnergy(Energy):
         super().__init__((system.getNumParticles(), 3), temperature)
         self.platform = _platform(platform, system)
         self._names = list(named_forces(system))
+        self._remarks = {"why": ""}  # a dict, since the fingerprint must not depend on it
         self.workers = _workers(workers)
         xml = serialize(system)
         self._system = re.sub(r' openmmVersion="[^"]*"', "", xml)  # for the fingerprint, which takes plain attributes
@@ -84,13 +85,13 @@ class OpenMMEnergy(Energy):
             "centred": translation_invariant(system),
         }
         self._lock = threading.Lock()
-        self._owner = {"pid": os.getpid()}  # a dict, since the fingerprint must not depend on it
+        self._owner = {"pid": os.getpid()}  # a dict for the same reason
         frames = self._open()  # whatever OpenMM has against the System, it says now
         self._backend: Frames | Pool | None = None if self.workers else frames
 
     def describe(self) -> str:
         """Which force is evaluated where, one per line."""
-        return "\n".join(f"{name}: OpenMM, {self.platform} platform" for name in self._names)
+        return "\n".join(f"{name}: OpenMM, {self.platform} platform{self._remarks['why']}" for name in self._names)
 
     def context(self, integrator: openmm.Integrator, masses: Sequence[float]) -> openmm.Context:
         """A new Context for this System on this platform, one thread, with other masses; nothing acts on velocities.

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import openmm
 
-from ..errors import InputError, UnsupportedSystemError
+from ..errors import EnergyError, InputError, UnsupportedSystemError
 
-__all__ = ["check_force_type", "check_supported", "translation_invariant"]
+__all__ = ["check_evaluable", "check_force_type", "check_supported", "translation_invariant"]
 
 _ENERGIES = frozenset(
     {
@@ -85,6 +85,18 @@ def check_supported(system: openmm.System) -> None:
             f"system must not be periodic; got periodic boundary conditions in {', '.join(periodic)}, under which a "
             "molecule's coordinates are no longer unique: rebuild it with nonbondedMethod=NoCutoff and implicit solvent"
         )
+
+
+def check_evaluable(system: openmm.System) -> None:
+    """Refusal of a System that OpenMM itself would not evaluate.
+
+    Raises:
+        EnergyError: saying why.
+    """
+    try:
+        openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+    except openmm.OpenMMException as error:
+        raise EnergyError(f"OpenMM must be able to evaluate this System; got {error}: check its forces") from None
 
 
 def check_force_type(name: str) -> None:

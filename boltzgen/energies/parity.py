@@ -32,7 +32,7 @@ class Deviation(NamedTuple):
     """How far one force is from OpenMM's.
 
     Attributes:
-        energy: largest |ΔU|, relative to |U| of its frame but at least 1 kJ/mol.
+        energy: largest |ΔU|, relative to |U| of its frame but at least 1 kJ/mol; NaN if there is none to compare with.
         gradient: largest component of ΔF, relative to that of F in its frame but at least 1 kJ/mol/nm.
         atoms: the atoms with the most wrong forces, the worst first.
     """
@@ -69,11 +69,16 @@ def require_parity(
     """Comparison of each force with OpenMM Reference on `trial_positions`.
 
     Raises:
-        EnergyError: if a force deviates by more than the tolerance.
+        EnergyError: if a force deviates by more than the tolerance, or OpenMM finds none of its energies finite.
         InputError: if the positions do not fit the System.
     """
     x = trial_positions(system.getNumParticles(), positions, seed=seed)
     for name, deviation in deviations(energy, system, x).items():
+        if math.isnan(deviation.energy):
+            raise EnergyError(
+                f"{name} must have a finite energy in OpenMM near the positions, to be compared with; got none: pass "
+                'positions of the molecule, or use backend="openmm"'
+            )
         if not max(deviation.energy, deviation.gradient) <= tolerance:
             raise EnergyError(
                 f"{name} in torch must agree with OpenMM Reference to {tolerance:.0e}; got relative deviations of "
@@ -122,7 +127,7 @@ def _deviation(U: Tensor, F: Tensor, U_reference: Tensor, F_reference: Tensor) -
     U, F, U_reference, F_reference = (v[comparable] for v in (U, F, U_reference, F_reference))
     energy = (U - U_reference).abs() / U_reference.abs().clamp_min(1.0)
     force = (F - F_reference).abs().amax(2) / F_reference.abs().amax((1, 2)).clamp_min(1.0)[:, None]
-    force = torch.where(force.isnan(), torch.inf, force)
+    energy, force = (torch.where(v.isnan(), torch.inf, v) for v in (energy, force))
     per_atom = force.amax(0) if len(force) else force.new_zeros(F.shape[1])
     worst = per_atom.argsort(descending=True)[:4].tolist()
-    return Deviation(energy.max().item() if len(energy) else 0.0, per_atom.max().item(), worst)
+    return Deviation(energy.max().item() if len(energy) else math.nan, per_atom.max().item(), worst)

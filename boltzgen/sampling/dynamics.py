@@ -13,6 +13,7 @@ from ..arguments import counts, instances, positive_counts, positive_numbers
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..molecule import Molecule
+from ..progress import Show, silent
 from ..units import positive_temperature
 from .langevin import admitted
 from .samples import Samples
@@ -90,6 +91,7 @@ def replica_exchange(
     equilibration: int = 0,
     thin: int = 1,
     resume: State | None = None,
+    show: Show = silent,
 ) -> ReplicaExchange:
     """Samples of p_k(x) ∝ exp(−u(x) T₀/T_k) at temperatures T_1 < … < T_K, all in one batch.
 
@@ -116,6 +118,7 @@ def replica_exchange(
         equilibration: rounds before the first recorded one.
         thin: rounds between kept configurations.
         resume: `state` of an earlier run with the same arguments.
+        show: what to call with the fraction done, and how many rounds and round trips that is.
 
     Raises:
         InputError: if an argument is not what it must be.
@@ -136,13 +139,15 @@ def replica_exchange(
     ladder = [positive_temperature(t) for t in temperatures]
     if not ladder or sorted(set(ladder)) != ladder:
         raise InputError(f"temperatures must be strictly ascending; got {ladder}: sort them, each once")
+    if resume is not None:
+        instances(resume=(resume, State))
     state = resume or _initial(positions, len(ladder), walkers, step_size, seed)
     if state.x.shape != (len(ladder), walkers, *energy.event_shape):
         raise InputError(
             f"resume must hold {len(ladder)} temperatures x {walkers} walkers; got {tuple(state.x.shape)}: "
             "give the arguments of the run that it continues"
         )
-    return _Ladder(energy, mass, ladder, steps, state).run(equilibration, rounds, thin)
+    return _Ladder(energy, mass, ladder, steps, state).run(equilibration, rounds, thin, show)
 
 
 def _initial(positions: Tensor, n: int, walkers: int, step_size: float, seed: int) -> State:
@@ -173,11 +178,12 @@ class _Ladder:
         if not torch.isfinite(self.u).all():
             raise EnergyError("the energy must be finite where the replicas start; got inf: minimise positions first")
 
-    def run(self, equilibration: int, rounds: int, thin: int) -> ReplicaExchange:
-        for _ in range(equilibration):
+    def run(self, equilibration: int, rounds: int, thin: int, show: Show) -> ReplicaExchange:
+        for i in range(equilibration):
             accepted = self.trajectory()
             self.step *= torch.exp(_GAIN * (accepted.to(self.step).mean(1) - _ACCEPTANCE))
             self.exchange()
+            show((i + 1) / (equilibration + rounds), f"{i + 1} of {equilibration} rounds of equilibration")
         u = torch.empty(rounds, *self.shape, dtype=torch.float64)
         x = self.x.new_empty(rounds // thin, *self.x.shape[1:])
         accepted, exchanged = self.step.new_zeros(self.shape[0]), self.step.new_zeros(self.shape[0] - 1)
@@ -187,6 +193,8 @@ class _Ladder:
             u[i] = self.u
             if (i + 1) % thin == 0:
                 x[i // thin] = self.x[0]
+            trips = int(self.round_trips.sum())
+            show((equilibration + i + 1) / (equilibration + rounds), f"{i + 1} of {rounds} rounds, {trips} round trips")
         state = State(self.x, self.step, self.reached, self.round_trips, self.random.get_state())
         return ReplicaExchange(
             temperatures=self.temperatures,

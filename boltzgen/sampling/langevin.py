@@ -83,6 +83,8 @@ def simulate(
     check_thin(thin, "steps", steps)
     (equilibration,) = counts(equilibration=equilibration)
     step_size, friction = positive_numbers(step_size=step_size, friction=friction)
+    if resume is not None:
+        instances(resume=(resume, WalkerState))
     state = resume or _start(positions, mass, walkers, seed)
     if len(state.x) != walkers or state.x.shape[1:] != energy.event_shape:
         raise InputError(
@@ -107,7 +109,10 @@ def admitted(energy: Energy, positions: Any, masses: Any) -> tuple[Tensor, Tenso
         InputError: unless they are those of the energy's configurations.
     """
     given = magnitude(positions, "nanometer")
-    positions = given if isinstance(given, Tensor) else torch.as_tensor(np.array(given))  # a copy, read-only or not
+    try:
+        positions = given if isinstance(given, Tensor) else torch.as_tensor(np.array(given))  # a copy, read-only or not
+    except TypeError:
+        raise InputError(f"positions must be numbers; got {given!r}: pass one configuration") from None
     if energy.event_shape != positions.shape:
         raise InputError(
             f"positions must be one configuration of shape {tuple(energy.event_shape)}; got {tuple(positions.shape)}: "
@@ -115,7 +120,10 @@ def admitted(energy: Energy, positions: Any, masses: Any) -> tuple[Tensor, Tenso
         )
     if not positions.is_floating_point():
         positions = positions.to(torch.get_default_dtype())
-    mass = torch.as_tensor(masses, dtype=positions.dtype, device=positions.device)
+    try:
+        mass = torch.as_tensor(masses, dtype=positions.dtype, device=positions.device)
+    except (TypeError, ValueError):  # a Quantity, for one: these have no unit
+        mass = positions.new_zeros(())
     if mass.shape != positions.shape[: mass.ndim] or not ((mass > 0) & mass.isfinite()).all():
         raise InputError(
             f"masses must be positive, one for all or one for each of {len(positions)} atoms; got {masses}: pass e.g. "

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments import instances
 from ..errors import InputError
 from ..molecule import Molecule
 from .samples import Samples
@@ -62,6 +63,7 @@ def equal_weights(x: Tensor, u: Tensor, temperature: float, molecule: Molecule |
     u = u.double()
     if molecule is None:
         return Samples(x, -u, u, temperature=temperature, independent=False)
+    instances(molecule=(molecule, Molecule))
     if tuple(x.shape[1:]) != (molecule.n_atoms, 3):
         raise InputError(
             f"frames of {molecule.name} must have the shape {(molecule.n_atoms, 3)}; got {tuple(x.shape[1:])}: pass "

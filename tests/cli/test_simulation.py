@@ -41,6 +41,7 @@ def test_frames_are_written_and_a_simulation_goes_on_to_the_same_bits(capsys, tm
     assert len(a) == 30
     found = json.loads(out)
     assert len(found["acceptance"]) == len(found["swaps"]) + 1
+    assert found["equilibration"] == 2
     code, _, err = run(capsys, *SIMULATE, "-n", 30, "--out", tmp_path / "a", "--seed", 2)
     assert code == 3
     assert "must belong to this molecule" in err

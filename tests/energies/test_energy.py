@@ -295,6 +295,21 @@ def test_nothing_but_a_finite_number_is_below_infinity(u):
     assert given(x).tolist() == [math.inf, 3.0]
 
 
+class Step(Energy):
+    """1 right of the origin, 0 elsewhere: a finite number for NaN and ±inf too."""
+
+    def _energy(self, x):
+        return (x[:, 0] > 0).to(x)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_formula_blind_to_a_bad_number_has_infinite_energy_there(bad):
+    x = torch.tensor([[bad], [2.0]])
+    assert Step(1).energy(x).tolist() == [math.inf, 1.0]
+    blind = Pullback(Step(1), lambda y: (torch.ones_like(y), y.new_zeros(len(y))), event_shape=1)
+    assert blind.evaluate(x)[0].tolist() == [math.inf, 1.0]
+
+
 def test_flat_frames_are_told_how_to_be_reshaped():
     with pytest.raises(InputError, match=r"got \(5, 6\): reshape with x\.reshape\(-1, 2, 3\)"):
         Pair().energy(torch.zeros(5, 6))

@@ -1,6 +1,7 @@
 """Formulae in batches: derivatives of every order, untaken branches, transformations, both precisions."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from boltzgen.energies.expressions import Expression
 from boltzgen.energies.expressions.operations import OPERATIONS
 from boltzgen.energies.expressions.tape import _PARTIALS
+from boltzgen.errors import UnsupportedSystemError
 
 F64 = torch.float64
 
@@ -106,6 +108,19 @@ def test_single_precision_copies_and_pickles():
     torch.testing.assert_close(f({"x": x}), x.exp() + 2**x)
     for twin in (copy.deepcopy(f), pickle.loads(pickle.dumps(f))):
         assert torch.equal(twin({"x": x}), f({"x": x}))
+
+
+def test_numbers_beyond_the_precision_are_infinite():
+    wall = Expression("select(step(x-1), 1e300, x)", ["x"])
+    assert wall({"x": torch.tensor([[0.5, 2.0]])}).tolist() == [[0.5, math.inf]]
+    assert wall({"x": batch(0.5, 2.0)}).tolist() == [[0.5, 1e300]]
+    assert Expression("x^(1/0)", ["x"])({"x": batch(0.5, 2.0)}).tolist() == [[0.0, math.inf]]
+
+
+@pytest.mark.parametrize("names", [(["x"], ["x"], {}), (["x"], ["k"], {"k": 1.0}), (["x"], [], {"x": 1.0})])
+def test_a_name_that_could_mean_two_things_is_refused(names):
+    with pytest.raises(UnsupportedSystemError, match=r"^every name in a formula must mean one thing; got [xk] for "):
+        Expression("2*x", *names)
 
 
 def test_common_parts_are_computed_once():

@@ -226,6 +226,20 @@ def test_a_bad_position_spoils_its_own_row_only(obc1, bad, dtype):
         assert not U.isnan().any()
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_bad_position_that_no_force_sees_spoils_its_row(bad):
+    far = openmm.CustomNonbondedForce("1/r")
+    far.setNonbondedMethod(far.CutoffNonPeriodic)
+    for _ in range(2):
+        far.addParticle([])
+    x = torch.eye(3)[None, :2].repeat(2, 1, 1)
+    x[0, 1, 2] = bad
+    energy = ForceFieldEnergy(pair(far), 300.0)
+    assert energy.energy(x).isinf().tolist() == [True, False]
+    assert energy.per_force(x)["CustomNonbondedForce"].isinf().tolist() == [True, False]
+    assert not gradient(energy, x)[0].any()
+
+
 @pytest.mark.parametrize("atoms", [(0, 1), (4, 16)], ids=["bonded", "not bonded"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_coincident_atoms_have_infinite_energy(obc1, atoms, dtype):

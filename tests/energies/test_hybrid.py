@@ -4,7 +4,7 @@ import openmm
 import pytest
 import torch
 
-from boltzgen.energies import ForceFieldEnergy, HybridEnergy, OpenMMEnergy
+from boltzgen.energies import ForceFieldEnergy, HybridEnergy, OpenMMEnergy, hybrid
 from boltzgen.energies.hybrid import system_energy
 from boltzgen.errors import EnergyError, UnsupportedSystemError
 
@@ -69,6 +69,45 @@ def test_as_much_is_compiled_as_can_be():
     constrained.addConstraint(0, 1, 0.1)
     with pytest.raises(UnsupportedSystemError, match="constraints"):
         system_energy(constrained, 300.0)
+
+
+@pytest.mark.parametrize(("mine", "its", "chosen"), [(1.0, 0.9, ForceFieldEnergy), (1.0, 0.5, OpenMMEnergy)])
+def test_a_large_molecule_is_left_to_openmm_only_if_that_is_clearly_faster(mine, its, chosen, monkeypatch):
+    system = build(bonds())
+    times = {ForceFieldEnergy: mine, OpenMMEnergy: its}
+    monkeypatch.setattr(hybrid, "_seconds", lambda energy, x: times[type(energy)])
+    assert type(system_energy(system, 300.0)) is ForceFieldEnergy
+    monkeypatch.setattr(hybrid, "_FASTER", 3)
+    energy = system_energy(system, 300.0)
+    assert type(energy) is chosen
+    assert ("since it takes 500 ms for a frame where torch takes 1000" in energy.describe()) == (its == 0.5)
+    torch.testing.assert_close(energy.energy(X), OpenMMEnergy(system, 300.0).energy(X), rtol=1e-10, atol=1e-10)
+    assert energy.fingerprint == chosen(system, 300.0).fingerprint
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert type(system_energy(system, 300.0)) is ForceFieldEnergy
+
+
+def test_both_ways_are_measured_with_their_gradient_and_not_counted():
+    for make in (ForceFieldEnergy, OpenMMEnergy):
+        energy = make(build(bonds()), 300.0)
+        assert 0 < hybrid._seconds(energy, X) < 10
+        assert energy.evaluations.total == 0
+
+
+def test_what_openmm_does_not_accept_is_said_in_its_words():
+    few, far, twice = openmm.NonbondedForce(), openmm.NonbondedForce(), openmm.CustomBondForce("g*r")
+    few.addParticle(0.0, 1.0, 0.0)
+    for _ in range(4):
+        far.addParticle(0.0, 1.0, 0.0)
+    far.addException(0, 9, 0.0, 1.0, 0.0)
+    twice.addGlobalParameter("g", 1.0)
+    again = openmm.CustomExternalForce("g*x")
+    again.addGlobalParameter("g", 2.0)
+    for forces in ([few], [far], [twice, again]):
+        system = build(*forces)
+        for make in (ForceFieldEnergy, system_energy):
+            with pytest.raises(EnergyError, match=r"^OpenMM must be able to evaluate this System; got "):
+                make(system, 300.0)
 
 
 def test_frames_that_openmm_cannot_evaluate_are_infinite_without_gradient():

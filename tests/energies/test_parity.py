@@ -1,5 +1,7 @@
 """The comparison with OpenMM: it sees what is wrong, where, and only that."""
 
+import math
+
 import numpy as np
 import openmm
 import pytest
@@ -76,7 +78,18 @@ def test_configurations_that_openmm_cannot_evaluate_are_left_out(chain):
     assert found["NonbondedForce"].energy < TOLERANCE
     assert found["NonbondedForce"].gradient < TOLERANCE
     nothing = deviations(ForceFieldEnergy(chain, 300.0), chain, torch.zeros(1, 6, 3, dtype=torch.float64))
-    assert nothing["NonbondedForce"].energy == 0.0
+    assert math.isnan(nothing["NonbondedForce"].energy)
+
+
+def test_a_force_that_could_not_be_compared_is_refused():
+    system, bond = openmm.System(), openmm.CustomBondForce("sqrt(r-100)")
+    for _ in range(2):
+        system.addParticle(12.0)
+    bond.addBond(0, 1, [])
+    system.addForce(bond)
+    with pytest.raises(EnergyError, match=r"^CustomBondForce must have a finite energy in OpenMM near the positions"):
+        ForceFieldEnergy(system, 300.0)
+    ForceFieldEnergy(system, 300.0, positions=[[0.0, 0.0, 0.0], [200.0, 0.0, 0.0]])
 
 
 def test_trial_positions_start_where_they_are_told():

@@ -18,6 +18,7 @@ FORCE_FIELDS = {
     "amber99sbildn": ("amber99sbildn.xml", "amber99_obc.xml"),
     "amber14": ("amber14-all.xml", "implicit/gbn2.xml"),
     "amber19": ("amber19-all.xml",),
+    "charmm36": ("charmm36_2024.xml",),
 }
 
 
@@ -28,7 +29,9 @@ def assert_parity(system, x):
             assert max(deviation.energy, deviation.gradient) < tolerance, f"{name}: {deviation}"
 
 
-@pytest.mark.parametrize("name", FORCE_FIELDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "charmm36" else name for name in FORCE_FIELDS]
+)
 def test_alanine_dipeptide(name):
     pdb = app.PDBFile(str(ROOT / "systems" / "alanine_dipeptide" / "structure.pdb"))
     system = app.ForceField(*FORCE_FIELDS[name]).createSystem(pdb.topology, constraints=None)

@@ -217,6 +217,23 @@ def test_more_mistakes_are_explained():
         replica_exchange(DoubleWell(wall=-2.0), torch.zeros(2), 1.0, LADDER, **arguments)
 
 
+def test_progress_tells_rounds_of_equilibration_and_round_trips():
+    told = []
+    run = harmonic(walkers=20, rounds=30, equilibration=10, show=lambda *progress: told.append(progress))
+    assert [fraction for fraction, _ in told] == pytest.approx([k / 40 for k in range(1, 41)])
+    assert told[9][1] == "10 of 10 rounds of equilibration"
+    assert told[-1][1] == f"30 of 30 rounds, {int(run.round_trips.sum())} round trips"
+    assert run.round_trips.sum() > 0
+
+
+def test_only_a_state_can_be_resumed():
+    options = {"walkers": 3, "rounds": 2, "steps": 2, "step_size": 0.3, "seed": 1}
+    run = replica_exchange(Harmonic(2), torch.zeros(2), 1.0, LADDER, **options)
+    for resume in (run, {}):
+        with pytest.raises(InputError, match="resume must be a State; got a"):
+            replica_exchange(Harmonic(2), torch.zeros(2), 1.0, LADDER, **options, resume=resume)
+
+
 def test_positions_may_be_an_array():
     options = {"walkers": 3, "rounds": np.int64(2), "steps": 2, "step_size": 0.3, "seed": 1}
     run = [

@@ -222,6 +222,9 @@ def test_progress_is_told_and_global_random_numbers_are_left_alone():
         ({"friction": 0.0}, "friction must be a positive number"),
         ({"masses": 0.0}, "masses must be positive"),
         ({"masses": torch.ones(3)}, "one for each of 2 atoms; got"),
+        ({"masses": 12 * unit.dalton}, "masses must be positive"),
+        ({"masses": "carbon"}, "masses must be positive"),
+        ({"resume": {}}, "resume must be a WalkerState; got a dict"),
         ({"equilibration": -1}, "equilibration must be a non-negative integer; got -1"),
         ({"seed": None}, "seed must be a non-negative integer"),
     ],
@@ -234,6 +237,10 @@ def test_mistakes_are_explained(options, message):
 def test_more_mistakes_are_explained():
     with pytest.raises(InputError, match=r"shape \(2,\); got \(1, 2\)"):
         simulate(Harmonic(), torch.zeros(1, 2), 1.0, walkers=1, steps=1, step_size=0.1, friction=1.0, seed=0)
+    with pytest.raises(InputError, match="positions must be numbers; got None: pass one configuration"):
+        simulate(Harmonic(), None, 1.0, walkers=1, steps=1, step_size=0.1, friction=1.0, seed=0)
+    with pytest.raises(InputError, match="molecule must be a Molecule; got a str"):
+        harmonic(walkers=3, steps=2).samples("butane")
     with pytest.raises(InputError, match="resume must hold 3 walkers"):
         harmonic(walkers=3, steps=2, resume=harmonic(walkers=2, steps=2).state)
     with pytest.raises(EnergyError, match="minimise positions first"):

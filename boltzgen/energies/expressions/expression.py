@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import InputError, UnsupportedSystemError
 from ..parameters import Parameters
 from .operations import OPERATIONS
 from .parser import Extension, parse
@@ -39,7 +41,7 @@ class Expression(Parameters):
         inputs: what it has to be given: those, and the parameters it depends on.
 
     Raises:
-        UnsupportedSystemError: if the text is no such formula.
+        UnsupportedSystemError: if the text is no such formula, or a name could mean two things.
 
     Example:
         >>> f = Expression("k*(r-r0)^2", ["r"], ["k"], {"r0": 1.0})
@@ -60,7 +62,12 @@ class Expression(Parameters):
         around: str = "f",
     ) -> None:
         super().__init__()
-        variables = list(variables)
+        variables, parameters = list(variables), list(parameters)
+        if twice := [name for name, n in Counter([*variables, *parameters, *(constants or {})]).items() if n > 1]:
+            raise UnsupportedSystemError(
+                f"every name in a formula must mean one thing; got {', '.join(twice)} for a parameter and something "
+                f'else in {text!r}: rename the parameter, or use backend="openmm"'
+            )
         self._tape = tape = Tape()
         self._formula = (text, around, tuple((constants or {}).items()))  # for an energy's fingerprint
         self._table_names = list(tables or {})
@@ -118,7 +125,7 @@ class Expression(Parameters):
         found: dict[int, Tensor] = {}
         for i, (operation, arguments, data) in self._steps[key]:
             if operation == "constant":
-                found[i] = like.new_full((), data)
+                found[i] = like.new_full((), _representable(data, like.dtype))
             elif operation == "variable":
                 found[i] = given[data]
             elif operation == "table":
@@ -134,9 +141,14 @@ def _table_node(name: str) -> Callable[[Tape, list[Any]], int]:
     return lambda tape, arguments: tape.table(name, arguments)
 
 
+def _representable(number: float, dtype: torch.dtype) -> float:
+    """The number, or ±∞ where it is beyond the range of the precision."""
+    return math.copysign(math.inf, number) if abs(number) > torch.finfo(dtype).max else number
+
+
 def _power(x: Tensor, exponent: float) -> Tensor:
     """x to a fixed power, whole ones by multiplication: faster than by logarithms, and exact for negative x."""
-    if exponent != int(exponent) or abs(exponent) > 64:
+    if not exponent.is_integer() or abs(exponent) > 64:
         return torch.pow(x, exponent)
     rest, found = abs(int(exponent)), None
     while rest:
