@@ -62,6 +62,14 @@ def test_a_lost_well_whose_image_was_kept_is_red_though_its_weights_are_perfect(
     assert bg.judge(samples).headline.startswith("not trustworthy: mirror images")
 
 
+def test_a_backbone_whose_force_field_may_prefer_one_hand_is_amber(butane):
+    topology = {name: [list(row) for row in rows] for name, rows in butane[0].topology_data.items()}
+    topology["atoms"][butane[0].torsions["phi"][1]][1] = "N"
+    found = light(drawn(butane, [0.8, 0.2, 0.0], topology=topology))
+    assert found.status == "amber"
+    assert "prefers one hand" in found.next_step
+
+
 def test_images_lost_together_stay_unseen(butane):
     assert light(drawn(butane, [1.0, 0.0, 0.0])).status == "green"
 
