@@ -137,7 +137,8 @@ def _spread(moments: Array, kappa: Array, n: int) -> tuple[Array, Array, Array]:
     error = np.sqrt(second)
     quantile = student(2 / np.maximum(fourth / some / some - 1 / n, 1e-9))  # its square might be zero
     skewness = third / some / np.sqrt(some) + 1.5 * kappa
-    return error, -_unskewed(quantile, skewness) * error, -_unskewed(-quantile, skewness) * error
+    low, high = (-_unskewed(y, skewness) * error for y in (quantile, -quantile))
+    return error, np.minimum(low, 0.0), np.maximum(high, 0.0)  # few draws may bend more than an expansion can follow
 
 
 def _unskewed(y: Array, q: Array) -> Array:

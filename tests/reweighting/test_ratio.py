@@ -135,3 +135,12 @@ def test_the_curvature_is_the_second_derivative_along_the_influences(monkeypatch
     bend = (estimate(1 + step * psi) - 2 * estimate(np.ones(4000)) + estimate(1 - step * psi)) / step**2
     assert kappa == pytest.approx(bend / np.linalg.norm(psi) ** 3, rel=0.02)
     assert abs(kappa) > 0.04
+
+
+def test_the_interval_holds_the_value_however_few_draws_carry_the_weight():
+    random = np.random.default_rng(0)
+    for _ in range(2000):
+        n = random.integers(2, 40)
+        w, f = np.exp(3 * random.normal(size=n)), random.normal(size=n)
+        for found in (ratio_of_means(w * f, w), spread(w, f)):
+            assert found.low <= found.value <= found.high
