@@ -6,7 +6,16 @@ A spline flow on the many-well of 32 dimensions stops training early. From there
 so many times, pilots, gradients and further training included. Writes benchmarks/results/refinement.json and prints
 for each method the error bars of the mean of x, of the population of the left well (both of the first of the sixteen
 double wells), and of log Z, as how many times smaller than those of plain reweighting they are; and how many of their
-standard errors the values are off the exact ones. The last lines say how far any annealing of this flow could get.
+standard errors the values are off the exact ones. The last line says how far any annealing of this flow could get.
+
+No move that was tried comes near that. From 512 draws of a flow of 4.6 % chosen by weight, 40 moves each in its latent
+space at β = 1; evaluations for one effective draw of x, of which plain reweighting takes 22 (what is near 40 is more):
+
+    latent point mixed with a fresh one by angles of 1.0, 0.6, 0.3     20, 26, 32     14, 18, 30 % accepted
+    one leapfrog step of 0.3, 0.6, 0.9                                 37, 36, 39     16, 4, 1 %
+    the same, the normal law followed exactly, the weights as kicks    37, 36, 39     17, 4, 1 %
+
+The latent space of an unfinished flow is rough: the spread of log w among its draws is 7.7. Learning is what mends it.
 """
 
 import argparse
@@ -105,7 +114,7 @@ def limits(log_w):
     Of a mean, 1/√(2 · share) in place of 1/√share. Of log Z, annealed through p_β ∝ q w^β: with independent draws at
     every β for one evaluation each, N var(log Ẑ) is no less than L², the square of the length of that path,
 
-        L = ∫ sd_β(log w) dβ        (Gelman & Meng, Stat. Sci. 13, 163 (1998), section 4.3; here for AIS and SMC alike),
+        L = ∫ sd_β(log w) dβ        (Gelman & Meng, Stat. Sci. 13, 163 (1998); of AIS and SMC alike),
 
     in place of 1/share − 1.
     """
