@@ -6,12 +6,22 @@ A spline flow on the many-well of 32 dimensions stops training early. From there
 so many times, pilots, gradients and further training included. Writes benchmarks/results/refinement.json and prints
 for each method the error bars of the mean of x, of the population of the left well (both of the first of the sixteen
 double wells), and of log Z, as how many times smaller than those of plain reweighting they are; and how many of their
-standard errors the values are off the exact ones.
+standard errors the values are off the exact ones. The last line says how far any annealing of this flow could get.
+
+No move that was tried comes near that. From 512 draws of a flow of 4.6 % chosen by weight, 40 moves each in its latent
+space at β = 1; evaluations for one effective draw of x, of which plain reweighting takes 22 (what is near 40 is more):
+
+    latent point mixed with a fresh one by angles of 1.0, 0.6, 0.3     20, 26, 32     14, 18, 30 % accepted
+    one leapfrog step of 0.3, 0.6, 0.9                                 37, 36, 39     16, 4, 1 %
+    the same, the normal law followed exactly, the weights as kicks    37, 36, 39     17, 4, 1 %
+
+The latent space of an unfinished flow is rough: the spread of log w among its draws is 7.7. Learning is what mends it.
 """
 
 import argparse
 import copy
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +34,7 @@ from boltzgen.energies import toys
 from boltzgen.reweighting import chain_average, independence_metropolis
 from boltzgen.sampling import annealing_schedule, refine
 
-EARLY = 190  # training steps of the flow that is to be refined
+EARLY = 165  # training steps of the flow that is to be refined
 ADAPTATION = 300  # more of them, at the temperature of the target
 QUANTITIES = ("mean of x", "left population", "log Z")
 
@@ -98,6 +108,26 @@ def truths(target):
     return float(p @ x), float(p[x < target.well.barrier].sum()), target.log_partition()
 
 
+def limits(log_w):
+    """How many times smaller the errors of annealing may become at best: with perfect moves, two evaluations a draw.
+
+    Of a mean, 1/√(2 · share) in place of 1/√share. Of log Z, annealed through p_β ∝ q w^β: with independent draws at
+    every β for one evaluation each, N var(log Ẑ) is no less than L², the square of the length of that path,
+
+        L = ∫ sd_β(log w) dβ        (Gelman & Meng, Stat. Sci. 13, 163 (1998); of AIS and SMC alike),
+
+    in place of 1/share − 1.
+    """
+    share = bg.effective_sample_size(log_w) / len(log_w)
+    beta = torch.linspace(0, 1, 401, dtype=torch.float64) ** 3
+    spread = []
+    for b in beta:
+        w = torch.softmax(b * log_w, 0)
+        spread.append((w @ (log_w - w @ log_w).square()).sqrt())
+    length = float(torch.trapezoid(torch.stack(spread), beta))
+    return {"mean": 1 / math.sqrt(2 * share), "log Z": math.sqrt(1 / share - 1) / length}
+
+
 def untrained():
     return bg.coupling_flow(32, layers=6, hidden=(64, 64))
 
@@ -141,11 +171,14 @@ def main():
                 cells.append(f"{gain:12.2f} × ({off:+.1f} σ)")
             rows.append(row)
             print(f"{name:52} {quality:6.1%} " + "".join(cells), flush=True)
+    best = limits(bg.draw(flow, toys.ManyWell(), 2**18, seed=4).log_w)
+    print("annealing at its best: " + ", ".join(f"{name} {gain:.2f} ×" for name, gain in best.items()))
     result = {
         "evaluations": options.evaluations,
         "steps_of_the_flow": options.early,
         "steps_of_adaptation": ADAPTATION,
         "exact": exact,
+        "annealing_at_its_best": best,
         "methods": rows,
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -20,7 +20,7 @@ from .lights import Check, check, grade
 
 __all__ = ["agreement", "coverage"]
 
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 """Difference of two numbers that says nothing, however small their errors."""
 _BEYOND = 3.0
 """kT above the largest weight drawn from which a configuration is missed: its like would dominate all draws. A flow
@@ -101,7 +101,7 @@ def agreement(samples: Samples, others: Sequence[Samples]) -> Check:
                 "one of them again with another seed"
             )
         its = _statistics(other)
-        error = np.hypot(found[1], its[1]) + _ROUNDING
+        error = np.hypot(found[1], its[1]) + ROUNDING
         apart = max(apart, float(np.max(np.abs(found[0] - its[0]) / error)))
     return check(
         "agreement", apart, "at most 4 sigmas", grade(-apart, -4, -6),

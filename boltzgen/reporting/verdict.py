@@ -14,6 +14,7 @@ from ..reweighting import effective_sample_size, largest_weight, reliability_thr
 from ..reweighting.pareto import decisive_k
 from ..sampling import Samples
 from .lights import SEVERITY, Check, Status, check, grade
+from .mirror import mirror_images
 from .modes import agreement, coverage
 
 __all__ = ["Check", "Status", "Verdict", "judge"]
@@ -78,7 +79,8 @@ def judge(
     less log Z, is the divergence of the flow from the target; the draws have an estimate of it too, and where the
     reference finds more, the flow is thin somewhere. Flows trained independently are the other source: they must
     agree. What all of them lost stays unseen. Without either the check called coverage says "not tested", and no
-    verdict is green.
+    verdict is green. A molecule that is its own mirror image is held against itself besides: conformers and their
+    images are equally many.
 
     Arguments:
         samples: draws of a flow.
@@ -135,6 +137,7 @@ def judge(
     ]  # fmt: skip
     checks += coverage(log_w.numpy(), reference_log_w, untested=not others)
     checks += [agreement(samples, others)] if others else []
+    checks += mirror_images(samples)
     if not samples.independent:
         checks.append(
             Check(

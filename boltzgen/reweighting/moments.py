@@ -77,6 +77,8 @@ def variance(log_w: Tensor | npt.ArrayLike, f: Tensor | npt.ArrayLike) -> Estima
 def spread(w: Array, f: Array) -> Ratio:
     """The variance of f under weights w, Σw > 0, both (n,)."""
     mean = ratio_of_means(w * f, w)
-    value, error, low, high = ratio_of_means(w * (f - mean.value) ** 2, w)
+    deviation, rest = w * (f - mean.value), w.sum() - w
+    influences = np.divide(deviation, rest, out=np.zeros_like(w), where=rest > 0)
+    value, error, low, high = ratio_of_means(deviation * (f - mean.value), w, influences)
     lost = mean.standard_error**2 if np.isfinite(mean.standard_error) else 0.0
     return Ratio(value + lost, error, max(low, 0.0) + lost, high + lost)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from boltzgen.reweighting import ratio
+from boltzgen.reweighting.moments import spread
 from boltzgen.reweighting.ratio import _unskewed, log_of_mean, powers, ratio_of_means, shares, student
 
 
@@ -104,3 +106,41 @@ def test_log_of_mean_is_the_log_of_the_ratio():
     assert found.value == pytest.approx(300 + math.log(ratio.value))
     assert found.standard_error == pytest.approx(ratio.standard_error / ratio.value)
     assert (found.low, found.high) == pytest.approx((300 + math.log(ratio.low), 300 + math.log(ratio.high)))
+
+
+@pytest.mark.parametrize("about_the_mean", [False, True])
+def test_the_curvature_is_the_second_derivative_along_the_influences(monkeypatch, about_the_mean):
+    """Draws counted 1 + εψ times: the second derivative by ε is Σ ψᵢ ψⱼ Qᵢⱼ."""
+    seen = []
+
+    def watched(value, psi, kappa):
+        seen.append((psi, kappa))
+        return ratio.Ratio(value, 0.0, value, value)
+
+    monkeypatch.setattr(ratio, "with_influences", watched)
+    random = np.random.default_rng(1)
+    w = random.exponential(size=4000) ** 2
+    f = w + random.exponential(size=4000)
+
+    def estimate(count):
+        mean = (count * w) @ f / (count @ w)
+        return (count * w) @ (f - mean) ** 2 / (count @ w) if about_the_mean else mean
+
+    if about_the_mean:
+        spread(w, f)
+    else:
+        ratio_of_means(w * f, w)
+    psi, kappa = seen[-1]
+    step = 0.1 / np.abs(psi).max()
+    bend = (estimate(1 + step * psi) - 2 * estimate(np.ones(4000)) + estimate(1 - step * psi)) / step**2
+    assert kappa == pytest.approx(bend / np.linalg.norm(psi) ** 3, rel=0.02)
+    assert abs(kappa) > 0.04
+
+
+def test_the_interval_holds_the_value_however_few_draws_carry_the_weight():
+    random = np.random.default_rng(0)
+    for _ in range(2000):
+        n = random.integers(2, 40)
+        w, f = np.exp(3 * random.normal(size=n)), random.normal(size=n)
+        for found in (ratio_of_means(w * f, w), spread(w, f)):
+            assert found.low <= found.value <= found.high

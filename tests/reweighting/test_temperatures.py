@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import boltzgen as bg
 from boltzgen.errors import InputError, UnreliableEstimateWarning
 from boltzgen.reweighting import at_temperature, expectation, log_partition, pareto_k, thermodynamics, variance
 
@@ -130,3 +131,20 @@ def test_temperatures_may_come_one_after_the_other():
     log_w, potential = harmonic(1000, seed=6)
     curves = thermodynamics(log_w, potential, (t for t in np.array([1.0, 1.1])), drawn_at=1.0)
     assert curves.temperatures.tolist() == [1.0, 1.1]
+
+
+def test_one_ensemble_of_alanine_dipeptide_from_300_to_500_kelvin():
+    """At 400 K it agrees with draws made for that temperature, of the flow with a hotter base; beyond, it refuses."""
+    generator, ladder = bg.BoltzmannGenerator.load("alanine_dipeptide"), [300.0, 350.0, 400.0, 450.0, 500.0]
+    samples = generator.sample(10 * 1024, seed=11)
+    with pytest.warns(UnreliableEstimateWarning, match="out of reach at 450 K: Pareto k .* / 500 K: "):
+        curves = thermodynamics(samples.log_w, samples.potential, ladder, drawn_at=300.0)
+    assert curves.reliable.tolist() == [True, True, True, False, False]
+    hotter = bg.Flow(generator.flow.base.tempered(400 / 300), generator.flow.bijection)
+    hot = bg.draw(hotter, generator.target.at(400.0), 4 * 1024, seed=12)
+    free_energy = log_partition(hot.log_w) * (-400 / 300)
+    mean_energy = expectation(hot.log_w, hot.potential) * (400 / 300)
+    assert free_energy.standard_error < 0.03
+    for found, wanted in ((curves.free_energy[2], free_energy), (curves.mean_energy[2], mean_energy)):
+        assert found.standard_error < 1.0
+        assert abs(found.value - wanted.value) < 4 * math.hypot(found.standard_error, wanted.standard_error)
