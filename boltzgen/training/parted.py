@@ -40,9 +40,9 @@ class PartedRounds(Rounds):
     wells of x_A, as with torsions, the second has none: forces tell all about it, at a learning rate at which they
     would empty rare wells if they moved x_A too. The first is of few dimensions, and weights tell it what wells weigh.
 
-    A quarter of the draws has x_A from the marginal law as it was after the first stage, at the hot temperature. So what
-    is given x_A stays right wherever a well was found, however little it weighs now; and the weights, those of the
-    mixture of both laws (Owen & Zhou, 2000), see rare wells in many draws.
+    A quarter of the draws has x_A from the marginal law as it was after the first stage, at the hot temperature. So
+    what is given x_A stays right wherever a well was found, however little it weighs now; and the weights, those of
+    the mixture of both marginal laws (Owen & Zhou, 2000), see rare wells in many draws.
     """
 
     ladder = LADDER
