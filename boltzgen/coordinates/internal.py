@@ -298,9 +298,18 @@ class InternalCoordinates(Bijection):
 
         Returns:
             mean (d,) and factor (d, d), float64, of the d coordinates that are not `circular`.
+
+        Raises:
+            InputError: if minimising the molecule's positions leads out of the chart.
         """
         molecule = self.molecule.minimized()
         x = torch.tensor(molecule.positions, dtype=torch.float64)[None]
+        left = self.leaks(x)
+        if left:
+            raise InputError(
+                "the positions must have the hands of the minimum they lead to; got another sign or side of "
+                f"{', '.join(left)}: build the coordinates of a minimised structure"
+            )
         return harmonic_scales(molecule.energy(temperature), self, self.circular, self.inverse(x)[0][0])
 
 
