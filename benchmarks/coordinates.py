@@ -58,6 +58,7 @@ def measure(methods: dict[str, tuple[Callable[[], object], int]], turns: int) ->
     times: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(turns + 2):
         for name, (call, configurations) in methods.items():
+            call()  # what the one before has left in the caches is not this one's cost
             start = time.process_time()
             call()
             if turn > 1:
