@@ -19,7 +19,7 @@ import openmm
 import torch
 from openmm import app, unit
 
-from boltzgen.coordinates.geometry import Placement
+from boltzgen.coordinates.placement import Placement
 from boltzgen.coordinates.zmatrix import z_matrix
 from boltzgen.energies.openmm_xml import serialize
 from boltzgen.molecule import Molecule, find

@@ -1,10 +1,13 @@
 """Every bundled molecule is ready to be trained: named, of nature's hand, its untrained draws of finite energy."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 import boltzgen as bg
+from boltzgen.coordinates.symmetry import relabel
 from boltzgen.molecule import available
 
 MOLECULES = [system.name for system in available() if system.toy is None]
@@ -70,3 +73,25 @@ def test_rings_of_a_ligand_turn_by_half():
     coordinates = bg.InternalCoordinates(bg.Molecule.load("paracetamol"))
     assert sorted(len(rotor.members) for rotor in coordinates.rotors) == [2, 3]
     assert len(max(coordinates.rotors, key=lambda rotor: len(rotor.rest)).rest) == 3  # meta carbons, four hydrogens
+
+
+def test_log_z_of_alanine_dipeptide_does_not_depend_on_folding():
+    """The trained generator's draws, each rotor turned at random into any of its sectors, on the chart that has all."""
+    generator = bg.BoltzmannGenerator.load("alanine_dipeptide")
+    molecule, folded = generator.molecule, generator.coordinates
+    free = bg.InternalCoordinates(molecule, fold=False)
+    samples = generator.sample(2000, seed=2)
+    x, log_q = folded(samples.x.double())[0], samples.log_q
+    g = torch.Generator().manual_seed(0)
+    for rotor in folded.rotors:
+        steps = torch.randint(3, (len(x),), generator=g)
+        x = torch.stack([relabel(x, rotor, k) for k in range(3)])[steps, torch.arange(len(x))]
+    y, log_det = free.inverse(x)
+    log_q = log_q + folded.inverse(x)[1] - log_det  # of y, were its sector certain
+    energy = bg.Pullback(molecule.energy(300.0), free)
+    found = [bg.log_partition(-energy.energy(y) - (log_q - k * math.log(3))) for k in (3, 2)]
+    expected = bg.log_partition(generator.sample(2000, seed=1).log_w)
+    error = math.hypot(expected.standard_error, found[0].standard_error)
+    assert error < 0.05
+    assert abs(found[0].value - expected.value) < 4 * error
+    assert abs(found[1].value - expected.value) > 4 * error

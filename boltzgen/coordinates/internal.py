@@ -17,8 +17,9 @@ from ..energies.openmm_energy import OpenMMEnergy
 from ..errors import InputError
 from ..flows.bijection import Bijection
 from .folding import Folding
-from .geometry import Placement, angle, azimuth, dihedral, distance, wrap
+from .geometry import angle, azimuth, dihedral, distance, wrap
 from .linear import CarriedFrames, straight_centres
+from .placement import Placement
 from .scales import harmonic_scales
 from .symmetry import Rotor, centre_and_reach, confirmed, find_rotors, inverting, opposite_siblings, ring_hands
 from .zmatrix import Row, z_matrix
@@ -141,8 +142,8 @@ class InternalCoordinates(Bijection):
         self.register_buffer(name, torch.as_tensor(value), persistent=False)  # built again from the molecule, not saved
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        y, n = z.T, self.n_atoms
-        r, theta, tau = y[: n - 1], y[n - 1 : 2 * n - 3], y[2 * n - 3 :]
+        n = self.n_atoms
+        r, theta, tau = torch.split(z.T.contiguous(), [n - 1, n - 2, n - 3])
         log_det = self._log_det(r, theta, tau)
         if self._folding is not None:
             tau = self._folding.unfold(tau)
@@ -162,15 +163,18 @@ class InternalCoordinates(Bijection):
 
     def _log_det(self, r: Tensor, theta: Tensor, tau: Tensor) -> Tensor:
         """log |det ∂x/∂y| (n,), −inf outside the chart."""
-        inside = (self._margins(r, theta, tau) > 0).all(0)
-        log_det = 2 * r.clamp_min(_TINY).log().sum(0) + theta.sin().clamp_min(_TINY).log().sum(0) - self.log_symmetry
+        within = [(margins > 0).all(0) for margins in self._margins(r, theta, tau)]
+        inside = torch.stack(within).all(0)
+        first, others = torch.split(r, [1, len(theta)])
+        volumes = torch.cat([first.square(), others.square() * theta.sin()])  # r² sin θ; the first atom has no θ
+        log_det = volumes.clamp_min(_TINY).log().sum(0) - self.log_symmetry
         return torch.where(inside & log_det.isfinite(), log_det, torch.full_like(log_det, -math.inf))
 
-    def _margins(self, r: Tensor, theta: Tensor, tau: Tensor) -> Tensor:
-        """What is positive inside the chart, (many, n)."""
+    def _margins(self, r: Tensor, theta: Tensor, tau: Tensor) -> tuple[Tensor, ...]:
+        """What is positive inside the chart, (many, n) each."""
         side = self._reach.to(tau) - (tau - self._centre.to(tau)).abs()
         across = tau[self._opposite[0]] - tau[self._opposite[1]] - math.pi
-        return torch.cat([r, theta, math.pi - theta, side, across])
+        return r, theta, math.pi - theta, side, across
 
     def _volumes(self, x: Tensor) -> Tensor:
         """Of the triples of neighbours where a ring bond ends, x (3, N, n): positive if handed like the reference."""
@@ -234,7 +238,7 @@ class InternalCoordinates(Bijection):
         _require_shape("x", x, self.out_shape)
         inside = self._into_chart(x.permute(2, 1, 0))
         r, theta, tau = self._measure(inside)
-        out = [~(self._margins(r, theta, self._centred(tau)) > 0)]
+        out = [~(margins > 0) for margins in self._margins(r, theta, self._centred(tau))]
         n, names = self.n_atoms, [*self.labels]
         names[2 * n - 3 : 2 * n - 3] = self.labels[n - 1 : 2 * n - 3]  # an angle may leave at either end
         names += [self.labels[2 * n - 3 + k] for k in self._opposite[1].tolist()]
@@ -298,9 +302,18 @@ class InternalCoordinates(Bijection):
 
         Returns:
             mean (d,) and factor (d, d), float64, of the d coordinates that are not `circular`.
+
+        Raises:
+            InputError: if minimising the molecule's positions leads out of the chart.
         """
         molecule = self.molecule.minimized()
         x = torch.tensor(molecule.positions, dtype=torch.float64)[None]
+        left = self.leaks(x)
+        if left:
+            raise InputError(
+                "the positions must have the hands of the minimum they lead to; got another sign or side of "
+                f"{', '.join(left)}: build the coordinates of a minimised structure"
+            )
         return harmonic_scales(molecule.energy(temperature), self, self.circular, self.inverse(x)[0][0])
 
 

@@ -39,7 +39,7 @@ def harmonic_scales(energy: Energy, coordinates: Bijection, circular: Tensor, y:
         m (s,) and L (s, s), float64, s the number of coordinates that are not circular.
 
     Raises:
-        EnergyError: if the energy is not finite at y.
+        EnergyError: if the energy is not finite at y, or y lies outside the chart.
     """
     stiff = (~circular).nonzero()[:, 0]
     typical = torch.tensor(_FORCE_CONSTANTS, dtype=torch.float64)
@@ -50,7 +50,8 @@ def harmonic_scales(energy: Energy, coordinates: Bijection, circular: Tensor, y:
     def evaluate(y: Tensor) -> tuple[Tensor, Tensor]:
         """u and its gradient in the stiff coordinates, in their units."""
         y = y.detach().requires_grad_()
-        u = energy.energy(coordinates.forward(y)[0])
+        x, log_det = coordinates.forward(y)
+        u = torch.where(torch.isfinite(log_det), energy.energy(x), torch.inf)
         (gradient,) = torch.autograd.grad(u.sum(), y)
         return u.detach(), gradient[:, stiff] * unit
 

@@ -27,7 +27,9 @@ __all__ = [
 
 _PYRAMIDAL = 0.4  # |sin| of an azimuth between siblings above which neither is in the plane of the other
 _VOLUMINOUS = 0.3  # triple product of unit vectors; 0.77 at a tetrahedral centre
-_SAME_ENERGY = 1e-6  # relative, float64: relabelling reorders sums, and unequal atoms differ by far more
+_SAME_ENERGY = 1e-10  # relative, float64: relabelling reorders sums, which changes some 1e-14 of them
+_BLOWN_UP = (1.0, 1.0, 0.7, 2.0)
+_NOISE = (0.003, 0.03, 0.03, 0.03)  # nm; nearby a clash may drown differences, and terms may rest that act elsewhere
 
 
 class Rotor(NamedTuple):
@@ -195,14 +197,16 @@ def relabel(x: Tensor, rotor: Rotor, steps: int) -> Tensor:
 
 
 def confirmed(rotors: Sequence[Rotor], energy: Callable[[Tensor], Tensor], positions: Tensor) -> list[Rotor]:
-    """Those rotors whose relabelling leaves the energy as it is, on a few configurations around the given one.
+    """Those rotors whose relabelling leaves the energy as it is, on configurations near the given one and far from it.
 
     Arguments:
         energy: u of (n, n_atoms, 3) in float64.
         positions: reference structure (n_atoms, 3) in nm, float64.
     """
-    noise = torch.randn(3, *positions.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x = positions + 0.003 * noise
+    scale, width = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (_BLOWN_UP, _NOISE))
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(len(scale), *positions.shape, generator=generator, dtype=torch.float64)
+    x = scale * positions + width * noise
     with torch.no_grad():
         u = energy(torch.cat([x, *(relabel(x, rotor, 1) for rotor in rotors)])).double().reshape(-1, len(x))
     same = ((u[1:] - u[0]).abs() <= _SAME_ENERGY * (1 + u[0].abs())).all(1)

@@ -10,7 +10,7 @@ import openmm.app
 import pytest
 import torch
 
-from boltzgen.coordinates.geometry import Placement
+from boltzgen.coordinates.placement import Placement
 from boltzgen.coordinates.zmatrix import z_matrix
 from boltzgen.molecule import Molecule
 

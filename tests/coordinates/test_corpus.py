@@ -227,7 +227,7 @@ def test_an_amine_may_invert_and_a_phosphine_may_not(structure, draws, element, 
     assert shares[0] <= flipped <= shares[1]
 
 
-@pytest.mark.parametrize("name", ["propionate", "2-butyne"])
+@pytest.mark.parametrize("name", ["propionate", "2-butyne", "butane"])
 def test_folding_leaves_log_z_as_it_is(name):
     """Importance sampling from the harmonic approximation, with a carboxylate and methyls folded or free."""
     found = {}
@@ -238,6 +238,6 @@ def test_folding_leaves_log_z_as_it_is(name):
         found[fold] = log_partition(draw(flow, target, 50_000, seed=2).log_w)
     difference = found[True].value - found[False].value
     error = math.hypot(found[True].standard_error, found[False].standard_error)
-    assert error < 0.03
+    assert error < 0.06
     assert abs(difference) < 4 * error
     assert abs(difference - math.log(2)) > 4 * error

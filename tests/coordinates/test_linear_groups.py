@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from boltzgen.coordinates.geometry import Placement, wrap
+from boltzgen.coordinates.geometry import wrap
 from boltzgen.coordinates.linear import CarriedFrames, straight_centres
+from boltzgen.coordinates.placement import Placement
 from boltzgen.coordinates.zmatrix import z_matrix
 
 BONDS = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 6), (5, 7), (5, 8)]

@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from boltzgen.coordinates import InternalCoordinates
 from boltzgen.coordinates.scales import _FORCE_CONSTANTS, _SOFTEST, harmonic_scales
 from boltzgen.energies.energy import Energy
-from boltzgen.errors import EnergyError
+from boltzgen.errors import EnergyError, InputError
+from boltzgen.molecule import Molecule
 from boltzgen.units import kT
 
 
@@ -69,6 +71,28 @@ def test_an_energy_that_is_infinite_at_the_minimum_is_an_error(chain):
             coordinates.circular,
             coordinates.reference,
         )
+
+
+def test_the_mean_stays_in_the_chart_where_the_minimum_does_not(chain):
+    """A hydrogen drawn to the other side of its carbon: the Newton steps end at the border."""
+    coordinates, unit, _ = chain
+    m = coordinates.reference[~coordinates.circular].clone()
+    m[next(i for i, sign in enumerate(m[25:].sign(), start=25) if sign < 0)] *= -1
+    quadratic = Quadratic(coordinates, m, (1 / unit.square()).diag())
+    y = coordinates.reference.clone()
+    y[~coordinates.circular], _ = harmonic_scales(quadratic, coordinates, coordinates.circular, y)
+    assert torch.isfinite(coordinates(y[None])[1]).all()
+
+
+def test_a_structure_that_minimises_to_another_hand_is_refused(alanine):
+    x, place = alanine.positions.copy(), alanine.atom_labels.index
+    centre, hydrogen, *others = (place(f"ALA2-{name}") for name in ("CA", "HA", "N", "C", "CB"))
+    a, b, c = x[others]
+    normal = np.cross(b - a, c - a) / np.linalg.norm(np.cross(b - a, c - a))
+    x[hydrogen] -= 2 * ((x[hydrogen] - x[centre]) @ normal) * normal
+    coordinates = InternalCoordinates(Molecule.from_openmm(alanine.system, alanine.topology, x))
+    with pytest.raises(InputError, match=r"got another sign or side of improper ALA2-CB .*: build the coordinates"):
+        coordinates.harmonic_scales(300.0)
 
 
 @pytest.fixture(scope="module")

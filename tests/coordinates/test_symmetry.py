@@ -128,3 +128,17 @@ def test_alanine_dipeptide_turns_three_methyls(alanine):
         torch.testing.assert_close(energy.energy(relabel(x, rotor, 1)), energy.energy(x), rtol=1e-10, atol=1e-9)
     swapped = relabel(x, Rotor((1, 4, 8)), 1)
     assert (energy.energy(swapped) - energy.energy(x)).abs().min() > 1
+
+
+@pytest.mark.parametrize("hidden", ["by a clash", "behind a flat bottom"])
+def test_unlike_atoms_are_told_apart_where_the_structure_does_not_show_them(hidden):
+    positions = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    positions[4] = positions[3] + torch.tensor([1e-3, 0.0, 0.0])
+
+    def u(x):
+        apart = (x[:, 3] - x[:, 4]).norm(dim=-1)
+        if hidden == "by a clash":
+            return 1e-3 * x[:, 0].square().sum(-1) + (0.03 / apart) ** 12
+        return (x[:, 0].norm(dim=-1) - positions[0].norm() - 0.3).clamp_min(0)
+
+    assert confirmed([Rotor((0, 1, 2))], u, positions) == []
