@@ -179,10 +179,10 @@ class VonMises(Base):
 
     Arguments:
         mean: μ in radians, (d,).
-        concentration: κ > 0, (d,); about the reciprocal of the variance when large.
+        concentration: κ > 0, (d,), below 1e12; about the reciprocal of the variance when large.
 
     Raises:
-        InputError: if the shapes differ or a concentration is not positive.
+        InputError: if the shapes differ, a mean is not finite, or a concentration not positive or not below 1e12.
 
     References:
         Best, Fisher (1979), Efficient simulation of the von Mises distribution.
@@ -192,10 +192,11 @@ class VonMises(Base):
     concentration: Tensor
 
     def __init__(self, mean: Tensor, concentration: Tensor) -> None:
-        if mean.ndim != 1 or mean.shape != concentration.shape or not bool((concentration > 0).all()):
+        fits = mean.ndim == 1 and mean.shape == concentration.shape and bool(mean.isfinite().all())
+        if not fits or not bool(((concentration > 0) & (concentration < 1e12)).all()):
             raise InputError(
-                f"mean and positive concentration must have one shape (d,); got {tuple(mean.shape)} and "
-                f"{concentration}: use UniformTorus where the concentration is 0"
+                f"finite mean and positive concentration below 1e12 must have one shape (d,); got {tuple(mean.shape)} "
+                f"and {concentration}: use UniformTorus where the concentration is 0"
             )
         super().__init__(len(mean))
         self.register_buffer("mean", mean.detach().to(torch.get_default_dtype(), copy=True))
