@@ -70,8 +70,9 @@ class Bijection(nn.Module, ABC):
     def _check_context(self, context: Tensor | None, n: int) -> None:
         if self.context_size == 0 and context is not None:
             raise InputError("context must be None for an unconditional map; got a tensor: build it with context=c")
-        if self.context_size and (context is None or context.shape != (n, self.context_size)):
-            got = "None" if context is None else str(tuple(context.shape))
+        shape = context.shape if isinstance(context, Tensor) else None
+        if self.context_size and shape != (n, self.context_size):
+            got = type(context).__name__ if shape is None else str(tuple(shape))
             raise InputError(f"context must have shape ({n}, {self.context_size}); got {got}: pass one row per sample")
 
 

@@ -268,6 +268,12 @@ def test_wrong_input_is_refused_with_a_remedy(flow):
         flow.log_prob(torch.zeros(3, 2, dtype=torch.float64))
     with pytest.raises(InputError, match="must fit"):
         Flow(Normal(3), Coupling(2, [0], [1], Affine(1)))
+    conditional = Flow(Normal(2), Coupling(2, [0], [1], Affine(1), context=1))
+    with pytest.raises(InputError, match="context must have the flow's dtype"):
+        conditional.sample(3, seed=1, context=torch.zeros(3, 1, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"context must have shape .* got list"):
+        conditional.log_prob(torch.zeros(2, 2), [[0.0], [0.0]])
+    assert conditional.log_prob(torch.zeros(2, 2), torch.zeros(2, 1, dtype=torch.int)).shape == (2,)
 
 
 @pytest.mark.slow
