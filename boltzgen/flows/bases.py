@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..arguments import positive_counts
 from ..errors import InputError
 
 __all__ = ["Base", "MultivariateNormal", "Normal", "Product", "UniformTorus", "VonMises"]
@@ -31,7 +32,7 @@ class Base(nn.Module, ABC):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.event_shape = torch.Size([dim])
+        self.event_shape = torch.Size(positive_counts(dim=dim))
         self.register_buffer("_like", torch.zeros(()), persistent=False)  # carries dtype and device
 
     @abstractmethod
@@ -122,10 +123,11 @@ class MultivariateNormal(Base):
     def __init__(self, mean: Tensor, factor: Tensor) -> None:
         d = len(mean)
         fits = tuple(mean.shape) == (d,) and tuple(factor.shape) == (d, d)
-        if not (fits and torch.equal(factor, factor.tril()) and bool((factor.diagonal() > 0).all())):
+        finite = bool(mean.isfinite().all() and factor.isfinite().all())
+        if not (fits and finite and torch.equal(factor, factor.tril()) and bool((factor.diagonal() > 0).all())):
             raise InputError(
-                f"factor must be lower triangular of shape ({d}, {d}) with a positive diagonal; got "
-                f"{tuple(factor.shape)} for a mean of shape {tuple(mean.shape)}: use torch.linalg.cholesky(covariance)"
+                f"mean and factor must be finite, factor lower triangular of ({d}, {d}) with a positive diagonal; "
+                f"got {tuple(factor.shape)} for a mean of shape {tuple(mean.shape)}: use torch.linalg.cholesky(cov)"
             )
         super().__init__(d)
         weight = factor.tril(-1) + factor.diagonal().log().diag()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..errors import InputError
 from .bases import Base
 from .bijection import Bijection, Given
@@ -41,6 +41,7 @@ class Flow(nn.Module):
 
     def __init__(self, base: Base, bijection: Bijection) -> None:
         super().__init__()
+        instances(base=(base, Base), bijection=(bijection, Bijection))
         if base.event_shape != bijection.in_shape:
             raise InputError(
                 f"base and bijection must fit; got {tuple(base.event_shape)} and {tuple(bijection.in_shape)}: "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..arguments import positive_counts
 from ..errors import InputError
 from .root import solve_increasing
 from .transformer import Affine, Transformer
@@ -46,12 +47,10 @@ class LogisticMixture(Transformer):
     _start: Tensor
 
     def __init__(self, dim: int, *, components: int = 8, max_log_scale: float = 5.0, min_slope: float = 1e-3) -> None:
+        positive_counts(components=components)
+        if not 1e-6 <= min_slope < 1:
+            raise InputError(f"min_slope must lie between 1e-6 and 1; got {min_slope}: pass e.g. min_slope=1e-3")
         super().__init__(dim, [3 * components * dim, dim, dim])
-        if components < 1 or not 1e-6 <= min_slope < 1:
-            raise InputError(
-                f"components must be at least 1 and min_slope between 1e-6 and 1; got {components} and {min_slope}: "
-                "pass e.g. components=8, min_slope=1e-3"
-            )
         self.components, self.min_slope = components, min_slope
         self.affine = Affine(dim, max_log_scale=max_log_scale)
         k = torch.arange(components, dtype=torch.float64)
