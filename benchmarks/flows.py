@@ -3,12 +3,13 @@
     OMP_NUM_THREADS=1 python benchmarks/flows.py
 
 60 dimensions of which 19 are angles, 12 couplings, 8 bins, networks of two hidden layers of 256, batches of 1024,
-float32, one thread on one core. The libraries take turns, so that what else the machine does falls on all of them
-alike; ratios are of medians. A library that is not installed is left out. What a user of each would write is not quite
-the same flow: normflows' network has a residual block, hence a third layer of 256, and it also transforms the
-dimensions given, by constants; zuko does not mix linear and circular splines in one layer, so that its angles are
-linear dimensions, and it has two ways to a coupling, a layer of its own and its autoregressive layer in two passes
-(`NSF(passes=2)`).
+float32, processor time of one thread on one core. The libraries take turns, so that what else the machine does falls on
+all of them alike; ratios are of medians. A row of its own has the matrix products alone that the networks of boltzgen's
+flow cannot do without, forwards and backwards: nothing in float32 with these networks can be faster. A library that is
+not installed is left out. What a user of each would write is not quite the same flow: normflows' network has a residual
+block, hence a third layer of 256, and it also transforms the dimensions given, by constants; zuko does not mix linear
+and circular splines in one layer, so that its angles are linear dimensions, and it has two ways to a coupling, a layer
+of its own and its autoregressive layer in two passes (`NSF(passes=2)`).
 Writes benchmarks/results/flows.json and prints a table.
 """
 
@@ -33,6 +34,7 @@ import boltzgen as bg
 DIM, ANGLES, LAYERS, BINS, HIDDEN = 60, 19, 12, 8, 256
 CIRCULAR = [i % 3 == 2 for i in range(DIM)]
 CIRCULAR[59] = False  # 19 of them
+FLOOR = "matrix products alone"
 TASKS = ("draw with gradient", "density with gradient", "draw")
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -101,6 +103,24 @@ def of_zuko() -> tuple[torch.nn.Module, Push, Pull]:
     return flow, lambda n: flow().rsample_and_log_prob((n,)), lambda x: flow().log_prob(x)
 
 
+def matrix_products(flow: torch.nn.Module, n: int) -> dict[str, Callable[[], Any]]:
+    """What no implementation of these networks can leave out: y = W x; for a gradient also Wᵀ g and g xᵀ."""
+    weights = [p.detach() for p in flow.parameters() if p.ndim == 2]
+    inputs, outputs = [torch.randn(w.shape[1], n) for w in weights], [torch.randn(w.shape[0], n) for w in weights]
+
+    def draw() -> None:
+        for w, x in zip(weights, inputs, strict=True):
+            w @ x
+
+    def with_gradient() -> None:
+        draw()
+        for w, x, g in zip(weights, inputs, outputs, strict=True):
+            w.T @ g
+            g @ x.T
+
+    return dict(zip(TASKS, (with_gradient, with_gradient, draw), strict=True))
+
+
 def calls(flow: torch.nn.Module, push: Push, pull: Pull, x: Tensor) -> dict[str, Callable[[], Any]]:
     parameters = [p for p in flow.parameters() if p.requires_grad]
 
@@ -139,10 +159,10 @@ def measure(methods: dict[str, dict[str, Callable[[], Any]]], n: int, turns: int
     for turn in range(turns + 2):
         for name, tasks in methods.items():
             for task, call in tasks.items():
-                start = time.perf_counter()
+                start = time.process_time()
                 call()
                 if turn > 1:
-                    times[name][task].append((time.perf_counter() - start) / n * 1e6)
+                    times[name][task].append((time.process_time() - start) / n * 1e6)
     return times
 
 
@@ -174,6 +194,9 @@ def main() -> None:
         rows[name] = {"parameters": sum(p.numel() for p in flow.parameters())}
         if "compiled" not in name:
             rows[name]["kilobytes_kept_per_sample"] = kept_for_backward(push, options.batch)
+        if name == "boltzgen":
+            methods[FLOOR] = matrix_products(flow, options.batch)
+            rows[FLOOR] = {"parameters": sum(p.numel() for p in flow.parameters() if p.ndim == 2)}
     times = measure(methods, options.batch, 3 if options.quick else options.turns)
     for name, row in rows.items():
         row["microseconds"] = {
@@ -190,7 +213,7 @@ def main() -> None:
             + (f"{kept:10.0f}" if kept else "")
         )
     for name in rows:
-        for other in ("normflows", "zuko", "zuko, two passes"):
+        for other in ("normflows", "zuko", "zuko, two passes", FLOOR):
             if name.startswith("boltzgen") and other in rows:
                 ratios = {
                     task: rows[other]["microseconds"][task]["median"] / rows[name]["microseconds"][task]["median"]
@@ -207,6 +230,7 @@ def main() -> None:
         "batch": options.batch,
         "dtype": "float32",
         "threads": 1,
+        "clock": "processor time",
         "rows": rows,
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
         "versions": {

@@ -42,18 +42,18 @@ class ActNorm(Bijection):
         self.register_buffer("initialised", torch.tensor(False))
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self._is_first_call():
+        if self._is_first_call(z):
             mean, log_std = _statistics(z)
             self._set(-mean * (-log_std).exp(), -log_std)
         return self.bias + self.log_scale.exp() * z, self.log_scale.sum().expand(len(z))
 
     def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self._is_first_call():
+        if self._is_first_call(x):
             self._set(*_statistics(x))
         return (-self.log_scale).exp() * (x - self.bias), -self.log_scale.sum().expand(len(x))
 
-    def _is_first_call(self) -> bool:
-        return self.training and torch.is_grad_enabled() and not bool(self.initialised)
+    def _is_first_call(self, batch: Tensor) -> bool:
+        return self.training and torch.is_grad_enabled() and len(batch) > 0 and not bool(self.initialised)
 
     def _set(self, bias: Tensor, log_scale: Tensor) -> None:
         with torch.no_grad():

@@ -60,7 +60,7 @@ def coupling_flow(
     Arguments:
         dim: number of dimensions d.
         layers: number of couplings.
-        transform: the map of the linear dimensions.
+        transform: the map of the linear dimensions; "logistic" starts near the base only.
         masks: the dimensions a layer transforms given the others: "random" halves and their complements, "alternating"
             even and odd ones, or a list for each layer, which starts anew when it is used up.
         hidden: widths of the hidden layers of each coupling's network.
@@ -125,7 +125,7 @@ def maf(
     Arguments:
         dim: number of dimensions d.
         layers: number of `Autoregressive` layers.
-        transform: the map of the linear dimensions; angles have circular splines ("additive": rotations).
+        transform: as for `coupling_flow`.
         hidden: widths of the hidden layers of each network; d − 1 or more units let it see everything.
         circular: which dimensions are angles, (d,).
         context: length of the context.

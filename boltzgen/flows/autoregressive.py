@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..arguments import instances
 from ..errors import InputError
 from .bijection import Bijection
 from .masked import MaskedConditioner
@@ -62,6 +63,7 @@ class Autoregressive(Bijection):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(dim, context_size=context)
+        instances(transformer=(transformer, Transformer))
         order = list(range(dim)) if order is None else [int(i) for i in order]
         angle = [False] * dim if circular is None else [bool(c) for c in circular]
         if sorted(order) != list(range(dim)) or len(angle) != dim:

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..arguments import positive_counts
 from ..errors import InputError
 
 __all__ = ["Base", "MultivariateNormal", "Normal", "Product", "UniformTorus", "VonMises"]
@@ -31,7 +32,7 @@ class Base(nn.Module, ABC):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.event_shape = torch.Size([dim])
+        self.event_shape = torch.Size(positive_counts(dim=dim))
         self.register_buffer("_like", torch.zeros(()), persistent=False)  # carries dtype and device
 
     @abstractmethod
@@ -122,10 +123,11 @@ class MultivariateNormal(Base):
     def __init__(self, mean: Tensor, factor: Tensor) -> None:
         d = len(mean)
         fits = tuple(mean.shape) == (d,) and tuple(factor.shape) == (d, d)
-        if not (fits and torch.equal(factor, factor.tril()) and bool((factor.diagonal() > 0).all())):
+        finite = bool(mean.isfinite().all() and factor.isfinite().all())
+        if not (fits and finite and torch.equal(factor, factor.tril()) and bool((factor.diagonal() > 0).all())):
             raise InputError(
-                f"factor must be lower triangular of shape ({d}, {d}) with a positive diagonal; got "
-                f"{tuple(factor.shape)} for a mean of shape {tuple(mean.shape)}: use torch.linalg.cholesky(covariance)"
+                f"mean and factor must be finite, factor lower triangular of ({d}, {d}) with a positive diagonal; "
+                f"got {tuple(factor.shape)} for a mean of shape {tuple(mean.shape)}: use torch.linalg.cholesky(cov)"
             )
         super().__init__(d)
         weight = factor.tril(-1) + factor.diagonal().log().diag()
@@ -179,10 +181,10 @@ class VonMises(Base):
 
     Arguments:
         mean: μ in radians, (d,).
-        concentration: κ > 0, (d,); about the reciprocal of the variance when large.
+        concentration: κ > 0, (d,), below 1e12; about the reciprocal of the variance when large.
 
     Raises:
-        InputError: if the shapes differ or a concentration is not positive.
+        InputError: if the shapes differ, a mean is not finite, or a concentration not positive or not below 1e12.
 
     References:
         Best, Fisher (1979), Efficient simulation of the von Mises distribution.
@@ -192,10 +194,11 @@ class VonMises(Base):
     concentration: Tensor
 
     def __init__(self, mean: Tensor, concentration: Tensor) -> None:
-        if mean.ndim != 1 or mean.shape != concentration.shape or not bool((concentration > 0).all()):
+        fits = mean.ndim == 1 and mean.shape == concentration.shape and bool(mean.isfinite().all())
+        if not fits or not bool(((concentration > 0) & (concentration < 1e12)).all()):
             raise InputError(
-                f"mean and positive concentration must have one shape (d,); got {tuple(mean.shape)} and "
-                f"{concentration}: use UniformTorus where the concentration is 0"
+                f"finite mean and positive concentration below 1e12 must have one shape (d,); got {tuple(mean.shape)} "
+                f"and {concentration}: use UniformTorus where the concentration is 0"
             )
         super().__init__(len(mean))
         self.register_buffer("mean", mean.detach().to(torch.get_default_dtype(), copy=True))

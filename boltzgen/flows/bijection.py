@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..arguments import counts
+from ..arguments import counts, instances, positive_counts
 from ..errors import InputError
 
 __all__ = ["Bijection", "Composition", "Given", "Inverse"]
@@ -34,9 +34,8 @@ class Bijection(nn.Module, ABC):
         self, in_shape: int | Sequence[int], out_shape: int | Sequence[int] | None = None, *, context_size: int = 0
     ) -> None:
         super().__init__()
-        self.in_shape = torch.Size([in_shape] if isinstance(in_shape, int) else in_shape)
-        out = self.in_shape if out_shape is None else out_shape
-        self.out_shape = torch.Size([out] if isinstance(out, int) else out)
+        self.in_shape = _shape(in_shape)
+        self.out_shape = self.in_shape if out_shape is None else _shape(out_shape)
         (self.context_size,) = counts(context=context_size)
 
     @abstractmethod
@@ -70,8 +69,9 @@ class Bijection(nn.Module, ABC):
     def _check_context(self, context: Tensor | None, n: int) -> None:
         if self.context_size == 0 and context is not None:
             raise InputError("context must be None for an unconditional map; got a tensor: build it with context=c")
-        if self.context_size and (context is None or context.shape != (n, self.context_size)):
-            got = "None" if context is None else str(tuple(context.shape))
+        shape = context.shape if isinstance(context, Tensor) else None
+        if self.context_size and shape != (n, self.context_size):
+            got = type(context).__name__ if shape is None else str(tuple(shape))
             raise InputError(f"context must have shape ({n}, {self.context_size}); got {got}: pass one row per sample")
 
 
@@ -80,6 +80,12 @@ def _check(name: str, value: Any, shape: torch.Size) -> None:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         expected = "(n, " + ", ".join(map(str, shape)) + ")"
         raise InputError(f"{name} must have shape {expected}; got {got}: pass a batch, one configuration per row")
+
+
+def _shape(sizes: int | Sequence[int]) -> torch.Size:
+    return torch.Size(
+        n for dim in (sizes if isinstance(sizes, Sequence) else [sizes]) for n in positive_counts(dim=dim)
+    )
 
 
 class Composition(Bijection):
@@ -92,6 +98,8 @@ class Composition(Bijection):
     def __init__(self, bijections: Sequence[Bijection]) -> None:
         if not bijections:
             raise InputError("bijections must hold at least one Bijection; got none: pass a list such as [a, b]")
+        for bijection in bijections:
+            instances(bijection=(bijection, Bijection))
         context_size = max(b.context_size for b in bijections)
         super().__init__(bijections[0].in_shape, bijections[-1].out_shape, context_size=context_size)
         for first, second in pairwise(bijections):
@@ -125,6 +133,7 @@ class Inverse(Bijection):
     """A bijection run backwards: `forward` is the other's `inverse`."""
 
     def __init__(self, bijection: Bijection) -> None:
+        instances(bijection=(bijection, Bijection))
         super().__init__(bijection.out_shape, bijection.in_shape, context_size=bijection.context_size)
         self.bijection = bijection
 

@@ -87,6 +87,9 @@ class Continuous(Bijection):
         self, z: Tensor, context: Tensor | None, clock: Callable[[Tensor], Tensor], sign: float
     ) -> tuple[Tensor, Tensor]:
         """The end of the trajectory from z, and the integral of the trace along it."""
+        if torch.is_inference_mode_enabled():  # there even the trace could not be differentiated
+            with torch.inference_mode(False), torch.no_grad():
+                return self._flow(z.clone(), None if context is None else context.clone(), clock, sign)
         probe = None
         if self.trace == "hutchinson" and self.training and torch.is_grad_enabled():
             probe = 2.0 * torch.randint_like(z, 2) - 1

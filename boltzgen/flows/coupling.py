@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..arguments import instances
 from ..errors import InputError
 from .bijection import Bijection
 from .conditioner import Conditioner
@@ -64,6 +65,7 @@ class Coupling(Bijection):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(dim, context_size=context)
+        instances(transformer=(transformer, Transformer))
         transformed, given = [int(i) for i in transformed], [int(i) for i in given]
         angle = [False] * dim if circular is None else [bool(c) for c in circular]
         used = transformed + given

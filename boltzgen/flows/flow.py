@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..errors import InputError
 from .bases import Base
 from .bijection import Bijection, Composition, Given
@@ -45,6 +45,7 @@ class Flow(nn.Module):
 
     def __init__(self, base: Base, bijection: Bijection, *, leading: int = 0) -> None:
         super().__init__()
+        instances(base=(base, Base), bijection=(bijection, Bijection))
         if base.event_shape != bijection.in_shape:
             raise InputError(
                 f"base and bijection must fit; got {tuple(base.event_shape)} and {tuple(bijection.in_shape)}: "
@@ -102,7 +103,7 @@ class Flow(nn.Module):
             InputError: if seed and generator are both given, or an argument has a wrong value.
         """
         positive_counts(n=n)
-        self.bijection._check_context(context, n)
+        self._check_context(context, n)
         if seed is not None and generator is not None:
             raise InputError("seed and generator must not both be given; got both: drop one of them")
         if seed is None and generator is None:
@@ -130,7 +131,7 @@ class Flow(nn.Module):
             rows: which of their rows to push through the flow.
             context: (1024 · len(blocks), c), for a conditional flow.
         """
-        self.bijection._check_context(context, BLOCK * len(blocks))
+        self._check_context(context, BLOCK * len(blocks))
         z = [self.base.sample(BLOCK, keyed_generator(seed, block)) for block in blocks]
         return self._push(torch.cat(z)[rows], None if context is None else context[rows])
 
@@ -151,7 +152,7 @@ class Flow(nn.Module):
             context: (n, c), for a conditional flow.
         """
         positive_counts(n=n)
-        self.bijection._check_context(context, n)
+        self._check_context(context, n)
         return self._push(self.base.sample(n, generator)[rows], None if context is None else context[rows])
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -161,7 +162,7 @@ class Flow(nn.Module):
             InputError: if x or context has another shape or dtype.
         """
         self._check(x)
-        self.bijection._check_context(context, len(x))
+        self._check_context(context, len(x))
         return self._pull(x, context)
 
     def given(self, context: Tensor | Sequence[float]) -> Flow:
@@ -196,6 +197,14 @@ class Flow(nn.Module):
             context = torch.cat([context, context[-1:].expand(BLOCK - rows, -1)])
         x, log_q = self._push(self.base.sample(BLOCK, generator), context)
         return x[:rows], log_q[:rows]
+
+    def _check_context(self, context: Tensor | None, n: int) -> None:
+        self.bijection._check_context(context, n)
+        dtype = self.base._like.dtype
+        if context is not None and torch.promote_types(context.dtype, dtype) != dtype:
+            raise InputError(
+                f"context must have the flow's dtype {dtype}; got {context.dtype}: use context.to({dtype})"
+            )
 
     def _check(self, x: Any) -> None:
         expected = "(n, " + ", ".join(map(str, self.event_shape)) + ")"

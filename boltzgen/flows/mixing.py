@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..arguments import positive_counts
 from ..errors import InputError
 from .bijection import Bijection
 
@@ -68,8 +69,7 @@ class Householder(Bijection):
     def __init__(self, dim: int, *, reflections: int | None = None, generator: torch.Generator | None = None) -> None:
         super().__init__(dim)
         reflections = dim if reflections is None else reflections
-        if reflections < 1:
-            raise InputError(f"reflections must be at least 1; got {reflections}: leave it out for one per dimension")
+        (reflections,) = positive_counts(reflections=reflections)
         self.vectors = nn.Parameter(torch.randn(reflections, dim, generator=generator))
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -50,8 +50,11 @@ class GaussianMixture(Base):
                 f"scales and weights must have shapes {tuple(means.shape)} and ({len(means)},); got "
                 f"{tuple(scales.shape)} and {tuple(weights.shape)}: give one row per component"
             )
-        if not bool((scales > 0).all() and (weights > 0).all()):
-            raise InputError("scales and weights must be positive; got one that is not: leave that component out")
+        positive = bool((scales > 0).all() and (weights > 0).all())
+        if not positive or not all(bool(v.isfinite().all()) for v in (means, scales, weights)):
+            raise InputError(
+                "means must be finite, scales and weights positive; got one that is not: leave that component out"
+            )
         super().__init__(means.shape[1])
         dtype = torch.get_default_dtype()
         self.means = nn.Parameter(means.detach().to(dtype, copy=True))

@@ -77,7 +77,7 @@ def adaptive_steps(rate: Rate, y: Tensor, tolerance: float) -> Tensor:
         taken.append(torch.where(good, h, 0.0))
         y, t = torch.where(good, following, y), torch.where(good, torch.where(last, 1.0, t + h), t)
         h = (h * (0.9 * ratio.clamp_min(1e-10) ** -0.2).clamp(0.2, 5.0)).clamp_min(_SHORTEST)
-    return torch.stack(taken)
+    return torch.stack(taken) if taken else y.new_zeros(0, 0)  # of no rows, no steps
 
 
 def _stages(rate: Rate, t: Tensor, y: Tensor, h: Tensor, tableau: Tableau) -> list[Tensor]:

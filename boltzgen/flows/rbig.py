@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..arguments import counts, positive_counts
+from ..arguments import counts, instances, positive_counts
 from ..errors import InputError
 from .bases import Normal
 from .bijection import Bijection, Composition
@@ -49,12 +49,14 @@ def gaussianization(x: Tensor, *, layers: int = 16, bins: int = 16, seed: int = 
         to random rotations.
     """
     positive_counts(layers=layers, bins=bins)
+    instances(x=(x, Tensor))
+    x = x.detach().to(torch.get_default_dtype())
     if x.ndim != 2 or len(x) < 10 * bins:
         raise InputError(f"x must have shape (n, d) with n at least {10 * bins}; got {tuple(x.shape)}: draw more")
     if not bool(x.isfinite().all() and (x.std(0) > 0).all()):
         raise InputError("x must be finite and vary in every dimension; got data that do not: leave those out")
     generator = torch.Generator().manual_seed(*counts(seed=seed))
-    y, dim = x.detach().to(torch.get_default_dtype()), x.shape[1]
+    y, dim = x, x.shape[1]
     inwards: list[Bijection] = []  # in the order of inverse, from x to z
     for k in range(layers):
         if k and dim > 1:

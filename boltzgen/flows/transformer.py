@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..arguments import positive_counts, positive_numbers
 from ..errors import InputError
 from .spline import rational_quadratic_spline
 
@@ -108,7 +109,7 @@ class Affine(Transformer):
 
     def __init__(self, dim: int, *, max_log_scale: float = 5.0) -> None:
         super().__init__(dim, [dim, dim])
-        self.max_log_scale = max_log_scale
+        (self.max_log_scale,) = positive_numbers(max_log_scale=max_log_scale)
 
     def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = _bounded(theta[1], self.max_log_scale)
@@ -141,9 +142,11 @@ class Spline(Transformer):
         min_height: float = 1e-3,
         min_derivative: float = 1e-3,
     ) -> None:
+        positive_counts(bins=bins)
         super().__init__(dim, [2 * bins * dim, (bins + 1) * dim, 2 * dim])
         self._floors = _floors(bins, min_width, min_height, min_derivative)
-        self.bins, self.reach, self.max_log_scale = bins, reach, max_log_scale
+        self.bins = bins
+        self.reach, self.max_log_scale = positive_numbers(reach=reach, max_log_scale=max_log_scale)
 
     def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = self._affine(theta[2])
@@ -220,6 +223,7 @@ class CircularSpline(Transformer):
         min_height: float = 1e-3,
         min_derivative: float = 1e-3,
     ) -> None:
+        positive_counts(bins=bins)
         super().__init__(dim, [2 * bins * dim, bins * dim])
         self.circular = (True,) * dim
         self._floors = _floors(bins, min_width, min_height, min_derivative)
@@ -301,8 +305,6 @@ def _wrapped(angle: Tensor) -> Tensor:
 
 
 def _floors(bins: int, min_width: float, min_height: float, min_derivative: float) -> dict[str, float]:
-    if bins < 1:
-        raise InputError(f"bins must be at least 1; got {bins}: pass e.g. bins=8")
     for name, value, limit in (
         ("min_width", min_width, 1 / bins),
         ("min_height", min_height, 1 / bins),

@@ -62,3 +62,11 @@ def test_the_statistics_become_parameters_that_learn():
     z, log_det = layer.inverse(data())
     gradients = torch.autograd.grad((z.sin().sum() + log_det.sum()), list(layer.parameters()))
     assert all((g != 0).all() for g in gradients)
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_no_rows_have_no_statistics(direction):
+    layer = ActNorm(3).double()
+    getattr(layer, direction)(data()[:0])
+    assert not layer.initialised
+    assert all(p.isfinite().all() for p in layer.parameters())

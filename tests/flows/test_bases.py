@@ -124,6 +124,8 @@ def test_von_mises_is_that_of_torch(concentration):
         (lambda: VonMises(MEAN, MEAN), "positive concentration"),
         (lambda: VonMises(MEAN, torch.ones(3)), "one shape"),
         (lambda: VonMises(MEAN, torch.zeros(2)), "use UniformTorus"),
+        (lambda: VonMises(MEAN, torch.full((2,), math.inf)), "positive concentration below 1e12"),
+        (lambda: VonMises(MEAN * math.nan, torch.ones(2)), "finite mean"),
         (lambda: Sobol(VonMises(MEAN, torch.ones(2))), "a base must be normal or uniform, .* got VonMises"),
         (lambda: Sobol(2), "base must be a Base; got an int"),
         (lambda: Sobol(Normal(30_000)), "base must have at most 21201 dimensions"),

@@ -176,6 +176,14 @@ def test_rows_do_not_see_each_other(bijection):
         assert torch.equal(log_det[:5], other_log_det[:5])
 
 
+def test_no_rows_give_no_rows(bijection):
+    z, context = points(bijection)
+    for call in (bijection.forward, bijection.inverse):
+        x, log_det = call(z[:0], None if context is None else context[:0])
+        assert x.shape == (0, *z.shape[1:])
+        assert log_det.shape == (0,)
+
+
 def test_finite_at_the_edges(bijection):
     z, context = points(bijection, n=40)
     edges = torch.tensor([-PI, PI, -5.0, 5.0, -4.9999995, 4.9999995, 0.0, 2.5, -1e4, 1e4])

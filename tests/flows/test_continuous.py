@@ -77,6 +77,19 @@ def test_weights_never_rest_on_an_estimate():
     assert torch.equal(layer.eval().forward(points(d=2))[1], exact)
 
 
+@pytest.mark.parametrize("steps", [None, 4])
+def test_inference_mode_keeps_the_log_det(steps):
+    layer = Continuous(2, swirl, steps=steps, context=1)
+    z, context = points(d=2), torch.zeros(len(points(d=2)), 1)
+    with torch.no_grad():
+        x, log_det = layer.forward(z, context)
+    with torch.inference_mode():
+        again, same = layer.forward(1 * z, 1 * context)
+    assert (log_det != 0).all()
+    assert torch.equal(again, x)
+    assert torch.equal(same, log_det)
+
+
 @torch.no_grad()
 def test_a_stiff_velocity_ends():
     _, log_det = Continuous(1, lambda z, t, context: -1e6 * z, tolerance=1e-6).forward(torch.ones(1, 1))

@@ -18,11 +18,13 @@ from boltzgen.flows import (
     GaussianMixture,
     Householder,
     Inverse,
+    MultivariateNormal,
     Normal,
     Permutation,
     Planar,
     Radial,
     coupling_flow,
+    gaussianization,
     iaf,
     maf,
     molecular_flow,
@@ -268,6 +270,34 @@ def test_wrong_input_is_refused_with_a_remedy(flow):
         flow.log_prob(torch.zeros(3, 2, dtype=torch.float64))
     with pytest.raises(InputError, match="must fit"):
         Flow(Normal(3), Coupling(2, [0], [1], Affine(1)))
+    conditional = Flow(Normal(2), Coupling(2, [0], [1], Affine(1), context=1))
+    with pytest.raises(InputError, match="context must have the flow's dtype"):
+        conditional.sample(3, seed=1, context=torch.zeros(3, 1, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"context must have shape .* got list"):
+        conditional.log_prob(torch.zeros(2, 2), [[0.0], [0.0]])
+    assert conditional.log_prob(torch.zeros(2, 2), torch.zeros(2, 1, dtype=torch.int)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Normal(0), "dim must be a positive integer; got 0"),
+        (lambda: LU(1.5), r"dim must be a positive integer; got 1\.5"),
+        (lambda: Planar(-1), "dim must be a positive integer; got -1"),
+        (lambda: Householder(2, reflections=0), "reflections must be a positive integer; got 0"),
+        (lambda: Flow(LU(2), Normal(2)), "base must be a Base; got a LU"),
+        (lambda: Composition([LU(2), 1]), "bijection must be a Bijection; got an int"),
+        (lambda: Inverse(Normal(2)), "bijection must be a Bijection; got a Normal"),
+        (lambda: Coupling(2, [0], [1], "affine"), "transformer must be a Transformer; got a str"),
+        (lambda: Autoregressive(2, Normal(2)), "transformer must be a Transformer; got a Normal"),
+        (lambda: MultivariateNormal(torch.full((1,), math.nan), torch.eye(1)), "mean and factor must be finite"),
+        (lambda: GaussianMixture(torch.full((2, 1), math.inf)), "means must be finite"),
+        (lambda: gaussianization([[1.0, 2.0]]), "x must be a Tensor; got a list"),
+    ],
+)
+def test_what_makes_no_flow_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
 
 
 @pytest.mark.slow

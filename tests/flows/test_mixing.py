@@ -56,7 +56,7 @@ def test_permutations_are_state():
     [
         (lambda: Permutation([0, 2]), "must be a permutation"),
         (lambda: Permutation([0, 0]), "must be a permutation"),
-        (lambda: Householder(2, reflections=0), "reflections must be at least 1"),
+        (lambda: Householder(2, reflections=0), "reflections must be a positive integer"),
     ],
 )
 def test_what_is_no_such_map_is_refused(call, message):

@@ -67,8 +67,8 @@ def test_a_flow_with_nothing_but_this_base_learns_by_energy():
         ({"means": MEANS[0]}, "means must have shape"),
         ({"means": MEANS, "scales": SCALES[0]}, "scales and weights must have shapes"),
         ({"means": MEANS, "weights": WEIGHTS[:2]}, "scales and weights must have shapes"),
-        ({"means": MEANS, "scales": -1.0}, "must be positive"),
-        ({"means": MEANS, "weights": 0 * WEIGHTS}, "must be positive"),
+        ({"means": MEANS, "scales": -1.0}, "scales and weights positive"),
+        ({"means": MEANS, "weights": 0 * WEIGHTS}, "scales and weights positive"),
     ],
 )
 def test_wrong_parameters_are_refused(options, message):

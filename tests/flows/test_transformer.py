@@ -80,7 +80,11 @@ def test_one_bin_is_allowed():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (Spline, {"bins": 0}, "bins must be at least 1"),
+        (Spline, {"bins": 0}, "bins must be a positive integer"),
+        (CircularSpline, {"bins": "8"}, "bins must be a positive integer"),
+        (Spline, {"reach": math.nan}, "reach must be a positive number"),
+        (Spline, {"max_log_scale": -1.0}, "max_log_scale must be a positive number"),
+        (Affine, {"max_log_scale": 0.0}, "max_log_scale must be a positive number"),
         (Spline, {"min_width": 0.2}, "min_width must lie between"),
         (Spline, {"min_height": 0.0}, "min_height must lie between"),
         (CircularSpline, {"min_derivative": 1.0}, "min_derivative must lie between"),
