@@ -37,3 +37,13 @@ def test_nothing_is_shown_when_not_wanted(capsys):
     with show("training", visible=False) as bar:
         bar(1.0, "done")
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_was_done_before_does_not_shorten_the_time_left(monkeypatch):
+    now = iter([0.0, 0.0, 60.0])
+    monkeypatch.setattr("boltzgen.progress.time.monotonic", lambda: next(now))
+    stream = io.StringIO()
+    with Progress("drawing", stream=stream, interval=0.0) as bar:
+        bar(0.5)
+        bar(0.75)
+    assert stream.getvalue().splitlines()[-1].startswith("drawing:  75 %, 1:00, 1:00 left")

@@ -121,9 +121,12 @@ class _Run:
             show("simulating", visible=True) as bar,
             Autosave(checkpoint, self.state_dict, fingerprint=self.fingerprint) as autosave,
         ):
+            if not self.state:
+                bar(0.0, f"{_EQUILIBRATION} rounds to equilibrate")
             while len(self.x) < rounds:
                 self.piece()
-                bar(min(1.0, len(self.x) / rounds), f"{len(self.x)} of {rounds} rounds")
+                done = (_EQUILIBRATION + len(self.x)) / (_EQUILIBRATION + rounds)
+                bar(min(1.0, done), f"{len(self.x)} of {rounds} rounds")
                 autosave()
             autosave.finish()
         return self.x, self.u
