@@ -110,3 +110,23 @@ def test_merge_overwrites_nothing(ensemble, tmp_path, capsys):
     assert main(["merge", str(ensemble), "--out", str(out)]) == 3
     assert "must not exist yet" in capsys.readouterr().err
     assert out.read_text() == "mine"
+
+
+def test_a_signal_that_falls_into_a_garbage_collection_is_not_lost():
+    """Nothing that is raised there goes further: the training would go on for ever."""
+    code = """
+import gc, os, signal, sys, time
+from boltzgen.cli import commands
+from boltzgen.cli.main import main
+
+def work(options):
+    gc.callbacks.append(lambda *_: (gc.callbacks.clear(), os.kill(os.getpid(), getattr(signal, sys.argv[1]))))
+    gc.collect()
+    time.sleep(30)
+
+commands.systems = work
+sys.exit(main(["systems"]))
+"""
+    for name, status in (("SIGTERM", 143), ("SIGINT", 130)):
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, timeout=25, check=False)
+        assert (done.returncode, done.stderr) == (status, b"")
