@@ -1,4 +1,4 @@
-"""The first session of a user, typed into a real terminal and written down: makes docs/session.md.
+"""The first session of a user, typed into a real terminal and written down: makes docs/first_session.md.
 
     python docs/record.py
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from boltzgen.molecule import find
 
-PAGE = Path(__file__).parent / "session.md"
+PAGE = Path(__file__).parent / "first_session.md"
 MOST = 26
 """lines shown of one output."""
 INTRODUCTION = """# A first session
@@ -32,6 +32,9 @@ FIELD = "--forcefield amber14-all.xml implicit/obc2.xml"
 STEPS: list[tuple[str, str, float | None]] = [  # what is said before, the command, seconds until Ctrl-C
     ("The trained generator that comes with boltzgen answers at once:",
      "boltzgen sample alanine_dipeptide -n 10000 --seed 1 --out ala2.npz", None),
+    ("", "boltzgen report ala2.npz --out ala2/report.html", None),
+    ("The same trained here, from the energy alone; two minutes are too few, ten are enough:",
+     "boltzgen demo --minutes 2 -n 10000", None),
     ("A molecule of one's own, from a file in which the hydrogens are missing:",
      f"boltzgen check xray.pdb {FIELD}", None),
     ("With hydrogens, but with a force field that does not exist:",

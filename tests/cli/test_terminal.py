@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -130,3 +131,17 @@ sys.exit(main(["systems"]))
     for name, status in (("SIGTERM", 143), ("SIGINT", 130)):
         done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, timeout=25, check=False)
         assert (done.returncode, done.stderr) == (status, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "most"), [(["-m", "boltzgen", "train", "--help"], 0.5), (["-c", "import boltzgen"], 2.0)]
+)
+def test_help_and_import_are_quick(command, most):
+    """Seconds of a processor, the best of three: those of the clock belong to whoever else is at work."""
+    found = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(found) < most
