@@ -31,7 +31,14 @@ def init(options: argparse.Namespace) -> None:
     out = Path(options.out or f"{target.name}.toml")
     if out.exists():
         raise InputError(f"{out} must not exist yet; got one that does: name another with --out, or remove it")
-    write_atomically(out, Settings.template(options.system, temperature).encode())
+    try:
+        written = Settings.template(options.system, temperature).encode()
+    except UnicodeEncodeError:  # a path may hold bytes that are no text; TOML may not
+        raise InputError(
+            f"the system must have a name that is UTF-8 to stand in a configuration; got {options.system!r}: rename "
+            "it, or train it without a file"
+        ) from None
+    write_atomically(out, written)
     say(f"written: {out}; next: boltzgen train --config {shlex.quote(str(out))} --out run")
     if options.json:
         print_json({"written": str(out)})

@@ -87,6 +87,8 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
 def test_what_a_run_folder_remembers_is_what_was_told():
     told = Settings(system="a", temperature=310.0, seed=3, compile=False)
     assert Settings.recalled(json.loads(json.dumps(told.plain())), "run.json") == told
+    told = Settings(system="a\udcff", data=["/\udcfe.npz"])  # paths that are no UTF-8, which Linux allows
+    assert Settings.recalled(json.loads(json.dumps(told.plain())), "run.json") == told
     for nothing in (None, {}, []):
         with pytest.raises(ConfigurationError, match="got the folder of another program's training"):
             Settings.recalled(nothing, "run.json")

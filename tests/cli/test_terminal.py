@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -123,13 +124,13 @@ from boltzgen.cli.main import main
 def work(options):
     gc.callbacks.append(lambda *_: (gc.callbacks.clear(), os.kill(os.getpid(), getattr(signal, sys.argv[1]))))
     gc.collect()
-    time.sleep(30)
+    time.sleep(60)
 
 commands.systems = work
 sys.exit(main(["systems"]))
 """
     for name, status in (("SIGTERM", 143), ("SIGINT", 130)):
-        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, timeout=25, check=False)
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, timeout=120, check=False)
         assert (done.returncode, done.stderr) == (status, b"")
 
 
@@ -145,3 +146,17 @@ def test_help_and_import_are_quick(command, most):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(found) < most
+
+
+def test_a_name_that_is_no_utf8_trains_and_resumes_and_cannot_stand_in_a_configuration(tmp_path):
+    system, out = os.fsdecode(b"w\xff"), os.fsdecode(b"r\xff")
+    (tmp_path / system).mkdir()
+    shutil.copy(find("double_well").folder / "system.toml", tmp_path / system)
+    for arguments, status, says in (
+        (["train", system, "--out", out, "--minutes", "0.01"], 0, b"next: boltzgen sample"),
+        (["resume", out], 0, b"next: boltzgen sample"),
+        (["init", system], 3, b"must have a name that is UTF-8"),
+    ):
+        process = command(*arguments, cwd=tmp_path)
+        _, words = process.communicate(timeout=120)
+        assert (process.returncode, says in words, b"Traceback" in words) == (status, True, False), words
