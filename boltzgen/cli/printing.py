@@ -45,7 +45,8 @@ def print_results(
     for name, entry in results["estimates"].items():
         beside = f"   (reference {number(known[name])})" if name in known else ""
         doubt = "" if entry["reliable"] else "   unreliable"
-        print(f"  {name:<32} {number(entry)} {entry['unit']}{doubt}{beside}".rstrip())
+        value = f"{number(entry)} {entry['unit']}".rstrip()
+        print(f"  {name:<32} {value}{doubt}{beside}")
     if verdict.status != "red":  # where it is, that is the reason
         for why in dict.fromkeys(entry["why"] for entry in results["estimates"].values() if entry["why"]):
             print(f"  unreliable: {why}")
