@@ -41,7 +41,7 @@ def demo(options: argparse.Namespace) -> Status | None:
     say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from the energy alone")
     history = generator.train(run_dir=out / "run", minutes=options.minutes)
     say(trained(history))
-    samples = generator.sample(options.n, seed=options.seed + 1, progress=True)
+    samples = generator.sample(options.n, seed=(options.seed + 1) % 2**63, progress=True)
     if not ranks().leads:
         return None
     drawn = {"energy": history.energy + len(samples), "gradient": history.gradient}

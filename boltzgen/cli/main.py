@@ -82,6 +82,11 @@ def _run(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"boltzgen: {_in_words(error)}", file=sys.stderr)
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        print("boltzgen: the work must fit into memory; got more of it than that: ask for less", file=sys.stderr)
+        return BAD_INPUT
     return NOT_TRUSTWORTHY if verdict == "red" and options.strict else 0
 
 
@@ -135,7 +140,7 @@ def _within(minutes: float | None) -> Iterator[None]:
     if minutes is None:
         yield
         return
-    timer = threading.Timer(60.0 * minutes, os.kill, (os.getpid(), signal.SIGTERM))
+    timer = threading.Timer(min(60.0 * minutes, threading.TIMEOUT_MAX), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     timer.start()
     try:

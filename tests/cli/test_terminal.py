@@ -7,14 +7,16 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from boltzgen import toys
+from boltzgen import BoltzmannGenerator, InputError, toys
 from boltzgen.cli.main import main
 from boltzgen.flows import coupling_flow
 from boltzgen.molecule import find
 from boltzgen.sampling import draw
+from boltzgen.training import History
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +162,29 @@ def test_a_name_that_is_no_utf8_trains_and_resumes_and_cannot_stand_in_a_configu
         process = command(*arguments, cwd=tmp_path)
         _, words = process.communicate(timeout=120)
         assert (process.returncode, says in words, b"Traceback" in words) == (status, True, False), words
+
+
+def test_a_time_limit_of_ages_is_as_long_as_a_thread_can_wait(monkeypatch, capsys, tmp_path):
+    limits = []
+
+    class Clock(threading.Timer):
+        def __init__(self, interval, *arguments):
+            limits.append(interval)
+            super().__init__(interval, *arguments)
+
+    monkeypatch.setattr(threading, "Timer", Clock)
+    assert main(["sample", str(tmp_path / "none"), "--max-time", "1e300"]) == 3
+    assert limits == [threading.TIMEOUT_MAX]
+
+
+def test_the_demo_draws_after_its_training_whatever_its_seed(monkeypatch, tmp_path):
+    seeds = []
+
+    def sample(self, n, *, seed, progress):
+        seeds.append(seed)
+        raise InputError("enough")
+
+    monkeypatch.setattr(BoltzmannGenerator, "train", lambda self, **_: History(losses=[1.0]))
+    monkeypatch.setattr(BoltzmannGenerator, "sample", sample)
+    assert main(["demo", "--seed", str(2**63 - 1), "--out", str(tmp_path)]) == 3
+    assert seeds == [0]
