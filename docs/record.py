@@ -91,7 +91,7 @@ def typed(command: str, folder: str, interrupt: float | None) -> tuple[int, str]
     os.close(child)
     begin, output = None, b""
     while True:
-        if begin is None and b"interrupt it at any time" in output:
+        if begin is None and re.search(rb"training +\d+%", output):
             begin = time.monotonic()
         if interrupt is not None and begin is not None and time.monotonic() - begin > interrupt:
             os.killpg(process.pid, signal.SIGINT)
@@ -105,7 +105,8 @@ def typed(command: str, folder: str, interrupt: float | None) -> tuple[int, str]
                 break
             output += some
     os.close(parent)
-    return process.wait(), output.decode("utf-8", "replace")
+    code = process.wait()
+    return 128 - code if code < 0 else code, output.decode("utf-8", "replace")
 
 
 def shortened(output: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Progress: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
 
 import io
+import re
 
 from boltzgen.progress import Progress, show
 
@@ -29,6 +30,7 @@ def test_on_a_terminal_there_is_a_bar():
         bar(0.5, "half")
         bar(1.0, "all")
     assert "\r" in stream.getvalue()
+    assert re.search(r"50%\|#+ +\| 0:00(, 0:00 left)?  half", stream.getvalue())
     assert "100%" in stream.getvalue()
     assert stream.getvalue().endswith("\n")
 
