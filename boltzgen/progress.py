@@ -43,9 +43,12 @@ class Progress:
         self._first: tuple[float, float] | None = None
         self._bar = (
             tqdm(
-                total=1.0, desc=title, file=self.stream, unit="",
+                total=1.0,
+                desc=title,
+                file=self.stream,
+                unit="",
                 bar_format="{desc} {percentage:3.0f}%|{bar:20}| {unit}",
-            )  # fmt: skip
+            )
             if self.stream.isatty()
             else None
         )
