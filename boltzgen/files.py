@@ -10,15 +10,27 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from .errors import InputError
 
-__all__ = ["atomically", "exclusive", "require_writable", "sweep", "write_atomically"]
+__all__ = ["as_path", "atomically", "exclusive", "require_writable", "sweep", "write_atomically"]
 
 _HALF_WRITTEN = re.compile(r"\..+\.\d+\.(tmp(\..*)?|new)")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def as_path(path: Any) -> Path:
+    """The path meant by a text or by what stands for one.
+
+    Raises:
+        InputError: if it is anything else.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(text := os.fspath(path), str) or "\0" in text:
+        raise InputError(f"a path must be text or a pathlib.Path; got {path!r}: pass e.g. 'run/samples.npz'")
+    return Path(path)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -51,7 +63,7 @@ def atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     (Path(folder) / "new" / "a.txt").read_text()
         'whole'
     """
-    target = Path(path)
+    target = as_path(path)
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +96,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         InputError: if it is a folder, or lies in a place where nothing can be written.
     """
     target = Path(path)
-    if target.is_dir():
+    if target.is_dir() or os.fspath(path).endswith(os.sep):
         raise InputError(
             f"a file to write must have a name; got the folder {target}: add one, such as {target / 'out'}"
         )
@@ -105,7 +117,7 @@ def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
     Raises:
         InputError: if another process works there, naming it, or the folder cannot be used.
     """
-    place = Path(folder)
+    place = as_path(folder)
     lock, owner = FileLock(place / ".lock"), place / ".owner"
     try:
         place.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from .arguments import counts, instances, positive_counts, positive_numbers
 from .coordinates import InternalCoordinates
 from .energies import Energy, Pullback, toys
 from .errors import CheckpointError, InputError
-from .files import exclusive
+from .files import as_path, exclusive
 from .flows import Flow, coupling_flow, molecular_flow
 from .molecule import Molecule, find
 from .molecule.systems import System
@@ -234,7 +234,7 @@ class BoltzmannGenerator:
             "flow": self.flow.state_dict(),
             "history": None if self.history is None else self.history.state_dict(),
         }
-        save_checkpoint(path, state, fingerprint=self.fingerprint, kind=_KIND)
+        save_checkpoint(as_path(path), state, fingerprint=self.fingerprint, kind=_KIND)
 
     @classmethod
     def load(
@@ -255,7 +255,7 @@ class BoltzmannGenerator:
             >>> BoltzmannGenerator.load("alanine_dipeptide").sample(10, seed=1).positions().shape
             torch.Size([10, 22, 3])
         """
-        file = _saved(Path(path))
+        file = _saved(as_path(path))
         state = load_checkpoint(file, kind=_KIND)
         toy, temperature = state.get("toy"), state["temperature"]
         if (state["molecule"] is None and toy is None) != (target is not None):
@@ -313,7 +313,13 @@ def _device(wanted: Any) -> torch.device:
 def _saved(path: Path) -> Path:
     """The file of a saved generator, of the bundled ones too."""
     if path.is_dir():
-        return path / "generator.pt"
+        run = RunFolder(path)
+        if run.training.exists() and not run.generator.exists():
+            raise InputError(
+                f"{path} must be the folder of a training that has ended; got one that was interrupted: go on with "
+                "`boltzgen resume`, or train(run_dir=…)"
+            )
+        return run.generator
     if path.exists() or len(path.parts) > 1 or path.suffix:
         return path
     file = find(str(path)).folder / "generator.pt"

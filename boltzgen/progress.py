@@ -40,8 +40,15 @@ class Progress:
         self.stream = stream or sys.stderr
         self.begin = time.monotonic()
         self._last = -float("inf")
+        self._first: tuple[float, float] | None = None
         self._bar = (
-            tqdm(total=1.0, desc=title, file=self.stream, bar_format="{desc} {percentage:3.0f}%|{bar:20}| {postfix}")
+            tqdm(
+                total=1.0,
+                desc=title,
+                file=self.stream,
+                unit="",
+                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {unit}",
+            )
             if self.stream.isatty()
             else None
         )
@@ -49,10 +56,13 @@ class Progress:
     def __call__(self, fraction: float, message: str = "") -> None:
         now = time.monotonic()
         elapsed = now - self.begin
-        left = f", {_clock(elapsed * (1 - fraction) / fraction)} left" if 0.02 < fraction < 1 else ""
+        start, then = self._first = self._first or (fraction, now)  # what was done before tells nothing of the speed
+        known = start + 0.02 < fraction < 1
+        left = f", {_clock((now - then) * (1 - fraction) / (fraction - start))} left" if known else ""
         if self._bar is not None:
             self._bar.n = min(fraction, 1.0)
-            self._bar.set_postfix_str(f"{_clock(elapsed)}{left}  {message}")
+            self._bar.unit = f"{_clock(elapsed)}{left}  {message}"  # a postfix would begin with a comma
+            self._bar.refresh()
         elif now - self._last >= self.interval or fraction >= 1:
             self._last = now
             line = f"{self.title}: {100 * fraction:3.0f} %, {_clock(elapsed)}{left}  {message}"

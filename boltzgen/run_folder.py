@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import CheckpointError, InputError
-from .files import sweep, write_atomically
+from .files import as_path, sweep, write_atomically
 
 if TYPE_CHECKING:
     from .training import History
@@ -64,7 +64,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
-        self.path, self.about = Path(path), dict(about or {})
+        self.path, self.about = as_path(path), dict(about or {})
         self.training, self.generator = self.path / "training.pt", self.path / "generator.pt"
         self.record, self.metrics = self.path / "run.json", self.path / "metrics.jsonl"
         self._begin: float | None = None

@@ -1,4 +1,4 @@
-"""The first session of a user, typed into a real terminal and written down: makes docs/session.md.
+"""The first session of a user, typed into a real terminal and written down: makes docs/first_session.md.
 
     python docs/record.py
 
@@ -6,21 +6,24 @@ Takes some minutes. The terminal is a pseudo-terminal, so that progress bars and
 its last state is kept, and of long output the beginning and the end.
 """
 
+import fcntl
 import os
 import pty
 import re
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from pathlib import Path
 
 from boltzgen.molecule import find
 
-PAGE = Path(__file__).parent / "session.md"
+PAGE = Path(__file__).parent / "first_session.md"
 MOST = 26
 """lines shown of one output."""
 INTRODUCTION = """# A first session
@@ -29,9 +32,12 @@ What a terminal shows to somebody who has never used boltzgen, mistakes included
 machine with two cores; of a progress bar the last state is shown, and of long output the beginning and the end.
 """
 FIELD = "--forcefield amber14-all.xml implicit/obc2.xml"
-STEPS: list[tuple[str, str, float | None]] = [  # what is said before, the command, seconds until Ctrl-C
+STEPS: list[tuple[str, str, float | None]] = [  # what is said before, the command, seconds of training until Ctrl-C
     ("The trained generator that comes with boltzgen answers at once:",
      "boltzgen sample alanine_dipeptide -n 10000 --seed 1 --out ala2.npz", None),
+    ("", "boltzgen report ala2.npz --out ala2/report.html", None),
+    ("The same trained here, from the energy alone; two minutes are too few, ten are enough:",
+     "boltzgen demo --minutes 2 -n 10000", None),
     ("A molecule of one's own, from a file in which the hydrogens are missing:",
      f"boltzgen check xray.pdb {FIELD}", None),
     ("With hydrogens, but with a force field that does not exist:",
@@ -41,7 +47,7 @@ STEPS: list[tuple[str, str, float | None]] = [  # what is said before, the comma
     ("", "sed -i -e 's/^temperature/temprature/' mine.toml", None),
     ("", "boltzgen train --config mine.toml --out run", None),
     ("", "sed -i -e 's/^temprature/temperature/' mine.toml", None),
-    ("Interrupted by Ctrl-C, and continued:", "boltzgen train --config mine.toml --out run --minutes 1", 30.0),
+    ("Interrupted by Ctrl-C, and continued:", "boltzgen train --config mine.toml --out run --minutes 1", 20.0),
     ("", "boltzgen resume run", None),
     ("Draws, and whether to trust them. A minute is not enough for this molecule, and the verdict says so:",
      "boltzgen sample run -n 5000 --seed 1", None),
@@ -67,13 +73,11 @@ def main() -> None:
 
 
 def typed(command: str, folder: str, interrupt: float | None) -> tuple[int, str]:
-    """Exit code and output of a command in a terminal of 100 columns; Ctrl-C after so many seconds."""
+    """Exit code and output of a command in a terminal of 100 columns; Ctrl-C some seconds after its training began."""
     parent, child = pty.openpty()
-    environment = os.environ | {
-        "COLUMNS": "100",
-        "LINES": "40",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would hand on that it is ignored
     process = subprocess.Popen(
         command,
         shell=True,
@@ -85,9 +89,11 @@ def typed(command: str, folder: str, interrupt: float | None) -> tuple[int, str]
         start_new_session=True,
     )
     os.close(child)
-    begin, output = time.monotonic(), b""
+    begin, output = None, b""
     while True:
-        if interrupt is not None and time.monotonic() - begin > interrupt:
+        if begin is None and re.search(rb"training +\d+%", output):
+            begin = time.monotonic()
+        if interrupt is not None and begin is not None and time.monotonic() - begin > interrupt:
             os.killpg(process.pid, signal.SIGINT)
             interrupt, output = None, output + b"^C\r\n"
         if select.select([parent], [], [], 0.2)[0]:
@@ -99,7 +105,8 @@ def typed(command: str, folder: str, interrupt: float | None) -> tuple[int, str]
                 break
             output += some
     os.close(parent)
-    return process.wait(), output.decode("utf-8", "replace")
+    code = process.wait()
+    return 128 - code if code < 0 else code, output.decode("utf-8", "replace")
 
 
 def shortened(output: str) -> list[str]:

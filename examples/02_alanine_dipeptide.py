@@ -23,11 +23,16 @@ else:
 samples = generator.sample(10_000 if options.quick else 100_000, seed=1)
 print(bg.judge(samples))
 
-print("⟨U⟩ in kJ/mol       ", bg.expectation(samples.log_w, samples.potential * kT(samples.temperature)))
-
 phi = samples.torsion("phi")
-print("⟨cos φ⟩             ", bg.expectation(samples.log_w, phi.cos()))
-print("F(φ > 0) − F(φ < 0), kT", bg.free_energy_difference(samples.log_w, phi < 0, phi > 0))
+print("⟨cos φ⟩", bg.expectation(samples.log_w, phi.cos()))
 
-bg.write_report(samples, f"{options.out}/report.html")
+# Beside the values that an hour of replica exchange gave, which come with the system.
+for name, estimate in {
+    "mean_potential_energy": bg.expectation(samples.log_w, samples.potential * kT(samples.temperature)),
+    "free_energy_difference_phi": bg.free_energy_difference(samples.log_w, phi < 0, phi > 0),
+}.items():
+    known = molecule.reference[name]
+    print(f"{name} in {known['unit']}: {estimate}   reference {known['value']} ± {known['standard_error']}")
+
+bg.write_report(samples, f"{options.out}/report.html", reference_values=molecule.reference)
 print(f"report: {options.out}/report.html")

@@ -98,3 +98,23 @@ def test_a_file_that_could_not_be_written_is_refused_before_the_work(tmp_path, m
     monkeypatch.setattr(os, "access", lambda place, mode: False)  # root may write anywhere
     with pytest.raises(InputError, match="which is write-protected"):
         require_writable(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("path", [None, 3, b"bytes", "a\0b", ["a"]])
+def test_what_is_no_path_is_named(path):
+    import boltzgen as bg
+
+    generator = bg.BoltzmannGenerator(bg.toys.DoubleWell())
+    samples = generator.sample(30, seed=1)
+    for call in (
+        lambda: write_atomically(path, b""),
+        lambda: generator.save(path),
+        lambda: bg.BoltzmannGenerator.load(path),
+        lambda: bg.write_report(samples, path),
+        lambda: samples.save(path),
+    ):
+        with pytest.raises(InputError, match=r"a path must be text or a pathlib\.Path; got"):
+            call()
+    if path is not None:
+        with pytest.raises(InputError, match="a path must be text"):
+            generator.train(run_dir=path, steps=1)

@@ -1,6 +1,7 @@
 """Progress: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
 
 import io
+import re
 
 from boltzgen.progress import Progress, show
 
@@ -29,6 +30,7 @@ def test_on_a_terminal_there_is_a_bar():
         bar(0.5, "half")
         bar(1.0, "all")
     assert "\r" in stream.getvalue()
+    assert re.search(r"50%\|#+ +\| 0:00(, 0:00 left)?  half", stream.getvalue())
     assert "100%" in stream.getvalue()
     assert stream.getvalue().endswith("\n")
 
@@ -37,3 +39,13 @@ def test_nothing_is_shown_when_not_wanted(capsys):
     with show("training", visible=False) as bar:
         bar(1.0, "done")
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_was_done_before_does_not_shorten_the_time_left(monkeypatch):
+    now = iter([0.0, 0.0, 60.0])
+    monkeypatch.setattr("boltzgen.progress.time.monotonic", lambda: next(now))
+    stream = io.StringIO()
+    with Progress("drawing", stream=stream, interval=0.0) as bar:
+        bar(0.5)
+        bar(0.75)
+    assert stream.getvalue().splitlines()[-1].startswith("drawing:  75 %, 1:00, 1:00 left")

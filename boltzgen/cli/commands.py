@@ -41,7 +41,7 @@ def demo(options: argparse.Namespace) -> Status | None:
     say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from the energy alone")
     history = generator.train(run_dir=out / "run", minutes=options.minutes)
     say(trained(history))
-    samples = generator.sample(options.n, seed=options.seed + 1, progress=True)
+    samples = generator.sample(options.n, seed=(options.seed + 1) % 2**63, progress=True)
     if not ranks().leads:
         return None
     drawn = {"energy": history.energy + len(samples), "gradient": history.gradient}
@@ -107,6 +107,9 @@ def estimate(options: argparse.Namespace) -> Status:
     from .. import reporting, reweighting
     from ..sampling import Samples
 
+    page = Path(options.out) / "report.html" if options.out else None
+    if page is not None:
+        require_writable(page)
     samples = Samples.load(options.samples)
     angles = {name: samples.torsion(name) for name in options.torsion}
     estimates = reporting.default_estimates(samples)
@@ -114,10 +117,9 @@ def estimate(options: argparse.Namespace) -> Status:
         difference = reweighting.free_energy_difference(samples.log_w, angle < 0, angle > 0)
         estimates[f"free_energy_difference_{name}"] = (difference, "kT")
     others = [Samples.load(path) for path in options.others]
-    if options.out:
-        page = Path(options.out) / "report.html"
+    if page is not None:
         results = reporting.write_report(samples, page, estimates=estimates, others=others)
-        say(f"written: {options.out}/report.html, results.json")
+        say(f"written: {page}, results.json")
     else:
         results = reporting.results(samples, estimates=estimates, others=others)
     verdict = reporting.judge(samples, others=others)
@@ -135,11 +137,19 @@ def report(options: argparse.Namespace) -> Status:
     if path.is_dir() and not file.exists():
         raise InputError(f"{path} must hold draws; got none: boltzgen sample {shlex.quote(str(path))}")
     page = Path(options.out) if options.out else file.with_name("report.html")
-    require_writable(page)
+    require_writable(options.out or page)
+    if options.figures:
+        require_writable(Path(options.figures) / "figure")
     samples = Samples.load(file)
     others = [Samples.load(other) for other in options.others]
     reference = Samples.load(options.reference) if options.reference else None
     generator = _maker(path, samples)
+    for name, other in zip(options.others, others, strict=True):
+        if generator is not None and generator.drew(other):
+            raise InputError(
+                f"--others must be draws of trainings from other seeds; got {name}, drawn from the same generator: "
+                "train another with `boltzgen train --seed`"
+            )
     known = None if reference is None or generator is None else _known(generator, reference)
     if reference is not None and generator is None:
         say(f"coverage is not tested: only the run folder of these draws can weigh {options.reference}")

@@ -20,7 +20,7 @@ from ..processes import distributed
 from . import commands, ensembles, runs, simulation
 from .installation import doctor
 from .launching import AUTO, fastest, launch, launched
-from .settings import ConfigurationError, limit_threads
+from .settings import THREADS, ConfigurationError, limit_threads
 
 __all__ = ["main"]
 
@@ -82,6 +82,11 @@ def _run(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"boltzgen: {_in_words(error)}", file=sys.stderr)
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        print("boltzgen: the work must fit into memory; got more of it than that: ask for less", file=sys.stderr)
+        return BAD_INPUT
     return NOT_TRUSTWORTHY if verdict == "red" and options.strict else 0
 
 
@@ -105,14 +110,27 @@ def _in_company(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM as an exception, so that what is half done is tidied up."""
+    """SIGTERM as an exception, so that what is half done is tidied up.
+
+    What is raised while Python collects garbage goes no further than there: such a signal is sent again.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    before, hook = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED)), sys.unraisablehook
+
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        number = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(lost.exc_type)
+        if number is None:
+            hook(lost)
+        else:
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 
@@ -122,7 +140,7 @@ def _within(minutes: float | None) -> Iterator[None]:
     if minutes is None:
         yield
         return
-    timer = threading.Timer(60.0 * minutes, os.kill, (os.getpid(), signal.SIGTERM))
+    timer = threading.Timer(min(60.0 * minutes, threading.TIMEOUT_MAX), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     timer.start()
     try:
@@ -146,7 +164,7 @@ def _note(message: Warning | str, *_: object, **__: object) -> None:
 
 def _in_words(error: OSError) -> str:
     if error.filename is None:
-        return str(error)
+        return error.strerror or str(error)
     return f"{error.filename} cannot be used ({error.strerror}): check the path and who may read and write there"
 
 
@@ -172,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def threaded(sub: argparse.ArgumentParser, default: int | None = 1) -> None:
         sub.add_argument(
-            "--threads", type=_count, default=default, metavar="N",
+            "--threads", type=_threads, default=default, metavar="N",
             help="threads of one process (default: 1, the fastest for molecules of tens of atoms)",
         )  # fmt: skip
 
@@ -355,6 +373,10 @@ def _positive(text: str) -> float:
 
 def _count(text: str) -> int:
     return _number(text, int, "a positive integer", lambda value: value > 0)
+
+
+def _threads(text: str) -> int:
+    return _number(text, int, f"an integer from 1 to {THREADS}", lambda value: 0 < value <= THREADS)
 
 
 def _processes(text: str) -> int | str:

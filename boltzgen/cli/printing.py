@@ -38,17 +38,24 @@ def print_results(
         print_json(results)
         return
     known = reference or {}
-    print(f"\n{results['system'] or 'samples'}: {results['n']} draws, effective {results['ess']:.0f} ", end="")
-    k = "not known" if results["pareto_k"] is None else f"{results['pareto_k']:.2f}"
+    n, ess = results["n"], results["ess"]
+    print(f"\n{results['system'] or 'samples'}: {n} draw{'s' * (n != 1)}, effective {ess:.0f} ", end="")
+    k = next(one.shown for one in verdict.checks if one.name == "Pareto k")
     print(f"({100 * results['ess_fraction']:.1f} %), Pareto k {k}, verdict {results['verdict']}")
     for name, entry in results["estimates"].items():
         beside = f"   (reference {number(known[name])})" if name in known else ""
-        print(f"  {name:<32} {number(entry)} {entry['unit']}{beside}".rstrip())
+        doubt = "" if entry["reliable"] else "   unreliable"
+        value = f"{number(entry)} {entry['unit']}".rstrip()
+        print(f"  {name:<32} {value}{doubt}{beside}")
+    if verdict.status != "red":  # where it is, that is the reason
+        for why in dict.fromkeys(entry["why"] for entry in results["estimates"].values() if entry["why"]):
+            print(f"  unreliable: {why}")
     if verdict.status == "red":
         print(f"\n{verdict}")
 
 
 def number(entry: Mapping[str, Any]) -> str:
-    """value ± error; what is not finite is None in the results."""
-    value, error = entry["value"], entry["standard_error"]
-    return "not known" if value is None else f"{value:.4f} ± {'not known' if error is None else f'{error:.4f}'}"
+    """value ± error, as in a report; what is not finite is None in the results."""
+    from ..reporting.tables import plus_minus
+
+    return plus_minus(entry["value"], entry["standard_error"])

@@ -31,7 +31,14 @@ def init(options: argparse.Namespace) -> None:
     out = Path(options.out or f"{target.name}.toml")
     if out.exists():
         raise InputError(f"{out} must not exist yet; got one that does: name another with --out, or remove it")
-    write_atomically(out, Settings.template(options.system, temperature).encode())
+    try:
+        written = Settings.template(options.system, temperature).encode()
+    except UnicodeEncodeError:  # a path may hold bytes that are no text; TOML may not
+        raise InputError(
+            f"the system must have a name that is UTF-8 to stand in a configuration; got {options.system!r}: rename "
+            "it, or train it without a file"
+        ) from None
+    write_atomically(out, written)
     say(f"written: {out}; next: boltzgen train --config {shlex.quote(str(out))} --out run")
     if options.json:
         print_json({"written": str(out)})
@@ -92,9 +99,13 @@ def sample(options: argparse.Namespace) -> Status | None:
     verdict = reporting.judge(samples)
     print_results(options, reporting.results(samples), verdict)
     whole_run = path.is_dir() and out == path / "samples.npz"
-    merge = f"boltzgen merge {shlex.quote(str(out.parent))}/samples-*-of-{parts}.npz --out samples.npz"
-    report = f"boltzgen report {shlex.quote(str(path if whole_run else out))}"
-    say(f"written: {out}; next: {report if parts == 1 else merge}")
+    following = f"boltzgen report {shlex.quote(str(path if whole_run else out))}"
+    if parts > 1:
+        every = f"{shlex.quote(str(out.parent))}/samples-*-of-{parts}.npz"
+        if options.out is not None:
+            every = f"{shlex.quote(str(out))} THE_OTHER_PARTS"
+        following = f"boltzgen merge {every} --out {shlex.quote(str(out.with_name('samples.npz')))}"
+    say(f"written: {out}; next: {following}")
     return verdict.status
 
 
@@ -113,11 +124,11 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     target = target_of(settings.system, settings.forcefield)
     generator = BoltzmannGenerator(target, temperature=settings.temperature, seed=settings.seed).to(settings.device)
     say(_described(target.name, generator))
-    say(f"interrupt it at any time; it goes on with: boltzgen resume {shlex.quote(str(out))}")
     data = None
     if settings.data is not None:
         data = load_frames(settings.data, settings.weights, generator.molecule, seed=settings.seed)
         say(f"starts from {len(data)} frames of {', '.join(settings.data)}")
+    say(f"interrupt it at any time; it goes on with: boltzgen resume {shlex.quote(str(out))}")
     about = {"system": target.name, "settings": settings.plain()}
     compile: Literal["auto", "never"] = "auto" if settings.compile else "never"
     history = generator.train(run_dir=out, minutes=settings.minutes, data=data, about=about, compile=compile)

@@ -14,7 +14,10 @@ from typing import Any, Self
 
 from ..errors import InputError
 
-__all__ = ["ConfigurationError", "Settings", "limit_threads"]
+__all__ = ["THREADS", "ConfigurationError", "Settings", "limit_threads"]
+
+THREADS = 1024
+"""of one process at most: with very many torch crashes."""
 
 
 class ConfigurationError(InputError):
@@ -140,7 +143,7 @@ def _fits(key: str, value: Any) -> bool:
     if key in ("temperature", "minutes"):
         return number and 0 < value < _LARGEST
     if key in ("seed", "threads"):
-        least, most = (1, _THREADS) if key == "threads" else (0, _LARGEST)
+        least, most = (1, THREADS + 1) if key == "threads" else (0, _LARGEST)
         return number and isinstance(value, int) and least <= value < most
     if key == "compile":
         return isinstance(value, bool)
@@ -160,7 +163,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-_LARGEST, _THREADS = 2**63, 2**15
+_LARGEST = 2**63
 
 _WANTED = {
     "system": "a name or a path",
@@ -171,7 +174,7 @@ _WANTED = {
     "minutes": "a positive number",
     "seed": "an integer from 0 to 2^63 - 1",
     "compile": "true or false",
-    "threads": "a positive integer",
+    "threads": f"an integer from 1 to {THREADS}",
     "device": "cpu, cuda, cuda:1 or auto",
 }
 

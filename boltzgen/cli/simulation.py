@@ -124,13 +124,14 @@ class _Run:
             Autosave(checkpoint, self.state_dict, fingerprint=self.fingerprint) as autosave,
         ):
             while len(self.x) < rounds:
-                self.piece(bar)
-                bar(min(1.0, len(self.x) / rounds), f"{len(self.x)} of {rounds} rounds")
+                self.piece(bar, rounds)
+                done = (_EQUILIBRATION + len(self.x)) / (_EQUILIBRATION + rounds)
+                bar(min(1.0, done), f"{len(self.x)} of {rounds} rounds")
                 autosave()
             autosave.finish()
         return self.x, self.u
 
-    def piece(self, bar: Show) -> None:
+    def piece(self, bar: Show, rounds: int) -> None:
         """The next few rounds; pieces are always whole, so that the run depends on no interruption."""
         import torch
 
@@ -141,7 +142,11 @@ class _Run:
         if self.state:
             begun = {"resume": State(**self.state)}
         else:
-            begun = {"equilibration": _EQUILIBRATION, "show": lambda _, message: bar(0.0, message)}
+            share = (_EQUILIBRATION + _PIECE) / (_EQUILIBRATION + rounds)
+            begun = {
+                "equilibration": _EQUILIBRATION,
+                "show": lambda done, message: bar(min(1.0, done * share), message),
+            }
         found = replica_exchange(self.energy, self.start, rounds=_PIECE, **self.settings, **begun)
         before, now = len(self.x), _PIECE
         for name in ("acceptance", "swaps"):  # running means

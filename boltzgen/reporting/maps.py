@@ -15,7 +15,7 @@ from ..arguments import positive_counts
 from ..errors import InputError, UnreliableEstimateWarning
 from ..reweighting import profile
 from ..sampling import Samples
-from .palette import FLOW, PLAIN, REWEIGHTED
+from .palette import PLAIN, REWEIGHTED
 from .plain import finite
 from .weighing import Array, weighed
 
@@ -122,7 +122,7 @@ def free_energy_profiles(
         axis.plot(angle, value, color=REWEIGHTED, lw=1.4, label="reweighted")
         if name in known:
             other = np.array(known[name]["free_energy"], dtype=float)
-            axis.plot(angle, other, color=FLOW, lw=1.2, ls="--", label="reference")
+            axis.plot(angle, other, color=PLAIN, lw=1.2, ls="--", label="reference")
         axis.set_title(name, parse_math=False)
         axis.set(xlim=(-180, 180), ylim=(0, min(1.15 * np.nanmax(value) + 0.5, 1.5 * _HIGHEST)))
         axis.set_xticks(range(-180, 181, 90))

@@ -55,7 +55,9 @@ def _sections(results: Results, shown: Mapping[str, str]) -> Iterator[_Section]:
     yield _Section("Why trust them, or not", [_checks(results)])
     nothing = "" if results["extremes"] else "<p>No draw has a finite energy: there is nothing to show.</p>"
     yield _Section("Where the molecule goes", [nothing, *some("ramachandran", "profiles"), *_basins(results)])
-    yield _Section("The flow against its target", some("energies", "weights", "running"))
+    pair = some("energies", "weights")
+    side_by_side = [f'<div class="beside">{"".join(pair)}</div>'] if pair else []
+    yield _Section("The flow against its target", [*side_by_side, *some("running")])
     yield _Section("Bonds, angles and contacts", _geometry(results))
     yield _Section("Draws to look at first", [*_extremes(results), *some("structures"), *_listings(results)])
     yield _Section("Training", some("training"))
@@ -170,10 +172,13 @@ def _picture(picture: Picture) -> str:
     buffer = io.BytesIO()
     picture.figure.savefig(buffer, format="svg", dpi=160, metadata={"Date": None})
     data = base64.b64encode(buffer.getvalue()).decode()
-    image = f'<img src="data:image/svg+xml;base64,{data}" alt="{_text(picture.alt)}">'
+    kind = ' class="wide"' if picture.figure.get_figwidth() > _WIDE else ""
+    image = f'<img{kind} src="data:image/svg+xml;base64,{data}" alt="{_text(picture.alt)}">'
     return f'<figure>{image}<figcaption class="quiet">{_text(picture.caption)}</figcaption></figure>\n'
 
 
+_WIDE = 7.0
+"""inches from which a picture has panels that a narrow window must not shrink: it is moved about there."""
 _METHOD = (
     "Every draw x of the flow has the weight exp(−u(x)) / q(x). Estimates are weighted means over all the draws, "
     "nothing clipped or left out; their errors hold for independent draws. results.json, beside this file, holds every "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from matplotlib.figure import Figure
 
+from ..files import as_path
 from ..sampling import Samples
 from .drawings import structures
 from .maps import free_energy_profiles, ramachandran
@@ -123,7 +124,8 @@ def save_figures(
 
 def write_figures(found: dict[str, Figure], folder: str | os.PathLike[str]) -> list[Path]:
     """Figures by name as files; see `save_figures`."""
-    files = [Path(folder) / f"{name}.{ending}" for name in found for ending in FORMATS]
+    place = as_path(folder)
+    files = [place / f"{name}.{ending}" for name in found for ending in FORMATS]
     for file in files:
         save_figure(found[file.stem], file)
     return files

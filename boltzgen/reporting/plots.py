@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from ..errors import InputError
-from ..files import atomically
+from ..files import as_path, atomically
 from ..reweighting import effective_sample_size
+from ..reweighting.pareto import decisive_k
 from ..sampling import Samples
 from ..units import kT
 from .estimates import running
@@ -52,10 +52,13 @@ def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     axis.axvline(0, color=PLAIN, lw=1, ls="--")
     share = effective_sample_size(samples.log_w) / len(samples)
     beyond, failed = int((log_w < lowest).sum()), samples.n_failed
-    notes = [f"effective draws {share:.1%} of {len(samples)}"]
+    k = decisive_k(samples.log_w)
+    k = decisive_k(samples.log_w)
+    title = f"effective draws {share:.1%} of {len(samples)}" + (f", Pareto k {k:.2f}" if np.isfinite(k) else "")
     further = "1 draw lies" if beyond == 1 else f"{beyond} draws lie"
-    notes += [f"{further} further left"] * bool(beyond) + [f"{failed} of weight 0"] * bool(failed)
-    axis.set(xlabel="ln (w / mean w)", ylabel="draws", yscale="log", title=", ".join(notes))
+    notes = [f"{further} further left"] * bool(beyond) + [f"{failed} of weight 0"] * bool(failed)
+    title += f"\n{', '.join(notes)}" * bool(notes)
+    axis.set(xlabel="ln (w / mean w)", ylabel="draws", yscale="log", title=title)
     return figure
 
 
@@ -153,7 +156,7 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150)
         InputError: if the ending names no format.
         OSError: if the file cannot be written; an older one is left intact.
     """
-    ending, known = Path(path).suffix[1:].lower(), sorted(figure.canvas.get_supported_filetypes())
+    ending, known = as_path(path).suffix[1:].lower(), sorted(figure.canvas.get_supported_filetypes())
     if ending not in known:
         raise InputError(f"path must end in one of .{', .'.join(known)}; got {str(path)!r}: take .svg or .png")
     with atomically(path) as temporary:

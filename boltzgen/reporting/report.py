@@ -9,7 +9,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ..energies.energy import Evaluations
 from ..errors import InputError
-from ..files import write_atomically
+from ..files import as_path, write_atomically
 from ..reweighting import effective_sample_size, pareto_k
 from ..sampling import Samples
 from .bonds import geometry
@@ -118,7 +117,7 @@ def write_report(
         InputError: if the path is a folder, there are no samples, or the reference is of another target.
         OSError: if a file cannot be written; an older one is left intact.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise InputError(f"path must name an HTML file; got the folder {str(path)!r}: add a name such as report.html")
     if isinstance(commands, str):

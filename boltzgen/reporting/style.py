@@ -24,6 +24,7 @@ th, td { text-align: left; vertical-align: top; padding: .35rem 1rem .35rem 0; b
 td.number { white-space: nowrap; }
 .quiet { color: #555; }
 figure { margin: 1.2rem 0; break-inside: avoid; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 0 1.5rem; }
 figure img { max-width: 100%; height: auto; }
 pre { background: #f5f5f5; padding: .7rem 1rem; overflow-x: auto; font-size: .8rem; line-height: 1.35; }
 pre.command { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .9rem; }
@@ -34,6 +35,10 @@ summary { cursor: pointer; }
   td, td.number { display: block; padding: .1rem 0; border: 0; white-space: normal; overflow-wrap: anywhere; }
   td:first-child { font-weight: 600; }
   thead + tbody td:not(:first-child)::before { content: attr(data-label) ": "; color: #555; }
+  .beside { display: block; }
+  figure { overflow-x: auto; }
+  figure img.wide { max-width: none; width: 36rem; }
+  figcaption { position: sticky; left: 0; }
 }
 @page { margin: 15mm; }
 @media print {
@@ -44,7 +49,8 @@ summary { cursor: pointer; }
   .verdict, pre { border: 1px solid #999; background: none; }
   .verdict { border-left: .5rem solid; }
   .scroll { overflow: visible; }
-  tr, figure { break-inside: avoid; }
+  .beside { grid-template-columns: 1fr 1fr; }
+  tr, figure, pre { break-inside: avoid; }
   figure img { max-height: 11cm; }
   details { display: none; }
 }

@@ -146,7 +146,7 @@ def extremes(results: Results) -> Table:
         energy = f"{one['potential']:.1f} kJ/mol" if "potential" in one else f"{one['u']:.4g} kT"
         where = [f"{name} {angle:.0f}°" for name, angle in one.get("torsions", {}).items()]
         where += [f"{x:.4g}" for x in one.get("x", [])]
-        share = "0" if one["share"] == 0 else f"{100 * one['share']:.3g} %"
+        share = "below 0.0001 %" if 0 < one["share"] < 1e-6 else f"{100 * one['share']:.3g} %"
         rows.append([one["why"], str(one["index"]), f"{one['log_w']:.2f}", share, energy, ", ".join(where)])
     head = ["why", "draw", "ln (w / mean w)", "share of the weight", "energy", "where"]
     return Table(head, rows, {1, 2, 3, 4})

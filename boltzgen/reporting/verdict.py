@@ -11,7 +11,8 @@ from torch import Tensor
 from ..arguments import instances
 from ..errors import InputError
 from ..reweighting import effective_sample_size, largest_weight, reliability_threshold
-from ..reweighting.pareto import decisive_k
+from ..reweighting.pareto import NEARLY_EQUAL, decisive_k
+from ..reweighting.reliability import FEWEST
 from ..sampling import Samples
 from .lights import SEVERITY, Check, Status, check, grade
 from .mirror import mirror_images
@@ -113,6 +114,7 @@ def judge(
     largest = largest_weight(log_w) if ess else 1.0
     failed = samples.n_failed / n
     more = "train the flow longer, or draw more"
+    undecided = n < FEWEST or ess >= NEARLY_EQUAL * n  # a tail of few draws, or of weights that are even otherwise
     checks = [
         check("draws", n, "at least 1000", grade(n, 1000, 25), "how many weights there are to judge by", "draw more"),
         check("effective draws", ess, "at least 100", grade(ess, 100, 25), "equal draws the weights are worth", more),
@@ -121,9 +123,10 @@ def judge(
             "share of the draws that the weights keep", "train longer: estimates cost many draws", percent=True,
         ),
         check(
-            "Pareto k", k, f"at most {limit:.2f}", "green" if k <= limit else "red",
+            "Pareto k", k, f"at most {max(limit, 0.0):.2f}", "green" if k <= limit else "red",
             "heaviness of the tail of the weights; above the limit, error bars mean nothing",
-            "train the flow longer: more draws of this one will not do",
+            "draw more: these do not decide whether the tail is heavy" if undecided
+            else "train the flow longer: more draws of this one will not do",
         ),
         check(
             "largest weight", largest, "at most 5 %", grade(-largest, -0.05, -0.25),

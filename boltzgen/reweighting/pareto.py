@@ -11,11 +11,11 @@ from torch import Tensor
 from ..errors import InputError
 from .weights import Array, as_log_weights, effective_sample_size, scaled_weights
 
-__all__ = ["decisive_k", "pareto_k", "reliability_threshold", "smoothed_log_weights"]
+__all__ = ["NEARLY_EQUAL", "decisive_k", "pareto_k", "reliability_threshold", "smoothed_log_weights"]
 
 _SHORTEST_TAIL = 5  # draws; reached at n = 25
 _FLAT = 1e-5  # relative spread of weights that differ by the rounding of a float32 log q only
-_NEARLY_EQUAL = 0.9  # effective share from which a few draws may stand apart from a narrow bulk
+NEARLY_EQUAL = 0.9  # effective share from which a few draws may stand apart from a narrow bulk
 _CARRIED = 0.95  # of what the tail adds to the variance, by the draws that stand apart
 _FEWEST_APART = 25  # of them, to be fitted alone; with fewer k̂ stays as it is
 _NOTHING = 1e-100  # share of the largest weight that is zero to the fit
@@ -78,7 +78,7 @@ def decisive_k(log_w: Tensor | npt.ArrayLike) -> float:
     """
     log_w = as_log_weights(log_w)
     n, k = len(log_w), pareto_k(log_w)
-    if not math.isfinite(k) or k <= reliability_threshold(n) or effective_sample_size(log_w) < _NEARLY_EQUAL * n:
+    if not math.isfinite(k) or k <= reliability_threshold(n) or effective_sample_size(log_w) < NEARLY_EQUAL * n:
         return k
     tail = _tail_length(n)
     w = np.sort(scaled_weights(np.partition(log_w, n - tail - 1)[n - tail - 1 :]))

@@ -200,6 +200,7 @@ def test_bad_input_ends_with_one_sentence_and_code_3(capsys, tmp_path, monkeypat
         (["demo", "--minutes", "-1"], "must be a positive number; got -1"),
         (["demo", "--minutes", "ten"], "must be a positive number; got 'ten'"),
         (["sample", "x", "-n", "0"], "must be a positive integer; got 0"),
+        (["sample", "x", "--threads", "99999999"], "must be an integer from 1 to 1024; got 99999999"),
         (["demo", "--seed", "-1"], "must be an integer from 0 to 2^63 - 1; got -1"),
         (["demo", "--seed", str(2**63)], "must be an integer from 0 to 2^63 - 1; got 9223372036854775808"),
     ],
@@ -237,3 +238,47 @@ def test_the_demo_writes_what_it_says(capsys, tmp_path):
     assert {"mean_potential_energy", "log_partition", "free_energy_difference_phi"} <= set(results["estimates"])
     for name in ("ramachandran.png", "weights.png", "report.html", "run/generator.pt"):
         assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_an_estimate_that_is_not_to_be_believed_is_called_so_also_if_the_weights_are_good(capsys, tmp_path):
+    """A well in which next to nothing was drawn, beside one that was drawn well."""
+    generator = BoltzmannGenerator.load("alanine_dipeptide")
+    generator.sample(1024, seed=1).save(tmp_path / "few.npz")
+    code, out, _ = run(capsys, "estimate", tmp_path / "few.npz")
+    assert (code, "verdict amber" in out) == (0, True)
+    rows = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ")}
+    assert "kT   unreliable" in rows["free_energy_difference_phi"]
+    assert "too few draws in state b" in rows["unreliable:"]
+    assert "unreliable" not in rows["mean_potential_energy"]
+
+
+def test_the_tail_that_is_printed_is_the_one_that_is_judged(capsys, tmp_path):
+    """Weights all but equal, two in a hundred up to twice as high: the plain fit finds a heavy tail."""
+    generator = torch.Generator().manual_seed(0)
+    log_w = 0.01 * torch.randn(4096, generator=generator, dtype=torch.float64)
+    log_w[:80] = math.log(2) * torch.rand(80, generator=generator, dtype=torch.float64)
+    Samples(torch.zeros(4096, 1), torch.zeros(4096), -log_w).save(tmp_path / "flat.npz")
+    code, out, _ = run(capsys, "estimate", tmp_path / "flat.npz", "--json")
+    assert (code, json.loads(out)["pareto_k"] > 0.7) == (0, True)
+    _, out, _ = run(capsys, "estimate", tmp_path / "flat.npz")
+    assert float(re.search(r"Pareto k (\S+), verdict amber", out)[1]) < 0.7
+
+
+def test_a_place_for_a_report_is_looked_at_before_the_work(capsys, tmp_path, monkeypatch):
+    torch.save({}, tmp_path / "file")
+    Samples(torch.zeros(30, 1), torch.zeros(30), torch.zeros(30)).save(tmp_path / "a.npz")
+    monkeypatch.setattr("boltzgen.reporting.default_estimates", None)
+    for command in (
+        ["estimate", tmp_path / "a.npz", "--out", tmp_path / "file"],
+        ["report", tmp_path / "a.npz", "--out", f"{tmp_path}/folder/"],
+        ["report", tmp_path / "a.npz", "--figures", tmp_path / "file"],
+    ):
+        code, _, err = run(capsys, *command)
+        assert (code, len(err.splitlines())) == (3, 1), err
+        assert "a file to write must have a name" in err or "which is no folder: choose another place" in err
+        assert "Errno" not in err
+
+
+def test_what_the_system_refuses_is_said_without_its_number(capsys):
+    code, _, err = run(capsys, "init", "double_well", "--out", "/proc/x.toml")
+    assert (code, err.startswith("boltzgen: cannot write /proc/x.toml (No such file or directory")) == (3, True)

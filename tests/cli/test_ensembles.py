@@ -122,3 +122,10 @@ def test_errors_of_correlated_frames_are_not_called_reliable(capsys, ensemble, t
     assert code == 0
     assert not any(row["reliable"] for row in json.loads(out)["temperatures"])
     assert "correlated: errors below are those of independent draws, and too small" in err
+
+
+def test_more_than_memory_holds_is_refused_in_a_sentence(capsys, ensemble, tmp_path):
+    code, _, err = run(capsys, "export", ensemble, tmp_path / "a.dcd", "-n", 10**13)
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "the work must fit into memory" in err
+    assert not (tmp_path / "a.dcd").exists()

@@ -97,6 +97,20 @@ def test_a_training_that_is_terminated_says_how_to_go_on_and_does(tmp_path):
     assert (tmp_path / "run" / "training.pt").exists()
 
 
+def test_draws_of_a_training_that_was_interrupted_are_refused_with_the_way_to_end_it(capsys, tmp_path):
+    generator = bg.BoltzmannGenerator(find("double_well"))
+    generator.train(steps=20, run_dir=tmp_path, progress=False)
+    (tmp_path / "generator.pt").unlink()
+    code, _, err = run(capsys, "sample", tmp_path)
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "got one that was interrupted: go on with `boltzgen resume`" in err
+
+
+def test_a_refused_training_does_not_say_how_it_goes_on(capsys, tmp_path):
+    code, _, err = run(capsys, "train", "double_well", "--out", tmp_path / "run", "--data", tmp_path / "none.npz")
+    assert (code, "resume" in err) == (3, False)
+
+
 def test_a_training_stops_in_time_with_all_saved_and_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     limits = []
 
@@ -261,6 +275,14 @@ def test_a_reference_cannot_be_weighed_without_the_generator_that_drew(capsys, c
     assert json.loads(out)["verdict"] == "amber"
 
 
+def test_draws_of_the_same_generator_are_no_other_training(capsys, collapsed, tmp_path):
+    """They agree with one another whatever both lost."""
+    assert run(capsys, "sample", collapsed, "-n", 2000, "--seed", 7, "--out", tmp_path / "again.npz")[0] == 0
+    code, _, err = run(capsys, "report", collapsed, "--others", tmp_path / "again.npz")
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "again.npz, drawn from the same generator: train another" in err
+
+
 def test_parts_of_a_draw_merge_into_it(capsys, trained, tmp_path):
     whole = tmp_path / "whole.npz"
     assert run(capsys, "sample", trained, "-n", 3000, "--out", whole)[0] == 0
@@ -273,6 +295,12 @@ def test_parts_of_a_draw_merge_into_it(capsys, trained, tmp_path):
     assert (tmp_path / "merged.npz").read_bytes() == whole.read_bytes()
     code, _, err = run(capsys, "merge", parts[0], parts[2], "--out", tmp_path / "hole.npz")
     assert (code, "follow one another" in err) == (3, True)
+
+
+def test_a_part_under_another_name_is_named_in_what_comes_next(capsys, trained, tmp_path):
+    part = tmp_path / "mine.npz"
+    code, _, err = run(capsys, "sample", trained, "-n", 3000, "--shard", "1/2", "--out", part)
+    assert (code, f"next: boltzgen merge {part} THE_OTHER_PARTS --out {tmp_path}/samples.npz" in err) == (0, True)
 
 
 @pytest.mark.parametrize("wrong", ["3/3", "-1/2", "1", "a/b", "0/0"])

@@ -60,12 +60,12 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(
         ("minutes = nan", "minutes must be a positive number; got NaN"),
         ('temperature = "hot"', 'temperature must be a positive number of kelvin; got "hot"'),
         ("seed = 1.5", "seed must be an integer from 0 to .*; got 1.5"),
-        ("threads = 0", "threads must be a positive integer"),
+        ("threads = 0", "threads must be an integer from 1 to 1024"),
         ("minutes = 2026-11-23", 'minutes must be a positive number; got "2026-11-23"'),
         (f"minutes = 1{'0' * 400}", "minutes must be a positive number; got 10"),
         (f"minutes = 1{'0' * 5000}", "must be TOML; got Exceeds the limit"),
         (f"seed = {2**70}", "seed must be an integer from 0 to"),
-        ("threads = 10000000000", "threads must be a positive integer"),
+        ("threads = 1025", "threads must be an integer from 1 to 1024"),
         ('system = "a\\u0000b"', "system must be a name or a path"),
         (f"seed = {'[' * 9000}", "must be TOML"),
         ('data = "a.dcd"', "data must be a list of file names"),
@@ -86,6 +86,8 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
 
 def test_what_a_run_folder_remembers_is_what_was_told():
     told = Settings(system="a", temperature=310.0, seed=3, compile=False)
+    assert Settings.recalled(json.loads(json.dumps(told.plain())), "run.json") == told
+    told = Settings(system="a\udcff", data=["/\udcfe.npz"])  # paths that are no UTF-8, which Linux allows
     assert Settings.recalled(json.loads(json.dumps(told.plain())), "run.json") == told
     for nothing in (None, {}, []):
         with pytest.raises(ConfigurationError, match="got the folder of another program's training"):

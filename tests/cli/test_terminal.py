@@ -3,16 +3,20 @@
 import io
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from boltzgen import toys
+from boltzgen import BoltzmannGenerator, InputError, toys
 from boltzgen.cli.main import main
 from boltzgen.flows import coupling_flow
 from boltzgen.molecule import find
 from boltzgen.sampling import draw
+from boltzgen.training import History
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +114,77 @@ def test_merge_overwrites_nothing(ensemble, tmp_path, capsys):
     assert main(["merge", str(ensemble), "--out", str(out)]) == 3
     assert "must not exist yet" in capsys.readouterr().err
     assert out.read_text() == "mine"
+
+
+def test_a_signal_that_falls_into_a_garbage_collection_is_not_lost():
+    """Nothing that is raised there goes further: the training would go on for ever."""
+    code = """
+import gc, os, signal, sys, time
+from boltzgen.cli import commands
+from boltzgen.cli.main import main
+
+def work(options):
+    gc.callbacks.append(lambda *_: (gc.callbacks.clear(), os.kill(os.getpid(), getattr(signal, sys.argv[1]))))
+    gc.collect()
+    time.sleep(60)
+
+commands.systems = work
+sys.exit(main(["systems"]))
+"""
+    for name, status in (("SIGTERM", 143), ("SIGINT", 130)):
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, timeout=120, check=False)
+        assert (done.returncode, done.stderr) == (status, b"")
+
+
+@pytest.mark.parametrize(
+    ("command", "most"), [(["-m", "boltzgen", "train", "--help"], 0.5), (["-c", "import boltzgen"], 2.0)]
+)
+def test_help_and_import_are_quick(command, most):
+    """Seconds of a processor, the best of three: those of the clock belong to whoever else is at work."""
+    found = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(found) < most
+
+
+def test_a_name_that_is_no_utf8_trains_and_resumes_and_cannot_stand_in_a_configuration(tmp_path):
+    system, out = os.fsdecode(b"w\xff"), os.fsdecode(b"r\xff")
+    (tmp_path / system).mkdir()
+    shutil.copy(find("double_well").folder / "system.toml", tmp_path / system)
+    for arguments, status, says in (
+        (["train", system, "--out", out, "--minutes", "0.01"], 0, b"next: boltzgen sample"),
+        (["resume", out], 0, b"next: boltzgen sample"),
+        (["init", system], 3, b"must have a name that is UTF-8"),
+    ):
+        process = command(*arguments, cwd=tmp_path)
+        _, words = process.communicate(timeout=120)
+        assert (process.returncode, says in words, b"Traceback" in words) == (status, True, False), words
+
+
+def test_a_time_limit_of_ages_is_as_long_as_a_thread_can_wait(monkeypatch, capsys, tmp_path):
+    limits = []
+
+    class Clock(threading.Timer):
+        def __init__(self, interval, *arguments):
+            limits.append(interval)
+            super().__init__(interval, *arguments)
+
+    monkeypatch.setattr(threading, "Timer", Clock)
+    assert main(["sample", str(tmp_path / "none"), "--max-time", "1e300"]) == 3
+    assert limits == [threading.TIMEOUT_MAX]
+
+
+def test_the_demo_draws_after_its_training_whatever_its_seed(monkeypatch, tmp_path):
+    seeds = []
+
+    def sample(self, n, *, seed, progress):
+        seeds.append(seed)
+        raise InputError("enough")
+
+    monkeypatch.setattr(BoltzmannGenerator, "train", lambda self, **_: History(losses=[1.0]))
+    monkeypatch.setattr(BoltzmannGenerator, "sample", sample)
+    assert main(["demo", "--seed", str(2**63 - 1), "--out", str(tmp_path)]) == 3
+    assert seeds == [0]

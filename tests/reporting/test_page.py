@@ -155,7 +155,7 @@ ONLY_IN_PICTURES = {"running", "profiles", "training", "pareto_k"}
 
 def without_pictures(html):
     """Nor the headings of sections that hold nothing else."""
-    html = re.sub(r"<figure>.*?</figure>\n", "", html, flags=re.DOTALL)
+    html = re.sub(r"<figure>.*?</figure>\n", "", html, flags=re.DOTALL).replace('<div class="beside"></div>', "")
     return re.sub(r"<h2>[^<]*</h2>\n\n(?=<h2>)", "", html)
 
 

@@ -120,3 +120,13 @@ def test_no_samples_are_refused():
 def test_others_must_be_samples(others):
     with pytest.raises(InputError, match="others must hold Samples; got"):
         judge(samples(lognormal()), others=others)
+
+
+def test_where_few_draws_decide_the_tail_the_remedy_is_more_of_them():
+    generator = np.random.default_rng(0)
+    few, bulk = math.log(2) * generator.random(1000), 0.01 * generator.normal(size=1000)
+    even = np.where(generator.random(1000) < 0.02, few, bulk)
+    heavy = 1.5 * generator.exponential(size=1000)
+    for log_w, remedy in ((even, "draw more: "), (np.zeros(10), "draw more: "), (heavy, "train the flow longer: ")):
+        tail = next(check for check in judge(samples(log_w)).checks if check.name == "Pareto k")
+        assert (tail.status, tail.next_step.startswith(remedy), "inf" in tail.wanted) == ("red", True, False)
