@@ -58,7 +58,7 @@ def anneal(
     forward KL (`alpha_divergence`), which are all but free of noise near the target; but forces do not tell what a well
     as a whole weighs. The law of the torsions learns just that, by the weights of the draws (`forward_kl`). A quarter
     of the draws takes its torsions from their law at the hot temperature, so that no well once found is lost for being
-    rare.
+    rare. At `cold` the whole flow learns by the weights too.
 
     Any other flow learns as a whole: on the way down from a buffer of draws, weighted to the next temperature, without
     a gradient of the energy; at `cold` by turns along the forces, at a low rate, and by weights with the noise of

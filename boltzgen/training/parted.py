@@ -21,8 +21,8 @@ from .trust import effective_fraction, raised, trusted
 
 __all__ = ["PartedRounds", "has_parts"]
 
-REST_RATE, MARGINAL_RATE = 0.8, 1.0
-"""of the learning rate, for the rest and for the marginal law."""
+REST_RATE, MARGINAL_RATE, COLD_MARGINAL_RATE, WHOLE_RATE = 0.8, 1.0, 0.4, 0.2
+"""of the learning rate: for the rest, for the marginal law before and at the cold temperature, for both together."""
 PASSES = 3
 """times the marginal law sees the draws of a round."""
 REMEMBER = 4
@@ -43,6 +43,8 @@ class PartedRounds(Rounds):
     A quarter of the draws has x_A from the marginal law as it was after the first stage, at the hot temperature. So
     what is given x_A stays right wherever a well was found, however little it weighs now; and the weights, those of
     the mixture of both marginal laws (Owen & Zhou, 2000), see rare wells in many draws.
+
+    At the cold temperature the whole flow learns by these weights too, for what forces leave out: heavy tails.
     """
 
     ladder = LADDER
@@ -87,7 +89,7 @@ class PartedRounds(Rounds):
             self.history.training_samples += SETTLE_BATCH
             learn(mean_of_finite(draws.loss, SOFTEN) if early else symmetric(draws), REST_RATE)
 
-        x, _, loss, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
+        x, log_q, loss, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
         log_w = some(Draws(x, loss, loss, potential).log_w, self.temperature)
         potential = torch.where(log_w.isfinite(), potential.double(), 0.0)
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(SETTLE_BATCH)
@@ -96,12 +98,23 @@ class PartedRounds(Rounds):
         log_own, log_mixture = self.laws(x, own)
         log_w = log_w + (log_own - log_mixture) + (1.0 - self.temperature / following) * potential
         log_w = raised(log_w, trusted(log_w, STEP_ESS))
+        settled = self.cold_start is not None
         for k in range(PASSES):
-            order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index, SETTLE_STEPS + k))
-            for rows in order.to(x.device).view(-1, BATCH):
-                learn(forward_kl(self.marginal, x[rows], log_w[rows], drawn_log_q=log_mixture[rows]), MARGINAL_RATE)
+            for rows in self.batches(x, index, k):
+                loss = forward_kl(self.marginal, x[rows], log_w[rows], drawn_log_q=log_mixture[rows])
+                learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
+        if settled:
+            log_q = log_q + log_mixture - log_own
+            self.history.training_samples += len(x)
+            for rows in self.batches(x, index, PASSES):
+                learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), WHOLE_RATE)
         self.temperature = following
         self.arrive()
+
+    def batches(self, x: Tensor, index: int, k: int) -> tuple[Tensor, ...]:
+        """The rows of x in another order, a batch at a time."""
+        order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index, SETTLE_STEPS + k))
+        return order.to(x.device).split_with_sizes([BATCH] * (len(x) // BATCH))
 
     @torch.no_grad()
     def laws(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
