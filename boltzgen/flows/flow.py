@@ -28,8 +28,9 @@ class Flow(nn.Module):
     Arguments:
         base: the law p of z.
         bijection: the map f.
-        leading: if the first layers of a `Composition` make some dimensions A that no later layer changes, how many
-            they are: q(x) = q(x_A) q(x_B | x_A). 0 if there are no such layers, or they shall not be told apart.
+        leading: if the first layers of a `Composition` make some dimensions A that no later layer changes, from a base
+            in which A and the others B are independent, how many they are: q(x) = q(x_A) q(x_B | x_A). 0 if there are
+            no such layers, or they shall not be told apart.
 
     Attributes:
         event_shape: shape of one x.
@@ -168,7 +169,8 @@ class Flow(nn.Module):
     def given(self, context: Tensor | Sequence[float]) -> Flow:
         """This conditional flow at one context: a flow that needs none, and shares the parameters.
 
-        So every verb takes it: `draw(flow.given([1.5]), target, n)`; and a loss adds up what several contexts give.
+        So every verb takes it: `draw(flow.given([1.5]), target, n)`; and a loss adds up what several contexts give. It
+        has no `marginal`.
 
         Arguments:
             context: c numbers.

@@ -57,7 +57,7 @@ def anneal(
     the law of x_B given the torsions x_A learns along the forces, from fresh draws by the path gradients of reverse and
     forward KL (`alpha_divergence`), which are all but free of noise near the target; but forces do not tell what a well
     as a whole weighs. The law of the torsions learns just that, by the weights of the draws (`forward_kl`). A quarter
-    of the draws takes its torsions from their law at the hot temperature, so that no well once found is lost for being
+    of the draws takes its torsions from their law after the first stage, so that no well once found is lost for being
     rare. At `cold` the whole flow learns by the weights too.
 
     Any other flow learns as a whole: on the way down from a buffer of draws, weighted to the next temperature, without
@@ -95,7 +95,7 @@ def anneal(
         The record of the training, rounds and ledger included.
 
     Raises:
-        EnergyError: if 100 steps in a row are not finite, or a buffer holds no draw that can be evaluated.
+        EnergyError: if 100 steps in a row are not finite, or no draw of a round can be evaluated.
         RankError: if one of several processes was lost; the checkpoint is written before.
         CheckpointError: if the checkpoint is damaged or another run's.
 

@@ -82,7 +82,9 @@ def compiled(
 
 def hot_methods(*flows_and_energies: nn.Module) -> list[tuple[nn.Module, str]]:
     """(module, method name) of everything that says it is worth compiling, the marginals of flows included."""
-    marginals = [getattr(one, "marginal", None) for one in flows_and_energies]
+    from ..flows import Flow
+
+    marginals = [one.marginal for one in flows_and_energies if isinstance(one, Flow)]
     modules = [m for one in (*flows_and_energies, *marginals) if one is not None for m in one.modules()]
     return [(m, name) for m in modules for name in getattr(type(m), "compiled_methods", ())]
 
@@ -128,7 +130,7 @@ def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     with suppress(importlib.metadata.PackageNotFoundError):
         releases.append(importlib.metadata.version("boltzgen-flows"))
     place = str(next(flow.buffers()).device), torch.get_num_threads()
-    what = (releases, place, rows, flow.architecture, target.fingerprint)
+    what = (releases, place, rows, flow.architecture, flow.marginal is None, target.fingerprint)
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 

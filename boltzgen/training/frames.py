@@ -45,7 +45,8 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
         InputError: if the frames are not the molecule's, more than 1 % had to be left out, or fewer than ten differ.
 
     Warns:
-        UserWarning: if some were left out, or if their energy is that of another temperature or force field.
+        UserWarning: if some were left out, fewer than half differ, or their energy is that of another temperature or
+            force field.
     """
     coordinates = getattr(target, "bijection", None)
     if not isinstance(coordinates, InternalCoordinates):
@@ -59,6 +60,13 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
     if different < FEWEST:
         raise InputError(
             f"frames must be at least {FEWEST} different ones; got {different}: take more of the simulation"
+        )
+    if 2 * different < len(y):
+        warnings.warn(
+            f"only {different} of {len(y)} frames differ, so that they tell less than their number: check that none "
+            "were written twice",
+            UserWarning,
+            stacklevel=2,
         )
     temperature = _temperature(target.inner, coordinates.molecule, x)
     if not _STRANGE[0] < temperature / target.temperature < _STRANGE[1]:

@@ -37,7 +37,7 @@ class History:
         rounds: of `anneal`; empty for `train`.
         skipped: number of steps skipped.
         seconds: wall-clock time spent training, over all resumptions, compilation included.
-        training_samples: rows that went through the flow with a gradient.
+        training_samples: rows that went through the whole flow with a gradient.
         energy, gradient: target evaluations without and with a gradient; 0 for `train`, which knows no target.
         compiled: how the steps were run, in words.
     """

@@ -17,7 +17,7 @@ from .autosave import Autosave
 from .history import Round
 from .objectives import Draws, divergence, forward_kl, frozen, mean_of_finite, pathwise
 from .rounds import BATCH, COLD_DECAY, DECAY, SETTLE_BATCH, SETTLE_STEPS, STEP_ESS, Rounds, effective, some
-from .trust import effective_fraction, raised, trusted
+from .trust import boundary, effective_fraction
 
 __all__ = ["PartedRounds", "has_parts"]
 
@@ -40,7 +40,7 @@ class PartedRounds(Rounds):
     wells of x_A, as with torsions, the second has none: forces tell all about it, at a learning rate at which they
     would empty rare wells if they moved x_A too. The first is of few dimensions, and weights tell it what wells weigh.
 
-    A quarter of the draws has x_A from the marginal law as it was after the first stage, at the hot temperature. So
+    A quarter of the draws has x_A from the marginal law as it was after the first stage, mostly a hot one. So
     what is given x_A stays right wherever a well was found, however little it weighs now; and the weights, those of
     the mixture of both marginal laws (Owen & Zhou, 2000), see rare wells in many draws.
 
@@ -51,6 +51,7 @@ class PartedRounds(Rounds):
 
     def __init__(self, flow: Flow, *arguments: Any) -> None:
         super().__init__(flow, *arguments)
+        self.fingerprint += " in parts"
         assert flow.marginal is not None
         self.marginal, layers = flow.marginal, flow.bijection
         assert isinstance(layers, Composition)
@@ -63,6 +64,7 @@ class PartedRounds(Rounds):
         self.flows += [self.hot_flow]
 
     def state_dict(self) -> dict[str, Any]:
+        # last the other's, which within a round is all of what was at its beginning
         return {"hot_marginal": self.hot_marginal.state_dict(), **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -95,43 +97,61 @@ class PartedRounds(Rounds):
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(SETTLE_BATCH)
         following, ess = self.next_temperature(log_w[own], potential[own]), effective_fraction(log_w[own])
         self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds))
-        log_own, log_mixture = self.laws(x, own)
-        log_w = log_w + (log_own - log_mixture) + (1.0 - self.temperature / following) * potential
-        log_w = raised(log_w, trusted(log_w, STEP_ESS))
+        log_own, log_now, log_mixture = self.laws(x, own)
+        log_p = log_w + (log_own - log_now) + (1.0 - self.temperature / following) * potential
+        log_w = self.shared_out(torch.where(log_w.isneginf(), log_w, log_p), log_now - log_mixture)
         settled = self.cold_start is not None
         for k in range(PASSES):
-            for rows in self.batches(x, index, k):
+            for rows in self.batches(log_w, index, k):
                 loss = forward_kl(self.marginal, x[rows], log_w[rows], drawn_log_q=log_mixture[rows])
                 learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
         if settled:
             log_q = log_q + log_mixture - log_own
             self.history.training_samples += len(x)
-            for rows in self.batches(x, index, PASSES):
+            for rows in self.batches(log_w, index, PASSES):
                 learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), WHOLE_RATE)
         self.temperature = following
         self.arrive()
 
-    def batches(self, x: Tensor, index: int, k: int) -> tuple[Tensor, ...]:
-        """The rows of x in another order, a batch at a time."""
-        order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index, SETTLE_STEPS + k))
-        return order.to(x.device).split_with_sizes([BATCH] * (len(x) // BATCH))
+    def batches(self, log_w: Tensor, index: int, k: int) -> list[Tensor]:
+        """The rows in another order, a batch at a time, without batches of no weight at all."""
+        order = torch.randperm(len(log_w), generator=keyed_generator(self.seed, 1, index, SETTLE_STEPS + k))
+        return [rows for rows in order.to(log_w.device).view(-1, BATCH) if log_w[rows].isfinite().any()]
+
+    @staticmethod
+    def shared_out(log_p: Tensor, log_share: Tensor) -> Tensor:
+        """Log-weights β log(p/q) + log(q/mixture), with the highest β ≤ 1 at which enough draws count.
+
+        So q is where it shall be, whatever β, once it is the target.
+        """
+
+        def weights(beta: float) -> Tensor:
+            return torch.where(log_p.isneginf(), log_p, beta * log_p + log_share)
+
+        return weights(boundary(lambda beta: effective_fraction(weights(beta)) >= STEP_ESS, 0.0, 1.0))
 
     @torch.no_grad()
-    def laws(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """log q(x_A) of the law each row was drawn from, and of the mixture of both, up to the same function of x_B."""
+    def laws(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log q(x_A) of the law each row was drawn from, of the present one and of the mixture of both.
 
-        def rows(mine: slice) -> tuple[Tensor, Tensor]:
-            return self.marginal.log_prob(x[mine]), self.hot_marginal.log_prob(x[mine])
+        All three up to the same function of x_B.
+        """
+
+        def rows(mine: slice) -> tuple[Tensor, ...]:
+            parts = [
+                (self.marginal.log_prob(some), self.hot_marginal.log_prob(some)) for some in torch.split(x[mine], BATCH)
+            ]
+            return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
         now, hot = ranks().shared(rows, len(x))
         share = float(own.double().mean())
         mixture = torch.logaddexp(now + math.log(share), hot + math.log(1 - share))
-        return torch.where(own, now, hot), mixture
+        return torch.where(own, now, hot), now, mixture
 
 
 def has_parts(flow: Flow) -> bool:
-    """Whether a flow has a marginal law and a rest that can both learn."""
-    if flow.marginal is None:
+    """Whether a flow has a marginal law and a rest that can both learn, and a base that does not."""
+    if flow.marginal is None or any(p.requires_grad for p in flow.base.parameters()):
         return False
     first = {id(p) for p in flow.marginal.parameters()}
     learning = {id(p) in first for p in flow.parameters() if p.requires_grad}
@@ -139,5 +159,5 @@ def has_parts(flow: Flow) -> bool:
 
 
 def symmetric(draws: Draws) -> Tensor:
-    """½ KL(q‖p) + ½ KL(p‖q) along the path (Jeffreys, 1946)."""
+    """½ KL(q‖p) + ½ KL(p‖q) along the path (Jeffreys, 1946), softened and as far as the draws can be trusted."""
     return 0.5 * (mean_of_finite(draws.loss, SOFTEN) + divergence(draws, alpha=1.0, trust=STEP_ESS))

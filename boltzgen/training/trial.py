@@ -37,6 +37,9 @@ def passes(flow: Flow, target: Energy, rows: tuple[int, int]) -> Iterator[tuple[
             loss = alpha_divergence(flow, target, reverse, generator=keyed_generator(0, 2))
         yield result(loss)
         yield result(forward_kl(flow.marginal, x))
+        with torch.no_grad():
+            log_q_first = flow.marginal.log_prob(x)
+        yield log_q_first.mean(), log_q_first
     with torch.no_grad():
         u = target.energy(x)
     finite = torch.isfinite(u)
@@ -52,7 +55,7 @@ def compare(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     eager = list(passes(flow, target, rows))
     with compiled(flow, target, rows=rows, compile="always"):
         fast = list(passes(flow, target, rows))
-    names = ["reverse", "path", "forward", *([] if flow.marginal is None else ["rest", "marginal"]), "draw"]
+    names = ["reverse", "path", "forward", *([] if flow.marginal is None else ["rest", "marginal", "law"]), "draw"]
     for name, (a, da), (b, db) in zip(names, eager, fast, strict=True):
         if not torch.isfinite(b) or abs(a - b) > VALUE_TOLERANCE * (1 + abs(a)):
             return f"compiled {name} pass gives {float(b):.6g}, eager {float(a):.6g}"

@@ -100,6 +100,12 @@ def test_what_is_no_data(target, frames, change, says):
         chart_data(target, change(frames))
 
 
+def test_repeated_frames_are_noticed(target, frames):
+    with pytest.warns(UserWarning, match=r"only \d+ of 300 frames differ"):
+        chart_data(target, np.concatenate([frames[:100]] * 3))
+    chart_data(target, np.concatenate([frames[:100], frames[:40]]))  # rejected moves repeat frames too
+
+
 def test_only_a_chart_of_a_molecule_has_frames():
     toy = Pullback(DoubleWell(), lambda y: (y, y.new_zeros(len(y))), event_shape=2)
     with pytest.raises(InputError, match="must be a Pullback on InternalCoordinates"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from boltzgen.energies import Energy
+from boltzgen.errors import CheckpointError
 from boltzgen.flows import molecular_flow
 from boltzgen.training import parted, rounds
 from boltzgen.training.annealing import anneal
@@ -167,7 +168,7 @@ def test_the_weights_are_those_of_the_mixture():
         torch.cat(part)
         for part in zip(flow.sample(150_000, seed=1), course.hot_flow.sample(50_000, seed=2), strict=True)
     )
-    log_own, log_mixture = course.laws(x, own)
+    log_own, _, log_mixture = course.laws(x, own)
     log_w = (-target.energy(x) - log_q + log_own - log_mixture).double()
     near, far = target.masses()
     ess = float(1 / log_w.softmax(0).square().sum())
@@ -176,11 +177,49 @@ def test_the_weights_are_those_of_the_mixture():
     assert abs(float(wrong) - math.log(near + far)) > 8 / math.sqrt(ess), "the test can fail"
 
 
+def test_rows_that_cannot_be_evaluated_have_no_weight_and_end_nothing():
+    course = PartedRounds(flow_of(), Hinge(), 4.0, 1.0, None, 5e-3, 0, "")
+    log_p = torch.tensor([-math.inf, 0.0, 1.0], dtype=torch.float64)
+    log_w = course.shared_out(log_p, torch.tensor([math.nan, 0.1, -0.1], dtype=torch.float64))
+    assert log_w[0] == -math.inf
+    assert log_w[1:].isfinite().all()
+    log_w = torch.full((2 * rounds.BATCH,), -math.inf)
+    log_w[5] = 0.0
+    assert len(course.batches(log_w, 0, 0)) == 1
+
+
+def test_far_from_the_target_a_right_marginal_stays():
+    """However little the weights are trusted: raised to β, they are those of q once q is the target."""
+    log_p, log_share = torch.zeros(100, dtype=torch.float64), torch.linspace(-8, 1, 100, dtype=torch.float64)
+    assert torch.equal(PartedRounds.shared_out(log_p, log_share.clamp_min(-1)), log_share.clamp_min(-1)), "as they are"
+    log_p[0] = 50.0  # one draw outweighs all: β is small
+    found = PartedRounds.shared_out(log_p, log_share)
+    assert found[1:] == pytest.approx(log_share[1:], abs=1e-6)
+    assert found[0] < 5
+
+
+def test_a_base_that_learns_is_no_matter_of_parts():
+    flow = flow_of()
+    flow.base.shift = torch.nn.Parameter(torch.zeros(1))
+    assert not has_parts(flow)
+
+
+def test_a_checkpoint_of_other_rounds_is_refused(tmp_path):
+    path, flow = tmp_path / "training.pt", flow_of()
+    flow.marginal.requires_grad_(False)
+    anneal(flow, Hinge(), steps=50, checkpoint=path, progress=False)
+    with pytest.raises(CheckpointError):
+        anneal(flow_of(), Hinge(), steps=50, checkpoint=path, progress=False)
+
+
 def test_data_start_the_flow_at_the_cold_temperature():
     flow = flow_of()
-    phi = torch.cat([torch.randn(4000, generator=torch.Generator().manual_seed(0)) * 0.3] * 2)
+    generator = torch.Generator().manual_seed(0)
+    phi = torch.cat([torch.randn(4000, generator=generator) * 0.3] * 2)
     phi[::2] = (phi[::2] + PI + PI) % (2 * PI) - PI  # both wells, far from their weights
-    data = torch.stack([0.3 * phi.cos(), phi], -1) + 0.05 * torch.tensor([1.0, 0.0]) * torch.randn(len(phi), 1)
+    data = torch.stack([0.3 * phi.cos(), phi], -1) + 0.05 * torch.tensor([1.0, 0.0]) * torch.randn(
+        len(phi), 1, generator=generator
+    )
     history = anneal(flow, Hinge(), data=data, steps=2500, progress=False)
     assert {r.temperature for r in history.rounds} == {1.0}
     x, log_w = weighed(flow)
