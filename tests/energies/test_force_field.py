@@ -501,12 +501,16 @@ def test_forces_that_are_not_compiled_are_refused_by_name():
     unreadable = openmm.CustomBondForce("k*(r-0.1)^4")
     unreadable.setName("quartic")
     with pytest.raises(UnsupportedSystemError, match=r"^quartic: an expression must be .* the unknown variable 'k'"):
+        ForceFieldEnergy(pair(unreadable), 300.0, check=False)
+    with pytest.raises(EnergyError, match="OpenMM must be able to evaluate this System; got Unknown variable"):
         ForceFieldEnergy(pair(unreadable), 300.0)
 
 
 def test_a_cutoff_in_the_built_in_solvent_is_refused():
     force = openmm.GBSAOBCForce()
     force.setNonbondedMethod(force.CutoffNonPeriodic)
+    for charge in (0.5, -0.5):
+        force.addParticle(charge, 0.15, 0.8)
     with pytest.raises(UnsupportedSystemError, match=r"^GBSAOBCForce must use NoCutoff"):
         ForceFieldEnergy(pair(force), 300.0)
 
