@@ -500,10 +500,11 @@ def test_forces_that_are_not_compiled_are_refused_by_name():
         ForceFieldEnergy(pair(unknown), 300.0)
     unreadable = openmm.CustomBondForce("k*(r-0.1)^4")
     unreadable.setName("quartic")
+    system = pair(unreadable)
     with pytest.raises(UnsupportedSystemError, match=r"^quartic: an expression must be .* the unknown variable 'k'"):
-        ForceFieldEnergy(pair(unreadable), 300.0, check=False)
+        ForceFieldEnergy(system, 300.0, check=False)
     with pytest.raises(EnergyError, match="OpenMM must be able to evaluate this System; got Unknown variable"):
-        ForceFieldEnergy(pair(unreadable), 300.0)
+        ForceFieldEnergy(system, 300.0)
 
 
 def test_a_cutoff_in_the_built_in_solvent_is_refused():
