@@ -53,7 +53,6 @@ def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     share = effective_sample_size(samples.log_w) / len(samples)
     beyond, failed = int((log_w < lowest).sum()), samples.n_failed
     k = decisive_k(samples.log_w)
-    k = decisive_k(samples.log_w)
     title = f"effective draws {share:.1%} of {len(samples)}" + (f", Pareto k {k:.2f}" if np.isfinite(k) else "")
     further = "1 draw lies" if beyond == 1 else f"{beyond} draws lie"
     notes = [f"{further} further left"] * bool(beyond) + [f"{failed} of weight 0"] * bool(failed)

@@ -72,7 +72,7 @@ class PartedRounds(Rounds):
         self.hot_marginal.load_state_dict(state["hot_marginal"])
 
     def round(self, autosave: Autosave) -> None:
-        index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), list[Draws]()
+        index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), []
         decay = DECAY if self.cold_start is None else COLD_DECAY
         message = effective(self.history.rounds[-1].ess) if index else "first draws"
         if index == 0:
@@ -87,13 +87,12 @@ class PartedRounds(Rounds):
             with frozen(self.marginal):
                 flow, noise = self.hot_flow if early else self.flow, keyed_generator(self.seed, 1, index, k)
                 draws = pathwise(flow, target, SETTLE_BATCH, generator=noise)
-            drawn.append(draws._replace(loss=draws.loss.detach()))
+            drawn.append((draws.x, draws.log_q, draws.log_w, draws.potential.double()))
             self.history.training_samples += SETTLE_BATCH
             learn(mean_of_finite(draws.loss, SOFTEN) if early else symmetric(draws), REST_RATE)
 
-        x, log_q, loss, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
-        log_w = some(Draws(x, loss, loss, potential).log_w, self.temperature)
-        potential = torch.where(log_w.isfinite(), potential.double(), 0.0)
+        x, log_q, log_w, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
+        potential = torch.where(some(log_w, self.temperature).isfinite(), potential, 0.0)
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(SETTLE_BATCH)
         following, ess = self.next_temperature(log_w[own], potential[own]), effective_fraction(log_w[own])
         self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds))

@@ -67,6 +67,11 @@ def test_both_wells_end_with_their_weights():
     assert ess > 0.9
     error = math.sqrt((1 / ess - 1) / n)
     assert float(log_w.logsumexp(0)) - math.log(n) == pytest.approx(math.log(near + far), abs=4 * error)
+    w, beyond = log_w.softmax(0), x[:, 1].abs() > PI / 2
+    right = far / (near + far)
+    error = float((w * (beyond.double() - right)).square().sum().sqrt())
+    assert float(w[beyond].sum()) == pytest.approx(right, abs=4 * error)
+    assert float(beyond.double().mean()) != pytest.approx(right, abs=4 * error), "without the weights it is not"
     share = float((x[:, 1].abs() > PI / 2).double().mean())
     assert 0.8 * far / (near + far) < share < 4 * far / (near + far), (
         "of the draws themselves; the first stage had half"
