@@ -9,7 +9,8 @@ are of medians. What takes longer than --seconds for one call is left out, and s
 which takes minutes to compile.
 
 OpenMM works in double precision (Reference) or mostly in single (CPU), one frame after the other. "Pool" is
-`OpenMMEnergy(workers=cores)`; "2 processes" is both processes of one thread at work at once.
+`OpenMMEnergy(workers=cores)`; "2 processes" is both processes of one thread at work at once. "Auto" is the energy that
+`Molecule.energy` chooses, whichever it is.
 
 Results are kept molecule by molecule in benchmarks/results/force_field_sizes.json; a run that was interrupted goes on
 with the next one. A fresh run needs another --out, or the old file removed. Some 15 minutes on two idle cores.
@@ -53,7 +54,7 @@ parser.add_argument("--quick", action="store_true", help="two molecules, batches
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "force_field_sizes.json")
 parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
 
-Method = tuple[str, int, str]  # "eager", "compiled", "Reference", "CPU" or "pool"; frames in a call; dtype
+Method = tuple[str, int, str]  # "eager", "compiled", "auto", "Reference", "CPU" or "pool"; frames in a call; dtype
 
 
 # -- in the processes that measure
@@ -79,6 +80,8 @@ class Calls:
             return in_openmm(self.molecule.system, kind, x.double().numpy())
         if kind == "pool":
             return in_torch(OpenMMEnergy(self.molecule.system, 300.0, workers=processors()).energy, x)
+        if kind == "auto":
+            return in_torch(self.molecule.energy(300.0)._energy, x)
         return in_torch(self.compiled if kind == "compiled" else self.energy._energy, x)
 
     def seconds(self, method: Method) -> float:
@@ -184,6 +187,7 @@ def measure_molecule(n: int, workers: list[Worker], options: argparse.Namespace)
     cores = processors()
     pool = ("pool", 32 * cores if atoms < 500 else 4 * cores, "float64")
     add(f"OpenMM pool, {cores} processes", pool, alone(every, pool))
+    add("auto, 64, float32, 1 thread", ("auto", 64, "float32"), alone(one, ("auto", 64, "float32")))
     for dtype in ("float32", "float64"):
         for batch in BATCHES[:1] if options.quick else BATCHES:
             eager, compiled = ("eager", batch, dtype), ("compiled", batch, dtype)

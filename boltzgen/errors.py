@@ -3,6 +3,7 @@
 __all__ = [
     "BoltzgenError",
     "CheckpointError",
+    "ConfigurationError",
     "EnergyError",
     "InputError",
     "RankError",
@@ -17,6 +18,10 @@ class BoltzgenError(Exception):
 
 class InputError(BoltzgenError, ValueError):
     """An argument or a file is not what it must be."""
+
+
+class ConfigurationError(InputError):
+    """A configuration that is not what it must be: wrong usage, as on the command line."""
 
 
 class UnsupportedSystemError(BoltzgenError, ValueError):

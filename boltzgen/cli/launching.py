@@ -1,4 +1,4 @@
-"""`--processes`: a command in several processes of this machine, started by torch's own launcher."""
+"""The threads and processes of a command: `--threads`, and `--processes`, started by torch's own launcher."""
 
 from __future__ import annotations
 
@@ -8,15 +8,28 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..processes import processors
 from .printing import say
-from .settings import Settings
 
-__all__ = ["AUTO", "fastest", "launch", "launched"]
+if TYPE_CHECKING:
+    from .settings import Settings
+
+__all__ = ["AUTO", "THREADS", "fastest", "launch", "launched", "limit_threads"]
 
 AUTO = "auto"
+THREADS = 1024
+"""of one process at most: with very many torch crashes."""
 _TRIED_MINUTES = 0.25
+
+
+def limit_threads(n: int) -> None:
+    """The number of threads this process works with; child processes get it too where torch is not loaded yet."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(n))
+    import torch
+
+    torch.set_num_threads(n)
 
 
 def launched() -> bool:

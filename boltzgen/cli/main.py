@@ -10,24 +10,29 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
-from ..errors import BoltzgenError, CheckpointError, EnergyError, InputError, RankError, UnreliableEstimateWarning
+from ..errors import (
+    BoltzgenError,
+    CheckpointError,
+    ConfigurationError,
+    EnergyError,
+    InputError,
+    RankError,
+    UnreliableEstimateWarning,
+)
 from ..processes import distributed
 from . import commands, ensembles, runs, simulation
 from .installation import doctor
-from .launching import AUTO, fastest, launch, launched
-from .settings import THREADS, ConfigurationError, limit_threads
+from .launching import AUTO, fastest, launch, launched, limit_threads
+from .values import count, positive, process_count, seed, shard, thread_count
 
 __all__ = ["main"]
 
 LOST, WRONG_USAGE, BAD_INPUT, NUMERICAL_FAILURE, NOT_TRUSTWORTHY = 1, 2, 3, 4, 5
 INTERRUPTED, GONE, TERMINATED = 130, 141, 143  # as shells count: 128 + the signal
-
-Number = TypeVar("Number", int, float)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -190,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def threaded(sub: argparse.ArgumentParser, default: int | None = 1) -> None:
         sub.add_argument(
-            "--threads", type=_threads, default=default, metavar="N",
+            "--threads", type=thread_count, default=default, metavar="N",
             help="threads of one process (default: 1, the fastest for molecules of tens of atoms)",
         )  # fmt: skip
 
@@ -202,14 +207,14 @@ def _parser() -> argparse.ArgumentParser:
 
     def shared(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--processes", type=_processes, default=1, metavar="N",
+            "--processes", type=process_count, default=1, metavar="N",
             help="processes of this machine that share the work; auto: as many as train fastest (default: 1)",
         )  # fmt: skip
         sub.set_defaults(shared=True)
 
     def going_on(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--max-time", type=_positive, default=None, metavar="M",
+            "--max-time", type=positive, default=None, metavar="M",
             help="minutes after which to stop with all work saved and say how to go on, exit code 143: a few less than "
             "the limit of a batch job",
         )  # fmt: skip
@@ -217,10 +222,10 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = command("demo", commands.demo, "train on alanine dipeptide and report", "boltzgen demo --out demo")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for all that is written (default: demo)")
-    demo.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="time to train (default: 10)")
-    demo.add_argument("--seed", type=_seed, default=0, help="of the network, the noise and the draws (default: 0)")
+    demo.add_argument("--minutes", type=positive, default=10.0, metavar="M", help="time to train (default: 10)")
+    demo.add_argument("--seed", type=seed, default=0, help="of the network, the noise and the draws (default: 0)")
     going_on(demo)
-    demo.add_argument("-n", type=_count, default=100_000, metavar="N", help="number of draws (default: 100000)")
+    demo.add_argument("-n", type=count, default=100_000, metavar="N", help="number of draws (default: 100000)")
     threaded(demo)
     placed(demo)
     shared(demo)
@@ -230,7 +235,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = command("check", commands.check, "build, try out and time everything", "boltzgen check mine.pdb")
     check.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
-    check.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's own)")
+    check.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's own)")
     check.add_argument(
         "--forcefield", nargs="+", metavar="XML", default=None,
         help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
@@ -243,17 +248,17 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
     simulate.add_argument("--out", required=True, metavar="DIR", help="folder; given again, the simulation goes on")
     simulate.add_argument(
-        "-n", type=_count, default=10_000, metavar="N",
+        "-n", type=count, default=10_000, metavar="N",
         help="number of frames in the end: those already there are not made again (default: 10000)",
     )  # fmt: skip
-    simulate.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's)")
+    simulate.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's)")
     simulate.add_argument(
-        "--hot", type=_positive, default=None, metavar="T",
+        "--hot", type=positive, default=None, metavar="T",
         help="highest temperature of the ladder; the lowest again for none (default: 1000)",
     )  # fmt: skip
-    simulate.add_argument("--walkers", type=_count, default=16, metavar="W", help="independent ladders (default: 16)")
+    simulate.add_argument("--walkers", type=count, default=16, metavar="W", help="independent ladders (default: 16)")
     simulate.add_argument("--forcefield", nargs="+", metavar="XML", default=None, help="as of train")
-    simulate.add_argument("--seed", type=_seed, default=0, help="of all random numbers (default: 0)")
+    simulate.add_argument("--seed", type=seed, default=0, help="of all random numbers (default: 0)")
     going_on(simulate)
     threaded(simulate)
 
@@ -272,13 +277,13 @@ def _parser() -> argparse.ArgumentParser:
         help="frames of a simulation to start from, in any format that mdtraj reads, or .npz of boltzgen",
     )  # fmt: skip
     train.add_argument("--weights", default=None, metavar="FILE", help="text file with a weight per frame of --data")
-    train.add_argument("--minutes", type=_positive, default=None, metavar="M", help="time to train (default: 10)")
-    train.add_argument("--temperature", type=_positive, default=None, metavar="T", help="K (default: the system's own)")
+    train.add_argument("--minutes", type=positive, default=None, metavar="M", help="time to train (default: 10)")
+    train.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's own)")
     train.add_argument(
         "--forcefield", nargs="+", metavar="XML", default=None,
         help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
     )  # fmt: skip
-    train.add_argument("--seed", type=_seed, default=None, help="of the network and the noise (default: 0)")
+    train.add_argument("--seed", type=seed, default=None, help="of the network and the noise (default: 0)")
     train.add_argument(
         "--no-compile", dest="compile", action="store_false", default=None, help="do not use torch.compile"
     )
@@ -295,10 +300,10 @@ def _parser() -> argparse.ArgumentParser:
     sample = command("sample", runs.sample, "draw from a trained generator", "boltzgen sample run -n 100000")
     sample.add_argument("generator", help="run folder of `boltzgen train`, or a saved generator of a molecule")
     sample.add_argument(
-        "-n", type=_count, default=100_000, metavar="N",
+        "-n", type=count, default=100_000, metavar="N",
         help="number of draws in the end: those already there are not made again (default: 100000)",
     )  # fmt: skip
-    sample.add_argument("--seed", type=_seed, default=None, help="of the draws (default: that of the training)")
+    sample.add_argument("--seed", type=seed, default=None, help="of the draws (default: that of the training)")
     sample.add_argument("--out", default=None, metavar="FILE", help="(default: samples.npz in the run folder)")
     sample.add_argument("--overwrite", action="store_true", help="put the draws in place of others")
     going_on(sample)
@@ -306,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     placed(sample)
     shared(sample)
     sample.add_argument(
-        "--shard", type=_shard, default=(0, 1), metavar="I/N",
+        "--shard", type=shard, default=(0, 1), metavar="I/N",
         help="draw part I of N only, I from 0 on, for job arrays; `boltzgen merge` puts the parts together",
     )  # fmt: skip
     judged(sample)
@@ -340,13 +345,13 @@ def _parser() -> argparse.ArgumentParser:
         "boltzgen reweight run --temperature 310 320",
     )
     reweight.add_argument("samples", help="weighted ensemble written by `boltzgen sample`, or the run folder")
-    reweight.add_argument("--temperature", type=_positive, nargs="+", required=True, metavar="T", help="K")
+    reweight.add_argument("--temperature", type=positive, nargs="+", required=True, metavar="T", help="K")
 
     export = command("export", ensembles.export, "frames for other programs", "boltzgen export run frames.dcd -n 1000")
     export.add_argument("samples", help="weighted ensemble written by `boltzgen sample`, or the run folder")
     export.add_argument("out", help="file to write, in the format its ending says: .dcd, .pdb, .xtc, .h5, ...")
-    export.add_argument("-n", type=_count, default=1000, metavar="N", help="frames, drawn by weight (default: 1000)")
-    export.add_argument("--seed", type=_seed, default=0, help="of the choice of frames (default: 0)")
+    export.add_argument("-n", type=count, default=1000, metavar="N", help="frames, drawn by weight (default: 1000)")
+    export.add_argument("--seed", type=seed, default=0, help="of the choice of frames (default: 0)")
 
     merge = command("merge", ensembles.merge, "several ensembles as one", "boltzgen merge a.npz b.npz --out both.npz")
     merge.add_argument("samples", nargs="+", help="weighted ensembles of one target")
@@ -354,45 +359,3 @@ def _parser() -> argparse.ArgumentParser:
 
     command("doctor", doctor, "versions, platforms, and a self-test", "boltzgen doctor")
     return parser
-
-
-def _number(text: str, kind: Callable[[str], Number], wanted: str, good: Callable[[Number], bool]) -> Number:
-    """The number meant by an option's text, refused unless it is what is wanted."""
-    try:
-        value = kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be {wanted}; got {text!r}") from None
-    if not good(value):
-        raise argparse.ArgumentTypeError(f"must be {wanted}; got {text}")
-    return value
-
-
-def _positive(text: str) -> float:
-    return _number(text, float, "a positive number", lambda value: 0 < value < float("inf"))
-
-
-def _count(text: str) -> int:
-    return _number(text, int, "a positive integer", lambda value: value > 0)
-
-
-def _threads(text: str) -> int:
-    return _number(text, int, f"an integer from 1 to {THREADS}", lambda value: 0 < value <= THREADS)
-
-
-def _processes(text: str) -> int | str:
-    return text if text == AUTO else _number(text, int, f"a positive integer or {AUTO}", lambda value: value > 0)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    try:
-        found = int(part), int(parts)
-    except ValueError:
-        found = (0, 0)
-    if not 0 <= found[0] < found[1]:
-        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N - 1, such as 0/8; got {text!r}")
-    return found
-
-
-def _seed(text: str) -> int:
-    return _number(text, int, "an integer from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)

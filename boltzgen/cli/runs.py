@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import InputError
 from ..files import require_writable, write_atomically
 from ..processes import ranks
+from .launching import limit_threads
 from .printing import print_json, print_results, say
-from .settings import Settings, limit_threads
 from .targets import target_of
 from .trajectories import load_frames
 
 if TYPE_CHECKING:
     from ..generator import BoltzmannGenerator
     from ..reporting.verdict import Status
+    from .settings import Settings
 
 __all__ = ["init", "resume", "sample", "settings_of", "train", "trained"]
 
@@ -25,6 +26,7 @@ __all__ = ["init", "resume", "sample", "settings_of", "train", "trained"]
 def init(options: argparse.Namespace) -> None:
     """Writes a commented configuration for `boltzgen train --config`."""
     from ..molecule import Molecule
+    from .settings import Settings
 
     target = target_of(options.system, None)
     temperature = target.default_temperature if isinstance(target, Molecule) else target.temperature
@@ -56,6 +58,8 @@ def resume(options: argparse.Namespace) -> None:
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """What a command that trains is told: by its options, by the run folder it goes on in, or by being the demo."""
+    from .settings import Settings
+
     if "run_folder" in options:
         from ..run_folder import RunFolder
 

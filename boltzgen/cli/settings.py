@@ -5,28 +5,34 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from ..errors import InputError
+from pydantic import AfterValidator, BaseModel, Field, InstanceOf, ValidationError
 
-__all__ = ["THREADS", "ConfigurationError", "Settings", "limit_threads"]
+from ..errors import ConfigurationError
+from .launching import THREADS
 
-THREADS = 1024
-"""of one process at most: with very many torch crashes."""
+__all__ = ["Settings"]
 
-
-class ConfigurationError(InputError):
-    """A configuration that is not what it must be: wrong usage, as on the command line."""
+_LARGEST = 2**63
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What `boltzgen train` is told.
+def _nameable(text: str) -> str:
+    """A text that can be a name or a path; of any bytes, as paths are, so that pydantic's own strings will not do."""
+    if not text or "\0" in text:
+        raise ValueError
+    return text
+
+
+Text = Annotated[InstanceOf[str], AfterValidator(_nameable)]
+Positive = Annotated[float, Field(gt=0, lt=_LARGEST, allow_inf_nan=False)]
+
+
+class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
+    """What `boltzgen train` is told. A description says what a value must be.
 
     Attributes:
         system: name of a system, or path of a folder with a system.toml, or of a PDB file.
@@ -41,16 +47,16 @@ class Settings:
         device: "cpu", "cuda", "cuda:1" or "auto".
     """
 
-    system: str
-    temperature: float | None = None
-    forcefield: list[str] | None = None
-    data: list[str] | None = None
-    weights: str | None = None
-    minutes: float = 10.0
-    seed: int = 0
-    compile: bool = True
-    threads: int = 1
-    device: str = "cpu"
+    system: Text = Field(description="a name or a path")
+    temperature: Positive | None = Field(default=None, description="a positive number of kelvin")
+    forcefield: list[Text] | None = Field(default=None, min_length=1, description="a list of file names")
+    data: list[Text] | None = Field(default=None, min_length=1, description="a list of file names")
+    weights: Text | None = Field(default=None, description="a file name")
+    minutes: Positive = Field(default=10.0, description="a positive number")
+    seed: int = Field(default=0, ge=0, lt=_LARGEST, description="an integer from 0 to 2^63 - 1")
+    compile: bool = Field(default=True, description="true or false")
+    threads: int = Field(default=1, ge=1, le=THREADS, description=f"an integer from 1 to {THREADS}")
+    device: Text = Field(default="cpu", description="cpu, cuda, cuda:1 or auto")
 
     @classmethod
     def read(cls, file: str) -> dict[str, Any]:
@@ -67,7 +73,8 @@ class Settings:
             ) from None
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{file} must be TOML; got {error}: correct it") from None
-        return cls._checked(data, file)
+        cls._of({"system": "named elsewhere"} | data, file)
+        return data
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Self:
@@ -82,14 +89,14 @@ class Settings:
                 f"the system must be that of {options.config}, {told['system']}, for which the file was written; got "
                 f"{options.system}: leave it out, or write another file with `boltzgen init`"
             )
-        told |= {f.name: given for f in fields(cls) if (given := getattr(options, f.name)) is not None}
+        told |= {name: given for name in cls.model_fields if (given := getattr(options, name)) is not None}
         if "system" not in told:
             raise ConfigurationError(
                 "a training must have a system; got none: name one, or a file made by `boltzgen init` with --config"
             )
         if told.get("weights") is not None and told.get("data") is None:
             raise ConfigurationError("weights must come with the data they weight; got none: name files with --data")
-        return cls(**told)
+        return cls._of(told, "the command line")
 
     @classmethod
     def recalled(cls, told: Any, source: str) -> Self:
@@ -103,11 +110,11 @@ class Settings:
                 f"{source} must come from `boltzgen train`; got the folder of another program's training: run that "
                 "program again"
             )
-        return cls(**cls._checked({key: value for key, value in told.items() if value is not None}, source))
+        return cls._of({key: value for key, value in told.items() if value is not None}, source)
 
     def plain(self) -> dict[str, Any]:
         """As plain data, from which `recalled` makes them in any working directory."""
-        told = asdict(self)
+        told = self.model_dump()
         if self.system.lower().endswith((".pdb", ".ent")) or (Path(self.system) / "system.toml").exists():
             told["system"] = str(Path(self.system).absolute())
         if self.data is not None:
@@ -117,15 +124,20 @@ class Settings:
         return told
 
     @classmethod
-    def _checked(cls, data: Mapping[str, Any], source: str) -> dict[str, Any]:
-        for key, value in data.items():
-            if key not in _WANTED:
-                close = difflib.get_close_matches(key, _WANTED, 1)
-                hint = f"did you mean {close[0]!r}?" if close else "leave it out"
-                raise ConfigurationError(f"{source}: a key must be one of {', '.join(_WANTED)}; got {key!r}: {hint}")
-            if not _fits(key, value):
-                raise ConfigurationError(f"{source}: {key} must be {_WANTED[key]}; got {_shown(value)}: correct it")
-        return dict(data)
+    def _of(cls, data: Mapping[str, Any], source: str) -> Self:
+        """The settings in the data, or what their source has to be told about the first that will not do."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            key = str(error.errors()[0]["loc"][0])
+        if key not in cls.model_fields:
+            close = difflib.get_close_matches(key, cls.model_fields, 1)
+            hint = f"did you mean {close[0]!r}?" if close else "leave it out"
+            raise ConfigurationError(
+                f"{source}: a key must be one of {', '.join(cls.model_fields)}; got {key!r}: {hint}"
+            )
+        wanted = cls.model_fields[key].description
+        raise ConfigurationError(f"{source}: {key} must be {wanted}; got {_shown(data[key])}: correct it")
 
     @staticmethod
     def template(system: str, temperature: float | None) -> str:
@@ -137,46 +149,11 @@ class Settings:
         )
 
 
-def _fits(key: str, value: Any) -> bool:
-    """Whether a value is what its key wants."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if key in ("temperature", "minutes"):
-        return number and 0 < value < _LARGEST
-    if key in ("seed", "threads"):
-        least, most = (1, THREADS + 1) if key == "threads" else (0, _LARGEST)
-        return number and isinstance(value, int) and least <= value < most
-    if key == "compile":
-        return isinstance(value, bool)
-    if key in ("forcefield", "data"):
-        return isinstance(value, list) and bool(value) and all(_text(name) for name in value)
-    return _text(value)
-
-
-def _text(value: Any) -> bool:
-    """Whether it can be a name or a path."""
-    return isinstance(value, str) and bool(value) and "\0" not in value
-
-
 def _shown(value: Any) -> str:
     """A value as it may have been written, in a line."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
-
-_LARGEST = 2**63
-
-_WANTED = {
-    "system": "a name or a path",
-    "temperature": "a positive number of kelvin",
-    "forcefield": "a list of file names",
-    "data": "a list of file names",
-    "weights": "a file name",
-    "minutes": "a positive number",
-    "seed": "an integer from 0 to 2^63 - 1",
-    "compile": "true or false",
-    "threads": f"an integer from 1 to {THREADS}",
-    "device": "cpu, cuda, cuda:1 or auto",
-}
 
 _FORCEFIELD = """
 # OpenMM force fields, the solvent's last.
@@ -212,11 +189,3 @@ threads = 1
 # Where to compute: cpu, cuda, or auto for a GPU if there is one.
 device = "cpu"
 """
-
-
-def limit_threads(n: int) -> None:
-    """The number of threads this process works with; child processes get it too where torch is not loaded yet."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(n))
-    import torch
-
-    torch.set_num_threads(n)

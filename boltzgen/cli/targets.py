@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigurationError
 from .printing import say
-from .settings import ConfigurationError
 
 if TYPE_CHECKING:
     from ..molecule import Molecule

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boltzgen.cli.settings import ConfigurationError, Settings
+from boltzgen.cli.settings import Settings
+from boltzgen.errors import ConfigurationError
 
 
 def options(**told):
@@ -48,6 +49,8 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(
         Settings.of(options(config=str(path), system="b"))
     with pytest.raises(ConfigurationError, match="must have a system; got none"):
         Settings.of(options())
+    with pytest.raises(ConfigurationError, match='the command line: system must be a name or a path; got ""'):
+        Settings.of(options(system=""))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def test_what_a_run_folder_remembers_is_what_was_told():
             Settings.recalled(nothing, "run.json")
 
 
-KEYS = [*Settings.__dataclass_fields__, "sytem", "[a]", '""']
+KEYS = [*Settings.model_fields, "sytem", "[a]", '""']
 VALUES = ["1", "-1", "1e999", "nan", "0x1f", "true", '"a"', '""', "[]", '["a"]', "[[1]]", "{a = 1}", "07:32:00"]
 LINE = st.tuples(st.sampled_from(KEYS), st.sampled_from(["=", ".", ""]), st.one_of(st.sampled_from(VALUES), st.text()))
 LINES = st.lists(LINE.map(" ".join)).map(lambda lines: "\n".join(lines).encode("utf-8", "replace"))
