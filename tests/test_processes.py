@@ -13,13 +13,44 @@ from pathlib import Path
 import pytest
 import torch
 
-from boltzgen import alpha_divergence, anneal, coupling_flow, draw, forward_kl, log_variance, reverse_kl, toys, train
+from boltzgen import (
+    Energy,
+    alpha_divergence,
+    anneal,
+    coupling_flow,
+    draw,
+    forward_kl,
+    log_variance,
+    molecular_flow,
+    reverse_kl,
+    toys,
+    train,
+)
 from boltzgen.errors import InputError, RankError
 from boltzgen.processes import Ranks, distributed, ranks
 from boltzgen.training import coordinate_entropy
+from boltzgen.training.checkpoint import load_checkpoint
 
 STEPS = 50
 TARGET = toys.DoubleWell()
+
+
+class Hinge(Energy):
+    """A bond whose length follows a torsion with two wells."""
+
+    def __init__(self):
+        super().__init__((2,))
+
+    def _energy(self, x):
+        length, phi = x.unbind(-1)
+        return 0.5 * ((length - 0.3 * phi.cos()) / 0.2).square() - 2.0 * (2 * phi).cos() - phi.cos()
+
+
+def hinge_flow():
+    """A flow in two parts."""
+    scale = torch.full((1, 1), 0.5)
+    sizes = {"torsion_bins": 8, "torsion_hidden": (8,), "stiff_layers": 2, "stiff_hidden": (8,)}
+    return molecular_flow([False, True], torch.zeros(1), scale, **sizes, seed=1)
 
 
 def flow_of():
@@ -58,18 +89,21 @@ def everything():
     history = anneal(flow, target, hot=4.0, steps=40, progress=False)
     found["annealed"] = parameters(flow)
     found["ledger"] = torch.tensor([history.energy, history.gradient, history.training_samples])
+    flow = hinge_flow().double()
+    history = anneal(flow, Hinge(), hot=2.0, steps=100, progress=False)
+    assert history.rounds[-1].temperature == 1.0
+    found["annealed in parts"] = parameters(flow)
     samples = draw(coupling_flow(2, seed=1), TARGET, 7300, seed=3)
     found["draws"] = torch.cat([samples.x.double(), samples.log_w[:, None]], 1)
     return found
 
 
-def launched(processes, *job, **options):
+def launched(processes, *job, restarts=0):
     """This file under torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["--max-restarts", str(restarts)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, __file__, *map(str, job)], env=environment, text=True, stderr=subprocess.PIPE, **options
-    )
+    return subprocess.Popen([*command, __file__, *map(str, job)], env=environment, text=True, stderr=subprocess.PIPE)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +121,7 @@ def test_any_number_of_processes_gives_what_one_gives(processes, of_one, tmp_pat
     assert found.keys() == of_one.keys()
     assert torch.equal(found["draws"], of_one["draws"])
     assert torch.equal(found["ledger"], of_one["ledger"])
-    for name in ("torch.float64", "variance", "alpha", "entropy", "annealed"):
+    for name in ("torch.float64", "variance", "alpha", "entropy", "annealed", "annealed in parts"):
         torch.testing.assert_close(
             found[name], of_one[name], rtol=0, atol=1e-12, msg=lambda text, name=name: name + text
         )
@@ -118,6 +152,18 @@ def test_a_lost_process_ends_the_others_with_a_checkpoint_to_go_on_from(tmp_path
     assert run.returncode != 0
     history = anneal(flow_of(), TARGET, hot=4.0, checkpoint=checkpoint, steps=1, progress=False)
     assert len(history.losses) >= 20, words  # it had gone on from there, with one process instead of two
+
+
+@pytest.mark.timeout(240)
+def test_a_launcher_that_restarts_goes_on_from_the_checkpoint(tmp_path):
+    checkpoint = tmp_path / "training.pt"
+    run = launched(2, "mortal", checkpoint, tmp_path / "begun", restarts=1)
+    _, words = run.communicate(timeout=200)
+    assert run.returncode == 0, words
+    first, second = (int(word) for word in (tmp_path / "begun").read_text().split())
+    assert first == 0
+    assert second >= 20
+    assert len(load_checkpoint(checkpoint)["history"]["losses"]) >= 60
 
 
 @pytest.mark.slow
@@ -163,6 +209,19 @@ def main(job, out, *more):
             Path(f"{out}{team.rank}").write_text(str(error.value))
         elif job == "part":
             Path(f"{out}{team.rank}").write_text(str(team.gathered(torch.ones(team.rank + 1), [1, 2]).sum().item()))
+        elif job == "mortal":
+            begun = []
+
+            def live(history):
+                steps = len(history.losses)
+                if team.leads and not begun:
+                    with open(more[0], "a") as file:
+                        file.write(f"{steps} ")
+                begun.append(steps)
+                if team.rank == 1 and steps == 20 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            anneal(flow_of(), TARGET, hot=4.0, steps=60, checkpoint=out, watch=live, progress=False, compile="never")
         elif job == "endless":
 
             def tell(history):
