@@ -1,0 +1,282 @@
+"""The records in benchmarks/results as tables: writes benchmarks/RESULTS.md.
+
+    python benchmarks/tables.py
+
+Every number comes from a record, except those of other programs that a paper published. A record names what it was
+measured on; the script that makes it, how.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+INTRODUCTION = """# What was measured
+
+Made by `python benchmarks/tables.py` from the records in [results](results); each names the machine, and the script in
+this folder that made it says how. What was tried on the way is in the [notebook](NOTEBOOK.md).
+"""
+TRAININGS = [  # record, molecule, what is special about it
+    ("alanine_dipeptide", "alanine dipeptide", "the default"),
+    ("alanine_dipeptide_60min", "alanine dipeptide", "6 couplings of (128, 128), compiled"),
+    ("alanine_dipeptide_as_a_whole", "alanine dipeptide", "the flow learning as a whole"),
+    ("alanine_dipeptide_60min_6x128", "alanine dipeptide", "both"),
+    ("alanine_tetrapeptide_75min", "alanine tetrapeptide", "the flow learning as a whole"),
+    ("butane", "butane", "the flow learning as a whole"),
+]
+PEERS = [  # of definition A, 1e7 draws, the largest 1e-4 of the weights clipped
+    ("forward KL on simulation data", 5e9, "82.1"),
+    ("reverse KL (collapses)", 2.56e8, "94.1"),
+    ("FAB", 2.13e8, "94.8"),
+    ("TA-BG", 1e8, "95.8"),
+    ("CMT", 1e8, "97.7"),
+]
+
+
+def main() -> None:
+    (HERE / "RESULTS.md").write_text(page(), encoding="utf-8")
+
+
+def page() -> str:
+    return "\n".join([INTRODUCTION, *(text for section in SECTIONS if (text := section()))])
+
+
+def record(name: str) -> Any:
+    """A record, or None if it was not made."""
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def pm(estimate: Any) -> str:
+    return "" if estimate is None else f"{estimate['value']:.3f} ± {estimate['standard_error']:.3f}"
+
+
+def trainings() -> str:
+    rows: list[Sequence[object]] = []
+    for name, molecule, about in TRAININGS:
+        found = record(name)
+        for seed in found["seeds"] if found else ():
+            evaluations = sum(seed["training_evaluations"].values())
+            estimates = seed["estimates"]
+            rows.append(
+                [
+                    molecule, about, seed["seed"],
+                    f"{seed['seconds'] / 60:.0f}", f"{evaluations:.2g}", f"{seed['training_samples']:.2g}",
+                    percent(seed["ess_fraction"]), percent(seed["ess_fraction_clipped"]), f"{seed['pareto_k']:.2f}",
+                    pm(estimates.get("mean_potential_energy")), pm(estimates.get("free_energy_difference_phi")),
+                ]
+            )  # fmt: skip
+    head = ["molecule", "training", "seed", "minutes", "evaluations", "training samples", "ESS %", "clipped %", "k",
+            "⟨U⟩, kJ/mol", "F(φ > 0) − F(φ < 0), kT"]  # fmt: skip
+    published = table(
+        ["published, alanine dipeptide of the same definition", "evaluations", "clipped %"],
+        ((name, f"{n:.2g}", ess) for name, n, ess in PEERS),
+    )
+    return f"## Training on the energy alone\n\n`benchmarks/training.py`\n\n{table(head, rows)}\n{published}"
+
+
+def force_field() -> str:
+    found = record("force_field_speed")
+    if not found:
+        return ""
+    rows = (
+        [row["form"], row["method"], f"{row['median']:.1f}", f"{row['times_the_fastest_openmm']:.1f}"]
+        for row in found["rows"]
+    )
+    return (
+        "## Energy and gradient of alanine dipeptide\n\n"
+        f"`benchmarks/force_field_speed.py`: one thread, {found['batch']} frames a call.\n\n"
+        + table(["force field", "method", "µs per frame", "times OpenMM's fastest loop"], rows)
+    )
+
+
+def sizes() -> str:
+    found = record("force_field_sizes")
+    if not found:
+        return ""
+    atoms = sorted({row["atoms"] for row in found["rows"]})
+    methods = list(dict.fromkeys(row["method"] for row in found["rows"]))
+    cells = {(row["method"], row["atoms"]): row for row in found["rows"]}
+
+    def cell(method: str, n: int) -> str:
+        row = cells.get((method, n))
+        if row is None:
+            return ""
+        text = (
+            f"{row['median']:.1f} ({row['ratio']:.1f})"
+            if row["median"] < 100
+            else f"{row['median']:.0f} ({row['ratio']:.1f})"
+        )
+        return text + (f", {row['times_one_thread']:.2f}" if "times_one_thread" in row else "")
+
+    kept = ", ".join(f"{n}: {cells[m, n]['bytes_per_frame'] / 1e3:.0f} kB" for n in atoms
+                     for m in methods if m == "torch eager, 64, float32, 1 thread")  # fmt: skip
+    return (
+        "## Energy and gradient against the size of the molecule\n\n"
+        "`benchmarks/force_field_sizes.py`: Ace-(Ala)n-Nme in ff14SB with OBC2, all pairs; µs per frame, in brackets\n"
+        "how many times as fast as OpenMM's fastest loop of one thread, and after a comma how many times as fast as\n"
+        "one thread of the same.\n"
+        f"Kept for a gradient in float32, a frame: {kept}.\n\n"
+        + table(["method, frames a call", *(f"{n} atoms" for n in atoms)],
+                ([method, *(cell(method, n) for n in atoms)] for method in methods))
+    )  # fmt: skip
+
+
+def dynamics() -> str:
+    found = record("dynamics")
+    if not found:
+        return ""
+    head, rows = ["simulation", "ns an hour, one core"], []
+    every = any("ns_per_hour_all_cores" in row for row in found["speed"].values())
+    for way, row in found["speed"].items():
+        cells = [way, f"{row['ns_per_hour']:.0f}"]
+        rows.append([*cells, f"{row['ns_per_hour_all_cores']:.0f}"] if every else cells)
+    return "## Simulations of alanine dipeptide\n\n`benchmarks/dynamics.py`\n\n" + table(
+        [*head, "all cores"] if every else head, rows
+    )
+
+
+def coordinates() -> str:
+    found = record("coordinates")
+    if not found:
+        return ""
+    rows = (
+        [
+            row["atoms"],
+            row["kind"],
+            f"{row['coordinates']:.1f}",
+            f"{row['energy']:.1f}",
+            f"{row['share_of_energy']:.2f}",
+        ]
+        for row in found["rows"]
+        if row.get("energy")
+    )
+    return "## Internal to Cartesian coordinates, with gradient\n\n`benchmarks/coordinates.py`\n\n" + table(
+        ["atoms", "kind", "µs per frame", "energy, µs", "share of the energy"], rows
+    )
+
+
+def toys() -> str:
+    found = record("toys")
+    if not found:
+        return ""
+    rows = []
+    for name, seeds in found.items():
+        for seed in seeds:
+            change = seed.get("free_energy_error")
+            rows.append(
+                [
+                    name, seed["seed"], seed["minutes"], f"{sum(seed['evaluations'].values()):.2g}",
+                    f"{100 * seed['ess_fraction']:.2f}", f"{seed['pareto_k']:.2f}",
+                    f"{seed['log_z_error']:+.4f} ± {seed['log_z'][1]:.4f}" if "log_z_error" in seed else "",
+                    "" if change is None else f"{change[0]:+.4f} ± {change[1]:.4f}",
+                    f"{seed['forward_kl'][0]:.4f} ± {seed['forward_kl'][1]:.4f}" if "forward_kl" in seed else "",
+                    seed.get("modes", ""),
+                ]
+            )  # fmt: skip
+    return "## Targets with exact answers\n\n`benchmarks/toys.py`\n\n" + table(
+        [
+            "target",
+            "seed",
+            "minutes",
+            "evaluations",
+            "ESS %",
+            "k",
+            "error of log Z",
+            "error of ΔF",
+            "KL(p ‖ q)",
+            "modes",
+        ],
+        rows,
+    )
+
+
+def calibration() -> str:
+    found = record("calibration")
+    if not found:
+        return ""
+    names = list(dict.fromkeys(name for row in found["rows"] for name in row["coverage"]))
+    rows = (
+        [
+            row["target"].replace("_", " "),
+            percent(row["effective_share"]),
+            *(percent(row["coverage"][n]) if n in row["coverage"] else "" for n in names),
+        ]
+        for row in found["rows"]
+    )
+    return (
+        "## Coverage of 95 % intervals\n\n"
+        f"`benchmarks/calibration.py`: {found['replicas']} replicas of {found['n']} draws; %.\n\n"
+        + table(["target", "ESS %", *names], rows)
+    )
+
+
+def refinement() -> str:
+    found = record("refinement")
+    if not found:
+        return ""
+    rows = (
+        [
+            row["method"],
+            *(
+                f"{row[name]['times_smaller_error']:.2f} ({row[name]['sigmas_off']:+.1f} σ)" if name in row else ""
+                for name in found["exact"]
+            ),
+        ]
+        for row in found["methods"]
+    )
+    return (
+        "## Refinement of a poor flow\n\n"
+        f"`benchmarks/refinement.py`: many well, {found['evaluations']} evaluations each; how many times smaller\n"
+        "the error bar is than that of plain reweighting, and how far the value is from the exact one.\n\n"
+        + table(["method", *found["exact"]], rows)
+    )
+
+
+def flows() -> str:
+    found = record("flows")
+    if not found:
+        return ""
+    ours = found["rows"]["boltzgen"]
+    rows = []
+    for name, row in found["rows"].items():
+        for task, time in row["microseconds"].items():
+            times = "" if row is ours else f"{time['median'] / ours['microseconds'][task]['median']:.1f}"
+            rows.append([name, task, f"{time['median']:.0f}", times, f"{row['kilobytes_kept_per_sample']:.0f}"])
+    return (
+        "## Spline couplings against other libraries\n\n"
+        f"`benchmarks/flows.py`: {found['dimensions']} dimensions, {found['circular']} circular, "
+        f"{found['couplings']} couplings,\nbatch {found['batch']}, one thread, eager.\n\n"
+        + table(["library", "task", "µs per sample", "times boltzgen", "kB kept"], rows)
+    )
+
+
+def parallel() -> str:
+    found = record("parallel")
+    if not found:
+        return ""
+    rows = (
+        [row["processes"], *(f"{row['ratio'][task]:.2f}" for task in ("forward", "reverse", "draw"))]
+        for row in found["rows"]
+    )
+    return "## Several processes\n\n`benchmarks/parallel.py`: times as fast as one.\n\n" + table(
+        ["processes", "forward KL", "reverse KL", "draws"], rows
+    )
+
+
+SECTIONS = (trainings, toys, force_field, sizes, dynamics, coordinates, flows, parallel, calibration, refinement)
+
+if __name__ == "__main__":
+    main()
