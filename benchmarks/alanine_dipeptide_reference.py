@@ -12,8 +12,9 @@ field. Hydrogens weigh as much as carbons: masses do not enter the distribution.
 * errors are those between the 64 ladders (delete-one jackknife), which know nothing of each other.
 
 Populations are those of three basins: alpha_L is phi > 0, alpha_R the rest where psi lies in (-120, 60) degrees, beta
-what is left. Frames with a cis bond are counted, and the values without them are given as well. "quarters" shows
-whether the run has settled. The result file is rewritten every few minutes; "finished" says whether it is the last.
+what is left; the profile along phi has 24 bins. Frames with a cis bond are counted, and the values without them are
+given as well. "quarters" shows whether the run has settled. The result file is rewritten every few minutes; "finished"
+says whether it is the last.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import argparse
 import json
 import math
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ from boltzgen.units import kT
 
 TEMPERATURE = 300.0
 TORSIONS = ("phi", "psi", "omega_1", "omega_2")
+BINS = np.linspace(-math.pi, math.pi, 25)  # of the profile along phi
 CENTRE, NEIGHBOURS = 8, (6, 14, 10)  # C-alpha; N, C, C-beta
 
 
@@ -109,6 +112,9 @@ def estimates(u: np.ndarray, torsions: np.ndarray) -> dict:
     basins = {"alpha_R": right_handed, "beta": (phi < 0) & ~right_handed, "alpha_L": phi > 0}
     return found | {
         "populations": {name: ratio(inside, np.ones_like(cis)) for name, inside in basins.items()},
+        "profile_phi": [  # -ln of the probability of each bin, in kT
+            ratio((phi >= left) & (phi < right), np.ones_like(cis), to_free_energy) for left, right in pairwise(BINS)
+        ],
         "cis_fraction": ratio(cis, np.ones_like(cis)),
         "phi_transitions": int((np.diff(np.sign(phi), axis=0) != 0).sum()),
         "cis_transitions": int(np.diff(cis, axis=0).sum()),
