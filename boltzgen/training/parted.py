@@ -16,7 +16,7 @@ from ..processes import ranks
 from .autosave import Autosave
 from .history import Round
 from .objectives import Draws, divergence, forward_kl, frozen, mean_of_finite, pathwise
-from .rounds import BATCH, COLD_DECAY, DECAY, SETTLE_BATCH, SETTLE_STEPS, STEP_ESS, Rounds, effective, some
+from .rounds import BATCH, COLD_DECAY, DECAY, SETTLE_BATCH, SETTLE_STEPS, STEP_ESS, Rounds, in_words, require_weight
 from .trust import boundary, effective_fraction
 
 __all__ = ["PartedRounds", "has_parts"]
@@ -74,7 +74,7 @@ class PartedRounds(Rounds):
     def round(self, autosave: Autosave) -> None:
         index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), []
         decay = DECAY if self.cold_start is None else COLD_DECAY
-        message = effective(self.history.rounds[-1].ess) if index else "first draws"
+        message = in_words(self.history.rounds[-1].ess) if index else "first draws"
         if index == 0:
             self.hot_marginal.load_state_dict(self.marginal.state_dict())
 
@@ -92,7 +92,7 @@ class PartedRounds(Rounds):
             learn(mean_of_finite(draws.loss, SOFTEN) if early else symmetric(draws), REST_RATE)
 
         x, log_q, log_w, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
-        potential = torch.where(some(log_w, self.temperature).isfinite(), potential, 0.0)
+        potential = torch.where(require_weight(log_w, self.temperature).isfinite(), potential, 0.0)
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(SETTLE_BATCH)
         following, ess = self.next_temperature(log_w[own], potential[own]), effective_fraction(log_w[own])
         self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds))

@@ -28,7 +28,7 @@ from .loop import cosine
 from .objectives import divergence, forward_kl, pathwise, reverse_kl
 from .trust import boundary, effective_fraction, raised, trusted
 
-__all__ = ["Rounds", "effective", "some"]
+__all__ = ["Rounds", "in_words", "require_weight"]
 
 HOT_BATCH = 512
 BATCH = 1024
@@ -207,7 +207,7 @@ class Rounds:
         for rows in chosen.to(x.device).view(-1, BATCH):
             loss = forward_kl(self.flow, x[rows])
             self.history.training_samples += BATCH
-            self.step(loss, LADDER_RATE * self.learning_rate, DECAY, effective(ess))
+            self.step(loss, LADDER_RATE * self.learning_rate, DECAY, in_words(ess))
             autosave()
         self.arrive()
 
@@ -225,7 +225,7 @@ class Rounds:
     def settle(self, autosave: Autosave) -> None:
         """Fresh draws at the cold temperature, learnt from along the forces and then by their weights."""
         index, target, drawn = len(self.history.rounds), self.target.at(self.cold), []
-        message = effective(self.history.rounds[-1].ess)
+        message = in_words(self.history.rounds[-1].ess)
         near = self.history.rounds[-1].ess >= STEP_ESS
 
         def learn(loss: Tensor, rows: int) -> None:
@@ -241,7 +241,7 @@ class Rounds:
             if near:
                 learn(divergence(draws, alpha=1.0, trust=STEP_ESS), SETTLE_BATCH)
         x, log_q, log_w = (torch.cat(part) for part in zip(*drawn, strict=True))
-        ess = effective_fraction(some(log_w, self.cold))
+        ess = effective_fraction(require_weight(log_w, self.cold))
         log_w = raised(log_w, trusted(log_w, STEP_ESS))
         order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index)).to(x.device)
         for rows in order.view(-1, BATCH):
@@ -266,7 +266,11 @@ class Rounds:
                 autosave()
         x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
         good = torch.isfinite(log_w) & torch.isfinite(potential)
-        return x, some(torch.where(good, log_w, -torch.inf), self.temperature), torch.where(good, potential, 0.0)
+        return (
+            x,
+            require_weight(torch.where(good, log_w, -torch.inf), self.temperature),
+            torch.where(good, potential, 0.0),
+        )
 
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
@@ -281,7 +285,7 @@ class Rounds:
         return max(self.cold, min(lowest, highest))
 
 
-def some(log_w: Tensor, temperature: float) -> Tensor:
+def require_weight(log_w: Tensor, temperature: float) -> Tensor:
     """The log-weights again, refused if every weight is zero."""
     if log_w.isneginf().all():
         raise EnergyError(
@@ -291,5 +295,5 @@ def some(log_w: Tensor, temperature: float) -> Tensor:
     return log_w
 
 
-def effective(ess: float) -> str:
+def in_words(ess: float) -> str:
     return f"effective samples {100 * ess:.1f} %"
