@@ -58,44 +58,49 @@ def flow_of():
 
 
 def parameters(flow):
-    return torch.cat([p.detach().flatten() for p in flow.parameters()]).double()
+    return torch.cat([p.detach().flatten() for p in flow.parameters()]).double().cpu()
 
 
-def trained(objective, dtype):
-    flow = flow_of().to(dtype)
+def trained(objective, dtype, device="cpu"):
+    flow = flow_of().to(device, dtype)
     train(flow, lambda q: objective(q, dtype), steps=STEPS, learning_rate=3e-3, progress=False)
     return parameters(flow)
 
 
 def both(flow, dtype):
     """Energy, weighted data, and a term that no process shares."""
-    x = torch.linspace(-2, 2, 130, dtype=dtype).view(65, 2)
+    x = torch.linspace(-2, 2, 130, dtype=dtype, device=next(flow.parameters()).device).view(65, 2)
     log_w = -TARGET.energy(x)
     size = sum(p.square().sum() for p in flow.parameters())
     return reverse_kl(flow, TARGET, 100, soften=20.0) + 0.5 * forward_kl(flow, x, log_w) + 0.1 * size
 
 
-def everything():
+def everything(device="cpu"):
     """What is compared between numbers of processes."""
-    found = {f"{dtype}": trained(both, dtype) for dtype in (torch.float32, torch.float64)}
-    found["variance"] = trained(lambda q, _: log_variance(q, TARGET, 100), torch.float64)
-    found["alpha"] = trained(lambda q, _: alpha_divergence(q, TARGET, 101, trust=0.9), torch.float64)
+    found = {f"{dtype}": trained(both, dtype, device) for dtype in (torch.float32, torch.float64)}
+    found["variance"] = trained(lambda q, _: log_variance(q, TARGET, 100), torch.float64, device)
+    found["alpha"] = trained(lambda q, _: alpha_divergence(q, TARGET, 101, trust=0.9), torch.float64, device)
     found["entropy"] = trained(
         lambda q, _: reverse_kl(q, TARGET, 100) - 0.1 * coordinate_entropy(q, lambda x: x[:, 0], 100, width=0.3),
         torch.float64,
+        device,
     )
-    flow = flow_of().double()
+    flow = flow_of().to(device, torch.float64)
     target = toys.DoubleWell()
     history = anneal(flow, target, hot=4.0, steps=40, progress=False)
     found["annealed"] = parameters(flow)
     found["ledger"] = torch.tensor([history.energy, history.gradient, history.training_samples])
-    flow = hinge_flow().double()
+    flow = hinge_flow().to(device, torch.float64)
     history = anneal(flow, Hinge(), hot=2.0, steps=100, progress=False)
     assert history.rounds[-1].temperature == 1.0
     found["annealed in parts"] = parameters(flow)
-    samples = draw(coupling_flow(2, seed=1), TARGET, 7300, seed=3)
-    found["draws"] = torch.cat([samples.x.double(), samples.log_w[:, None]], 1)
+    found["draws"] = drawn(7300, device)
     return found
+
+
+def drawn(n, device="cpu"):
+    samples = draw(coupling_flow(2, seed=1).to(device), TARGET, n, seed=3)
+    return torch.cat([samples.x.double(), samples.log_w[:, None]], 1)
 
 
 def launched(processes, *job, restarts=0):
@@ -118,16 +123,56 @@ def test_any_number_of_processes_gives_what_one_gives(processes, of_one, tmp_pat
     _, words = run.communicate(timeout=200)
     assert run.returncode == 0, words
     found = torch.load(tmp_path / "found.pt")
-    assert found.keys() == of_one.keys()
     assert torch.equal(found["draws"], of_one["draws"])
-    assert torch.equal(found["ledger"], of_one["ledger"])
-    for name in ("torch.float64", "variance", "alpha", "entropy", "annealed", "annealed in parts"):
-        torch.testing.assert_close(
-            found[name], of_one[name], rtol=0, atol=1e-12, msg=lambda text, name=name: name + text
-        )
-    torch.testing.assert_close(found["torch.float32"], of_one["torch.float32"], rtol=0, atol=1e-5)
+    compare(found, of_one, double=1e-12, single=1e-5)
     moved = (of_one["torch.float64"] - parameters(flow_of())).abs().max()
     assert moved > 1e-2  # or nothing would have been compared
+
+
+def compare(found, expected, *, double, single):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        most = {"torch.float32": single, "ledger": 0}.get(name, double)
+        torch.testing.assert_close(found[name], value, rtol=0, atol=most, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.timeout(300)
+def test_two_processes_on_gpus_give_what_one_gives(tmp_path):
+    """By nccl if there are two GPUs; on a single one by gloo, through main memory."""
+    run = launched(2, "everything", tmp_path / "found.pt", "cuda")
+    _, words = run.communicate(timeout=250)
+    assert run.returncode == 0, words
+    compare(torch.load(tmp_path / "found.pt"), everything("cuda"), double=1e-9, single=1e-3)
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), (1, "gloo"), (2, "cpu:gloo,cuda:nccl")])
+def test_processes_without_a_gpu_each_do_not_speak_by_nccl(monkeypatch, gpus, backend):
+    """It refuses two processes on one GPU, and whatever lies in main memory."""
+    asked = []
+
+    def init(*backends, **_):
+        asked.append(backends)
+        raise RuntimeError("enough")
+
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "init_process_group", init)
+    with pytest.raises(RankError, match="enough"), distributed():
+        pass
+    assert asked == [(backend,)]
+
+
+def test_a_group_that_takes_nothing_from_main_memory_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend_config", lambda: "cuda:nccl")
+    with pytest.raises(InputError, match=r"got one of cuda:nccl: make it with init_process_group"), distributed():
+        pass
 
 
 @pytest.mark.timeout(120)
@@ -196,7 +241,7 @@ def test_one_process_is_by_itself():
 def main(job, out, *more):
     with distributed() as team:
         if job == "everything":
-            found = everything()
+            found = everything(*more)
             if team.leads:
                 torch.save(found, out)
         elif job == "refusal":
