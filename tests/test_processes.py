@@ -3,6 +3,8 @@
 Run by torchrun, this file is one of the processes.
 """
 
+import itertools
+import math
 import os
 import signal
 import subprocess
@@ -94,8 +96,28 @@ def everything(device="cpu"):
     history = anneal(flow, Hinge(), hot=2.0, steps=100, progress=False)
     assert history.rounds[-1].temperature == 1.0
     found["annealed in parts"] = parameters(flow)
+    found["a row that is NaN"] = interrupted(device, row=True)
+    found["a gradient that is NaN"] = interrupted(device, row=False)
     found["draws"] = drawn(7300, device)
     return found
+
+
+def interrupted(device, *, row):
+    """A training of which two steps cannot be taken, and only the last process could tell by itself."""
+    flow, steps = flow_of().to(device, torch.float64), itertools.count()
+    x = torch.linspace(-2, 2, 130, dtype=torch.float64, device=device).view(65, 2)
+
+    def objective(q):
+        wrong = next(steps) in (5, 20)
+        loss = forward_kl(q, torch.cat([x[:-1], x[-1:] + math.nan]) if wrong and row else x)
+        if wrong and not row and ranks().rank == ranks().size - 1:
+            loss.register_hook(lambda gradient: gradient * math.nan)
+        return loss
+
+    history = train(flow, objective, steps=STEPS, learning_rate=3e-3, progress=False)
+    assert history.skipped == 2
+    assert [k for k, loss in enumerate(history.losses) if math.isnan(loss)] == [5, 20]
+    return parameters(flow)
 
 
 def drawn(n, device="cpu"):
