@@ -207,18 +207,40 @@ def test_an_error_on_the_first_process_is_every_process_s(tmp_path):
 
 
 @pytest.mark.timeout(120)
-def test_a_lost_process_ends_the_others_with_a_checkpoint_to_go_on_from(tmp_path):
-    checkpoint = tmp_path / "training.pt"
-    run = launched(2, "endless", checkpoint, tmp_path / "pid")
-    while not (tmp_path / "pid").exists() and run.poll() is None:
+@pytest.mark.parametrize(("job", "lost"), [("anneal", 0), ("anneal", 1), ("train", 1)])
+def test_a_lost_process_ends_the_others_with_a_checkpoint_to_go_on_from(tmp_path, job, lost):
+    """The first process writes it: when it is lost the checkpoint is an earlier one."""
+    checkpoint, pid = tmp_path / "training.pt", tmp_path / "pid"
+    run = launched(2, "endless", checkpoint, job, lost, pid)
+    while not (pid.exists() and pid.read_text()) and run.poll() is None:
         time.sleep(0.1)
     begin = time.monotonic()
-    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    os.kill(int(pid.read_text()), signal.SIGKILL)
     _, words = run.communicate(timeout=60)
     assert time.monotonic() - begin < 30
     assert run.returncode != 0
-    history = anneal(flow_of(), TARGET, hot=4.0, checkpoint=checkpoint, steps=1, progress=False)
-    assert len(history.losses) >= 20, words  # it had gone on from there, with one process instead of two
+    assert "the processes of a distributed run must all live; one was lost" in words
+    assert "start again, training goes on from its checkpoint" in words
+    saved = len(load_checkpoint(checkpoint)["history"]["losses"])
+    assert saved >= (10 if lost == 0 else 20), words
+    history = endless(checkpoint, job, steps=saved + 1)  # with one process instead of two
+    assert len(history.losses) > saved
+
+
+def endless(checkpoint, job, steps=10**6, told=lambda k: None):
+    """A training that is told the number of each step."""
+    if job == "anneal":
+        return anneal(
+            flow_of(), TARGET, hot=4.0, steps=steps, checkpoint=checkpoint, progress=False, compile="never",
+            watch=lambda history: told(len(history.losses)),
+        )  # fmt: skip
+    taken = itertools.count()
+
+    def objective(q):
+        told(next(taken))
+        return reverse_kl(q, TARGET, 100)
+
+    return train(flow_of(), objective, steps=steps, checkpoint=checkpoint, progress=False)
 
 
 @pytest.mark.timeout(240)
@@ -290,12 +312,15 @@ def main(job, out, *more):
 
             anneal(flow_of(), TARGET, hot=4.0, steps=60, checkpoint=out, watch=live, progress=False, compile="never")
         elif job == "endless":
+            kind, lost, pid = more
 
-            def tell(history):
-                if team.rank == 1 and len(history.losses) == 20:
-                    Path(more[0]).write_text(str(os.getpid()))
+            def tell(k):
+                if k == 10 and team.leads:
+                    os.kill(os.getpid(), signal.SIGUSR1)  # for a checkpoint
+                if k == 21 and team.rank == int(lost):
+                    Path(pid).write_text(str(os.getpid()))
 
-            anneal(flow_of(), TARGET, hot=4.0, steps=10**6, checkpoint=out, watch=tell, progress=False, compile="never")
+            endless(out, kind, told=tell)
 
 
 if __name__ == "__main__":
