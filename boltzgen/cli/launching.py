@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +43,8 @@ def launched() -> bool:
 def launch(arguments: Sequence[str], processes: int, *, silent_in: str | None = None) -> int:
     """Runs `boltzgen` with the arguments in several processes that share its work; gives the exit code.
 
-    It is that of the process that failed first; of a signal, 128 and its number.
+    It is that of the process that failed first; 1 if a signal ended that one, which is then lost to the others; 128 and
+    the number of a signal that this process was sent. What this process does at a signal is afterwards what it was.
 
     Arguments:
         arguments: the command and its options.
@@ -67,13 +71,27 @@ def launch(arguments: Sequence[str], processes: int, *, silent_in: str | None = 
         logs_specs=None if silent_in is None else DefaultLogsSpecs(log_dir=silent_in, redirects=Std.ALL),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "boltzgen", *arguments)
+        with _handlers_kept():
+            elastic_launch(config, sys.executable)("-m", "boltzgen", *arguments)
     except ChildFailedError as error:
         first = min(error.failures.values(), key=lambda failure: failure.timestamp)
-        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+        return max(first.exitcode, 1)  # below zero after a signal
     except SignalException as stop:
         return 128 + int(stop.sigval)
     return 0
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Puts back the handlers of signals that torch's launcher leaves in place of them."""
+    there = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+    kept = {number: signal.getsignal(number) for number in there}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in kept.items():
+                signal.signal(number, handler)
 
 
 def fastest(settings: Settings) -> int:
