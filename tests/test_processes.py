@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,33 @@ def endless(checkpoint, job, steps=10**6, told=lambda k: None):
     return train(flow_of(), objective, steps=steps, checkpoint=checkpoint, progress=False)
 
 
+@pytest.mark.timeout(120)
+def test_a_training_goes_on_with_another_number_of_processes_to_the_same_parameters(of_one, tmp_path):
+    """One process for 17 steps, two for 17 more, and one to the end."""
+    checkpoint = tmp_path / "training.pt"
+    life(checkpoint, 17)
+    assert load_checkpoint(checkpoint)["done"] == 17
+    run = launched(2, "life", checkpoint, 17)
+    _, words = run.communicate(timeout=100)
+    assert run.returncode == 0, words
+    assert load_checkpoint(checkpoint)["done"] == 34
+    torch.testing.assert_close(life(checkpoint), of_one["torch.float64"], rtol=0, atol=1e-12)
+
+
+def life(checkpoint, steps=STEPS):
+    """A training that goes on from its checkpoint for some steps, or to its end."""
+    flow, taken = flow_of().double(), itertools.count(1)
+
+    def objective(q):
+        if next(taken) == steps and ranks().leads:
+            os.kill(os.getpid(), signal.SIGINT)
+        return both(q, torch.float64)
+
+    with suppress(KeyboardInterrupt):
+        train(flow, objective, steps=STEPS, learning_rate=3e-3, checkpoint=checkpoint, progress=False)
+    return parameters(flow)
+
+
 @pytest.mark.timeout(240)
 def test_a_launcher_that_restarts_goes_on_from_the_checkpoint(tmp_path):
     checkpoint = tmp_path / "training.pt"
@@ -298,6 +326,8 @@ def main(job, out, *more):
             Path(f"{out}{team.rank}").write_text(str(error.value))
         elif job == "part":
             Path(f"{out}{team.rank}").write_text(str(team.gathered(torch.ones(team.rank + 1), [1, 2]).sum().item()))
+        elif job == "life":
+            life(out, int(*more))
         elif job == "mortal":
             begun = []
 
