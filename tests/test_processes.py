@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -126,9 +127,9 @@ def drawn(n, device="cpu"):
     return torch.cat([samples.x.double(), samples.log_w[:, None]], 1)
 
 
-def launched(processes, *job, restarts=0):
+def launched(processes, *job, restarts=0, meeting=("--standalone",)):
     """This file under torchrun."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting, "--nproc-per-node", str(processes)]
     command += ["--max-restarts", str(restarts)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*command, __file__, *map(str, job)], env=environment, text=True, stderr=subprocess.PIPE)
@@ -150,6 +151,23 @@ def test_any_number_of_processes_gives_what_one_gives(processes, of_one, tmp_pat
     compare(found, of_one, double=1e-12, single=1e-5)
     moved = (of_one["torch.float64"] - parameters(flow_of())).abs().max()
     assert moved > 1e-2  # or nothing would have been compared
+
+
+@pytest.mark.timeout(180)
+def test_machines_that_meet_at_a_rendezvous_give_what_one_process_gives(of_one, tmp_path):
+    """Two launchers of a process each, as on two machines."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = f"localhost:{free.getsockname()[1]}"
+    meeting = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={place}", "--rdzv-id=test")
+    runs = [launched(1, "some", tmp_path / "found.pt", meeting=meeting) for _ in range(2)]
+    for run in runs:
+        _, words = run.communicate(timeout=150)
+        assert run.returncode == 0, words
+    found = torch.load(tmp_path / "found.pt")
+    assert found.pop("size") == 2
+    assert torch.equal(found["draws"], of_one["draws"])
+    compare(found, {name: of_one[name] for name in found}, double=1e-12, single=1e-5)
 
 
 def compare(found, expected, *, double, single):
@@ -314,6 +332,10 @@ def main(job, out, *more):
     with distributed() as team:
         if job == "everything":
             found = everything(*more)
+            if team.leads:
+                torch.save(found, out)
+        elif job == "some":
+            found = {"torch.float64": trained(both, torch.float64), "draws": drawn(7300), "size": team.size}
             if team.leads:
                 torch.save(found, out)
         elif job == "refusal":
