@@ -192,7 +192,11 @@ def distributed() -> Iterator[Ranks]:
     own = not dist.is_initialized()
     if own:
         with _peers():
-            dist.init_process_group(_backend(), timeout=_TIMEOUT)
+            store, rank, size = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+            if os.environ.get("GROUP_WORLD_SIZE") == "1":
+                # a launcher that restarts keeps its store, the addresses of the dead included
+                store = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+            dist.init_process_group(_backend(), store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     elif "cpu:" not in dist.get_backend_config():
         raise InputError(
             f"the process group must take tensors in main memory; got one of {dist.get_backend_config()}: make it with "

@@ -203,6 +203,7 @@ def test_processes_without_a_gpu_each_do_not_speak_by_nccl(monkeypatch, gpus, ba
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda *_, **__: iter([(None, 0, 4)]))
     monkeypatch.setattr(torch.distributed, "init_process_group", init)
     with pytest.raises(RankError, match="enough"), distributed():
         pass
@@ -298,7 +299,7 @@ def test_a_launcher_that_restarts_goes_on_from_the_checkpoint(tmp_path):
     assert run.returncode == 0, words
     first, second = (int(word) for word in (tmp_path / "begun").read_text().split())
     assert first == 0
-    assert second >= 20
+    assert second >= 10  # from the beginning of the round in which the process was lost
     assert len(load_checkpoint(checkpoint)["history"]["losses"]) >= 60
 
 
