@@ -96,7 +96,7 @@ def everything(device="cpu"):
     found["annealed"] = parameters(flow)
     found["ledger"] = torch.tensor([history.energy, history.gradient, history.training_samples])
     flow = hinge_flow().to(device, torch.float64)
-    history = anneal(flow, Hinge(), hot=2.0, steps=100, progress=False)
+    history = anneal(flow, Hinge(), hot=2.0, steps=140, progress=False)
     assert history.rounds[-1].temperature == 1.0
     found["annealed in parts"] = parameters(flow)
     found["a row that is NaN"] = interrupted(device, row=True)
