@@ -192,10 +192,11 @@ def distributed() -> Iterator[Ranks]:
     own = not dist.is_initialized()
     if own:
         with _peers():
-            store, rank, size = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+            store, rank, size = next(dist.rendezvous("env://", timeout=_TIMEOUT))  # type: ignore[attr-defined]
             if os.environ.get("GROUP_WORLD_SIZE") == "1":
                 # a launcher that restarts keeps its store, the addresses of the dead included
-                store = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+                start = f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}"
+                store = dist.PrefixStore(start, store)  # type: ignore[attr-defined]
             dist.init_process_group(_backend(), store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     elif "cpu:" not in dist.get_backend_config():
         raise InputError(
