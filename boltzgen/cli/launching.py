@@ -95,7 +95,10 @@ def _handlers_kept() -> Iterator[None]:
 
 
 def fastest(settings: Settings) -> int:
-    """With how many processes this machine trains fastest: one, or one for each processor; both are tried."""
+    """With how many processes this machine trains fastest: one, or as many as keep its processors busy; both are tried.
+
+    A process has the threads that the settings say, not compiled. One process with more of them is not tried.
+    """
     from ..training import History
     from ..training.checkpoint import load_checkpoint
 
@@ -104,14 +107,22 @@ def fastest(settings: Settings) -> int:
     options = [str(part) for name, value in given.items() if value is not None for part in (name, *_parts(value))]
     rates = {}
     run = ["train", settings.system, *options, "--minutes", str(_TRIED_MINUTES), "--no-compile"]
-    for processes in sorted({1, processors()}):
+    for processes in sorted({1, max(1, processors() // settings.threads)}):
         with tempfile.TemporaryDirectory() as folder:
-            if launch([*run, "--out", f"{folder}/run"], processes, silent_in=folder) == 0:
+            code = launch([*run, "--out", f"{folder}/run"], processes, silent_in=folder)
+            if code == 0:
                 history = load_checkpoint(Path(folder) / "run" / "generator.pt", kind="generator")["history"]
                 rates[processes] = History.from_state(history).training_samples / history["seconds"]
+        if code == 128 + signal.SIGINT:
+            raise KeyboardInterrupt
+        if code == 128 + signal.SIGTERM:
+            raise SystemExit(code)
     best = max(rates, key=lambda processes: rates[processes], default=1)
-    tried = ", ".join(f"{rate:.0f} with {processes}" for processes, rate in rates.items())
-    say(f"training samples per second and process count: {tried}; going on with {best}")
+    tried = ", ".join(f"{rate:.0f} with {processes}" for processes, rate in rates.items()) or "none tried with success"
+    say(
+        f"training samples per second by number of processes, threads of each {settings.threads}: {tried}; going on "
+        f"with {best}"
+    )
     return best
 
 

@@ -1,14 +1,12 @@
 """Run folders on the command line: refused commands change nothing, interrupted ones go on, draws are topped up."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -333,37 +331,6 @@ def test_two_processes_train_draw_and_fail_as_one(tmp_path):
     wrong = boltzgen("train", "double_wall", "--out", tmp_path / "wrong", "--processes", 2)
     assert (wrong.returncode, wrong.stderr.count("boltzgen: ")) == (3, 1), wrong.stderr
     assert "Traceback" not in wrong.stderr
-
-
-def child_of_rank(rank, parent):
-    """The process of this rank that a launcher started."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it may end meanwhile
-            mine = process.joinpath("stat").read_text().rpartition(")")[2].split()[1] == str(parent)
-            if mine and f"RANK={rank}".encode() in process.joinpath("environ").read_bytes().split(b"\0"):
-                return int(process.name)
-    raise AssertionError(f"no rank {rank} below {parent}")
-
-
-@pytest.mark.timeout(240)
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
-def test_a_training_of_two_processes_that_loses_one_ends_with_code_1_and_can_be_resumed(tmp_path):
-    command, metrics = [sys.executable, "-m", "boltzgen"], tmp_path / "run" / "metrics.jsonl"
-    training = ["train", "double_well", "--minutes", "0.25", "--out", "run", "--processes", "2"]
-    both = subprocess.Popen([*command, *training], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while both.poll() is None and not (metrics.exists() and metrics.read_text()):
-        time.sleep(0.05)
-    begin = time.monotonic()
-    os.kill(child_of_rank(1, both.pid), signal.SIGKILL)
-    _, err = both.communicate(timeout=100)
-    assert time.monotonic() - begin < 30
-    assert both.returncode == 1
-    assert "boltzgen: the processes of a distributed run must all live; one was lost" in err
-    assert load_checkpoint(tmp_path / "run" / "training.pt")["history"]["losses"]
-    resumed = subprocess.Popen([*command, "resume", "run"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    _, err = resumed.communicate(timeout=100)
-    assert resumed.returncode == 0, err
-    assert (tmp_path / "run" / "generator.pt").exists()
 
 
 def test_commands_that_do_not_share_work_refuse_company(capsys, monkeypatch):
