@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,3 +89,35 @@ def test_a_training_of_two_processes_that_loses_one_ends_with_code_1_and_can_be_
     _, err = resumed.communicate(timeout=100)
     assert resumed.returncode == 0, err
     assert (tmp_path / "run" / "generator.pt").exists()
+
+
+SCALE = Path(__file__).parents[2] / "docs" / "scale.md"
+SCRIPTS = re.findall(r"```bash\n(.*?)```", SCALE.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_scripts_for_a_scheduler_are_what_bash_can_read(script):
+    assert script.startswith("#!/bin/bash\n#SBATCH ")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(("ending", "queued"), [("143", "requeue 17\n"), ("3", "")])
+def test_the_script_that_queues_itself_waits_for_the_training_and_does_so_only_if_it_stopped(tmp_path, ending, queued):
+    (script,) = (some for some in SCRIPTS if "scontrol requeue" in some)
+    stubs = {
+        "boltzgen": f"trap 'sleep 0.2; touch saved; exit {ending}' TERM; touch begun; while :; do sleep 0.05; done",
+        "scontrol": "[ -e saved ] && echo $* >> queued",
+    }
+    for name, body in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "17", "SLURM_CPUS_PER_TASK": "2", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    job = subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env={**os.environ, **slurm})
+    while job.poll() is None and not (tmp_path / "begun").exists():
+        time.sleep(0.02)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=60) == int(ending)
+    assert ((tmp_path / "queued").read_text() if queued else "") == queued
+    assert (tmp_path / "queued").exists() == bool(queued)
