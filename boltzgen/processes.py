@@ -75,13 +75,13 @@ class Ranks:
         if self.size == 1:
             return rows
         size = self.size
-        mine = rows.detach().contiguous()
+        mine = _brought(rows.detach())
         padded = mine.new_zeros(max(lengths), *mine.shape[1:])
         padded[: len(mine)] = mine
         found = [torch.empty_like(padded) for _ in range(size)]
         with _peers():
             torch.distributed.all_gather(found, padded)
-        parts = [part[:length] for part, length in zip(found, lengths, strict=True)]
+        parts = [part[:length].to(rows.device) for part, length in zip(found, lengths, strict=True)]
         if rows.requires_grad:
             rows = rows.view_as(rows)
             rows.register_hook(lambda gradient: gradient * size)  # type: ignore[no-untyped-call]
@@ -95,12 +95,12 @@ class Ranks:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.size == 1 or not gradients:
             return
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        flat = _brought(torch.cat([gradient.flatten() for gradient in gradients]))
         with _peers():
             torch.distributed.all_reduce(flat)
         flat /= self.size
         for gradient, mean in zip(gradients, flat.split_with_sizes([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+            gradient.copy_(mean.view_as(gradient))  # to where it lies
 
     def highest(self, value: float) -> float:
         """The greatest of what the processes say."""
@@ -108,7 +108,7 @@ class Ranks:
 
         if self.size == 1:
             return value
-        found = torch.tensor([value], dtype=torch.float64, device=_device())
+        found = torch.tensor([value], dtype=torch.float64)
         with _peers():
             torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
         return float(found)
@@ -139,18 +139,16 @@ class Ranks:
         buffer = io.BytesIO()
         if self.leads:
             torch.save(answer, buffer)
-        data = torch.frombuffer(bytearray(buffer.getvalue() or b"-"), dtype=torch.uint8).to(_device())
-        length = torch.tensor([len(data)], device=data.device)
+        data = torch.frombuffer(bytearray(buffer.getvalue() or b"-"), dtype=torch.uint8)
+        length = torch.tensor([len(data)])
         with _peers():
             torch.distributed.broadcast(length, 0)
             if not self.leads:
-                data = torch.empty(int(length), dtype=torch.uint8, device=data.device)
+                data = torch.empty(int(length), dtype=torch.uint8)
             torch.distributed.broadcast(data, 0)
-        return (
-            answer
-            if self.leads
-            else torch.load(io.BytesIO(data.cpu().numpy().tobytes()), weights_only=True, map_location="cpu")
-        )
+        if self.leads:
+            return answer
+        return torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=True, map_location="cpu")
 
 
 _active: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039
@@ -168,12 +166,14 @@ def distributed() -> Iterator[Ranks]:
     Batches and noise are those of a single process: each process computes its share of the rows, and gets the others'.
     Every process must make the same calls. Without torchrun this one is alone, and nothing changes.
 
-    The processes speak by gloo, on GPUs by nccl, and wait for each other before they part.
+    The processes speak by gloo, and by nccl of what lies on GPUs where each has one of its own; on every machine alike.
+    They wait for each other before they part.
 
     Yields:
         This process among the others.
 
     Raises:
+        InputError: if a process group of yours does not take tensors in main memory.
         RankError: if one of them was lost.
 
     Example:
@@ -192,7 +192,17 @@ def distributed() -> Iterator[Ranks]:
     own = not dist.is_initialized()
     if own:
         with _peers():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_TIMEOUT)
+            store, rank, size = next(dist.rendezvous("env://", timeout=_TIMEOUT))  # type: ignore[attr-defined]
+            if os.environ.get("GROUP_WORLD_SIZE") == "1":
+                # a launcher that restarts keeps its store, the addresses of the dead included
+                start = f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}"
+                store = dist.PrefixStore(start, store)  # type: ignore[attr-defined]
+            dist.init_process_group(_backend(), store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+    elif "cpu:" not in dist.get_backend_config():
+        raise InputError(
+            f"the process group must take tensors in main memory; got one of {dist.get_backend_config()}: make it with "
+            'init_process_group("cpu:gloo,cuda:nccl")'
+        )
     token = _active.set(Ranks(dist.get_rank(), dist.get_world_size()))
     try:
         yield ranks()
@@ -204,11 +214,24 @@ def distributed() -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def _device() -> Any:
-    """Where the processes exchange numbers."""
+def _backend() -> str:
+    """By what the processes speak: nccl, which wants a GPU for each, knows no tensors in main memory; gloo does."""
     import torch
 
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    own = torch.distributed.is_nccl_available() and torch.cuda.device_count() >= here
+    return "cpu:gloo,cuda:nccl" if own else "gloo"
+
+
+def _brought(tensor: Tensor) -> Tensor:
+    """The tensor where the processes exchange it: on its GPU if they speak by nccl, else in main memory.
+
+    Of tensors on a GPU gloo does not gather.
+    """
+    import torch
+
+    there = tensor.is_cuda and "cuda:nccl" in torch.distributed.get_backend_config()
+    return (tensor if there else tensor.cpu()).contiguous()
 
 
 @contextmanager

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +43,8 @@ def launched() -> bool:
 def launch(arguments: Sequence[str], processes: int, *, silent_in: str | None = None) -> int:
     """Runs `boltzgen` with the arguments in several processes that share its work; gives the exit code.
 
-    It is that of the process that failed first; of a signal, 128 and its number.
+    It is that of the process that failed first; 1 if a signal ended that one, which is then lost to the others; 128 and
+    the number of a signal that this process was sent. What this process does at a signal is afterwards what it was.
 
     Arguments:
         arguments: the command and its options.
@@ -67,17 +71,34 @@ def launch(arguments: Sequence[str], processes: int, *, silent_in: str | None = 
         logs_specs=None if silent_in is None else DefaultLogsSpecs(log_dir=silent_in, redirects=Std.ALL),
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "boltzgen", *arguments)
+        with _handlers_kept():
+            elastic_launch(config, sys.executable)("-m", "boltzgen", *arguments)
     except ChildFailedError as error:
         first = min(error.failures.values(), key=lambda failure: failure.timestamp)
-        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+        return max(first.exitcode, 1)  # below zero after a signal
     except SignalException as stop:
         return 128 + int(stop.sigval)
     return 0
 
 
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Puts back the handlers of signals that torch's launcher leaves in place of them."""
+    there = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+    kept = {number: signal.getsignal(number) for number in there}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+
+
 def fastest(settings: Settings) -> int:
-    """With how many processes this machine trains fastest: one, or one for each processor; both are tried."""
+    """With how many processes this machine trains fastest: one, or as many as keep its processors busy; both are tried.
+
+    A process has the threads that the settings say, not compiled. One process with more of them is not tried.
+    """
     from ..training import History
     from ..training.checkpoint import load_checkpoint
 
@@ -86,14 +107,22 @@ def fastest(settings: Settings) -> int:
     options = [str(part) for name, value in given.items() if value is not None for part in (name, *_parts(value))]
     rates = {}
     run = ["train", settings.system, *options, "--minutes", str(_TRIED_MINUTES), "--no-compile"]
-    for processes in sorted({1, processors()}):
+    for processes in sorted({1, max(1, processors() // settings.threads)}):
         with tempfile.TemporaryDirectory() as folder:
-            if launch([*run, "--out", f"{folder}/run"], processes, silent_in=folder) == 0:
+            code = launch([*run, "--out", f"{folder}/run"], processes, silent_in=folder)
+            if code == 0:
                 history = load_checkpoint(Path(folder) / "run" / "generator.pt", kind="generator")["history"]
                 rates[processes] = History.from_state(history).training_samples / history["seconds"]
+        if code == 128 + signal.SIGINT:
+            raise KeyboardInterrupt
+        if code == 128 + signal.SIGTERM:
+            raise SystemExit(code)
     best = max(rates, key=lambda processes: rates[processes], default=1)
-    tried = ", ".join(f"{rate:.0f} with {processes}" for processes, rate in rates.items())
-    say(f"training samples per second and process count: {tried}; going on with {best}")
+    tried = ", ".join(f"{rate:.0f} with {processes}" for processes, rate in rates.items()) or "none tried with success"
+    say(
+        f"training samples per second by number of processes, threads of each {settings.threads}: {tried}; going on "
+        f"with {best}"
+    )
     return best
 
 

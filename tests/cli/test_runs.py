@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -313,12 +314,14 @@ def test_a_part_is_one_of_several(capsys, wrong):
 
 @pytest.mark.timeout(240)
 def test_two_processes_train_draw_and_fail_as_one(tmp_path):
-    def boltzgen(*arguments):
-        command = [sys.executable, "-m", "boltzgen", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    torchrun = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc-per-node", 2]
+
+    def boltzgen(*arguments, launcher=(sys.executable,)):
+        command = [*launcher, "-m", "boltzgen", *arguments]
+        return subprocess.run([str(a) for a in command], capture_output=True, text=True, check=False, timeout=200)
 
     folder = tmp_path / "run"
-    done = boltzgen("train", "double_well", "--out", folder, "--minutes", 0.02, "--processes", 2)
+    done = boltzgen("train", "double_well", "--out", folder, "--minutes", 0.02, launcher=torchrun)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("trained ") == 1
     assert boltzgen("sample", folder, "-n", 3000, "--processes=2").returncode == 0
