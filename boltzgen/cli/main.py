@@ -27,7 +27,7 @@ from ..processes import distributed
 from . import commands, ensembles, runs, simulation
 from .installation import doctor
 from .launching import AUTO, fastest, launch, launched, limit_threads
-from .values import count, positive, process_count, seed, shard, thread_count
+from .values import count, part, positive, process_count, seed, thread_count
 
 __all__ = ["main"]
 
@@ -311,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     placed(sample)
     shared(sample)
     sample.add_argument(
-        "--shard", type=shard, default=(0, 1), metavar="I/N",
+        "--shard", type=part, default=(0, 1), metavar="I/N",
         help="draw part I of N only, I from 0 on, for job arrays; `boltzgen merge` puts the parts together",
     )  # fmt: skip
     judged(sample)

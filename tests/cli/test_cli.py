@@ -197,9 +197,9 @@ def test_bad_input_ends_with_one_sentence_and_code_3(capsys, tmp_path, monkeypat
     [
         ([], "required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
-        (["demo", "--minutes", "-1"], "must be a positive number; got -1"),
-        (["demo", "--minutes", "ten"], "must be a positive number; got 'ten'"),
-        (["sample", "x", "-n", "0"], "must be a positive integer; got 0"),
+        (["demo", "--minutes", "-1"], "must be a positive number below 2^63; got -1"),
+        (["demo", "--minutes", "ten"], "must be a positive number below 2^63; got 'ten'"),
+        (["sample", "x", "-n", "0"], "must be a positive integer below 2^63; got 0"),
         (["sample", "x", "--threads", "99999999"], "must be an integer from 1 to 1024; got 99999999"),
         (["demo", "--seed", "-1"], "must be an integer from 0 to 2^63 - 1; got -1"),
         (["demo", "--seed", str(2**63)], "must be an integer from 0 to 2^63 - 1; got 9223372036854775808"),
