@@ -352,6 +352,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", help="file to write, in the format its ending says: .dcd, .pdb, .xtc, .h5, ...")
     export.add_argument("-n", type=count, default=1000, metavar="N", help="frames, drawn by weight (default: 1000)")
     export.add_argument("--seed", type=seed, default=0, help="of the choice of frames (default: 0)")
+    export.add_argument("--overwrite", action="store_true", help="put the frames in place of a file that is there")
 
     merge = command("merge", ensembles.merge, "several ensembles as one", "boltzgen merge a.npz b.npz --out both.npz")
     merge.add_argument("samples", nargs="+", help="weighted ensembles of one target")
