@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from boltzgen import BoltzmannGenerator, Molecule, Samples
-from boltzgen.cli.main import main
+from boltzgen.cli.main import _parser, main
 from boltzgen.coordinates import InternalCoordinates
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.molecule import find
@@ -223,7 +224,20 @@ def test_python_m_boltzgen_and_help_which_waits_for_no_library():
     command = [sys.executable, "-X", "importtime", "-m", "boltzgen", "train", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Example: boltzgen train" in result.stdout
-    assert not re.search(r"\b(torch|openmm|mdtraj|numpy|matplotlib)\b", result.stderr)
+    assert not re.search(r"\b(torch|openmm|mdtraj|numpy|matplotlib|pydantic)\b", result.stderr)
+
+
+def test_the_help_of_every_command_is_a_page_with_an_example(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    parser = _parser()
+    (commands,) = (action for action in parser._actions if action.choices)
+    assert {"demo", "check", "simulate", "train", "sample", "report", "doctor"} <= set(commands.choices)
+    for name, command in commands.choices.items():
+        words = command.format_help()
+        example = re.search(rf"Example: (boltzgen {name}( .*)?)$", words.strip())
+        assert example, name
+        assert parser.parse_args(shlex.split(example[1])[1:]).run
+        assert len(words.splitlines()) <= 50, name
 
 
 @pytest.mark.slow

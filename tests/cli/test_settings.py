@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import inspect
 import io
 import json
 import tomllib
@@ -103,6 +104,21 @@ def test_what_a_run_folder_remembers_is_what_was_told():
 
 
 KEYS = [*Settings.model_fields, "sytem", "[a]", '""']
+
+
+def test_a_configuration_knows_what_the_call_in_python_knows():
+    """Each key is an argument of the same name, or stands for what the call is given otherwise."""
+    made, trained = (
+        set(inspect.signature(call).parameters) - {"self"} for call in (BoltzmannGenerator, BoltzmannGenerator.train)
+    )
+    keys, otherwise = set(Settings.model_fields), {"system": "target", "forcefield": "target", "weights": "data"}
+    assert {otherwise.get(key, key) for key in keys} - made - trained == {"threads", "device"}  # torch's, and `to`
+    assert made - keys == {"target", "flow"}
+    assert trained - keys == {"steps", "run_dir", "about", "progress"}
+    default = inspect.signature(BoltzmannGenerator).parameters["seed"].default
+    assert Settings(system="a").seed == default
+
+
 VALUES = [
     "1",
     "-1",
