@@ -115,7 +115,7 @@ def seeds(results: Results) -> Table:
         seed = _UNKNOWN if one["seed"] is None else str(one["seed"])
         rows.append(["this run" if k == 0 else f"other {k}", seed, worth, *values])
     names = [label(name) for name in results["seeds"][0]["estimates"]] if rows else []
-    return Table(["training", "seed of the draws", "effective draws", *names], rows, set(range(1, 3 + len(names))))
+    return Table(["training", "seed of the draws", "effective draws", *names], rows, {1})
 
 
 def basins(results: Results) -> Table:

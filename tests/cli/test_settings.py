@@ -8,7 +8,7 @@ import json
 import tomllib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from boltzgen import BoltzmannGenerator
@@ -139,6 +139,7 @@ LINES = st.lists(LINE.map(" ".join)).map(lambda lines: "\n".join(lines).encode("
 
 
 @given(st.one_of(st.binary(), LINES))
+@example(b"minutes = 0x" + 4000 * b"f")
 def test_whatever_a_file_says_is_taken_or_refused_in_a_sentence(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzzed.toml"
     path.write_bytes(content)
@@ -151,6 +152,7 @@ def test_whatever_a_file_says_is_taken_or_refused_in_a_sentence(tmp_path_factory
 
 @settings(max_examples=40, deadline=None)
 @given(st.one_of(st.binary(), LINES))
+@example(b"minutes = 0x" + 4000 * b"f")
 def test_whatever_a_file_says_the_command_ends_with_a_sentence_or_trains(tmp_path_factory, content):
     folder = tmp_path_factory.getbasetemp()
     (folder / "fuzzed.toml").write_bytes(content)
