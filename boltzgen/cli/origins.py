@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from ..molecule.systems import System
     from .settings import Settings
 
-__all__ = ["origins", "sha256"]
+__all__ = ["origin", "sha256"]
 
 
-def origins(settings: Settings, target: Molecule | System, generator: BoltzmannGenerator) -> dict[str, Any]:
+def origin(settings: Settings, target: Molecule | System, generator: BoltzmannGenerator) -> dict[str, Any]:
     """What a run folder remembers of a training besides what it was told.
 
     Returns:

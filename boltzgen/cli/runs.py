@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..files import exclusive, require_writable, write_atomically
 from ..processes import ranks
 from .launching import limit_threads
-from .origins import origins, sha256
+from .origins import origin, sha256
 from .printing import goes_on, print_json, print_results, say
 from .targets import target_of
 from .trajectories import load_frames
@@ -162,7 +162,7 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     say(f"interrupt it at any time; it goes on with: {goes_on(options, None if 'run_folder' in options else out)}")
     about = {"system": target.name, "settings": settings.plain()}
     if ranks().leads:
-        about |= origins(settings, target, generator)
+        about |= origin(settings, target, generator)
     compile: Literal["auto", "never"] = "auto" if settings.compile else "never"
     history = generator.train(run_dir=out, minutes=settings.minutes, data=data, about=about, compile=compile)
     say(trained(history))
