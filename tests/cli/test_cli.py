@@ -12,9 +12,12 @@ import torch
 
 from boltzgen import BoltzmannGenerator, Molecule, Samples
 from boltzgen.cli.main import _parser, main
+from boltzgen.cli.printing import number
 from boltzgen.coordinates import InternalCoordinates
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.molecule import find
+from boltzgen.reporting import results
+from boltzgen.training import History
 
 KEYS = {
     "system",
@@ -244,14 +247,33 @@ def test_the_help_of_every_command_is_a_page_with_an_example(monkeypatch):
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
 def test_the_demo_writes_what_it_says(capsys, tmp_path):
-    code, out, _ = run(capsys, "demo", "--minutes", 0.5, "-n", 5000, "--out", tmp_path, "--json", "--seed", 3)
+    code, out, err = run(capsys, "demo", "--minutes", 0.5, "-n", 5000, "--out", tmp_path, "--json", "--seed", 3)
     assert code == 0
-    results = json.loads(out)
-    assert set(results) >= KEYS
-    assert results == json.loads((tmp_path / "results.json").read_text())
-    assert {"mean_potential_energy", "log_partition", "free_energy_difference_phi"} <= set(results["estimates"])
+    shown = json.loads(out)
+    assert set(shown) >= KEYS
+    assert shown == json.loads((tmp_path / "results.json").read_text())
+    assert f"it goes on with: boltzgen demo --minutes 0.5 -n 5000 --out {tmp_path} --json --seed 3\n" in err
+    assert {"mean_potential_energy", "log_partition", "free_energy_difference_phi"} <= set(shown["estimates"])
+    own, bundled = shown["seeds"]
+    assert (own["seed"], bundled["seed"], set(bundled["estimates"])) == (4, 5, set(shown["estimates"]))
+    assert bundled["ess_fraction"] > 0.7
+    assert shown["reference"]["frames"]["n"] == 5000
     for name in ("ramachandran.png", "weights.png", "report.html", "run/generator.pt"):
         assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+def test_the_demo_shows_the_bundled_generator_beside_the_one_it_trains(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(BoltzmannGenerator, "train", lambda self, **_: History(losses=[1.0]))
+    code, out, _ = run(capsys, "demo", "-n", 1024, "--out", tmp_path)
+    assert code == 0
+    line = out.splitlines()[-1]
+    samples = BoltzmannGenerator.load("alanine_dipeptide").sample(1024, seed=2)
+    found = results(samples)
+    assert line.startswith(f"the generator that comes with boltzgen: effective {found['ess']:.0f} (")
+    for name, entry in found["estimates"].items():
+        assert f"{name} {number(entry)}" in line
+    assert found["ess_fraction"] > 0.7
 
 
 def test_an_estimate_that_is_not_to_be_believed_is_called_so_also_if_the_weights_are_good(capsys, tmp_path):
