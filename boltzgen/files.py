@@ -109,23 +109,29 @@ def require_writable(path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def exclusive(folder: str | os.PathLike[str]) -> Iterator[None]:
+def exclusive(folder: str | os.PathLike[str], *, file: str = "") -> Iterator[None]:
     """Makes this process the only one at work in a folder, which is made if missing, for the time of a block.
 
     The lock goes with the process that holds it, however that ends.
+
+    Arguments:
+        folder: which.
+        file: name of the one file in it that is meant, where others may be at work on other files.
 
     Raises:
         InputError: if another process works there, naming it, or the folder cannot be used.
     """
     place = as_path(folder)
-    lock, owner = FileLock(place / ".lock"), place / ".owner"
+    hidden = f".{file}" if file else ""
+    lock, owner = FileLock(place / f"{hidden}.lock"), place / f"{hidden}.owner"
     try:
         place.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         who = owner.read_text(errors="replace") if owner.exists() else "another process"
         raise InputError(
-            f"{place} must not be in use; got one where {who} is at work: wait for it, or use another folder"
+            f"{place / file} must not be in use; got one where {who} is at work: wait for it, or use another "
+            f"{'file' if file else 'folder'}"
         ) from None
     except OSError as error:
         raise InputError(

@@ -23,17 +23,20 @@ from .files import as_path, sweep, write_atomically
 if TYPE_CHECKING:
     from .training import History
 
-__all__ = ["RunFolder", "provenance"]
+__all__ = ["PACKAGES", "RunFolder", "provenance"]
 
 _FORMAT = {"format": "boltzgen run", "version": 1}
-_PACKAGES = ("boltzgen-flows", "torch", "numpy", "openmm", "mdtraj")
+PACKAGES = (
+    "boltzgen-flows", "torch", "numpy", "openmm", "mdtraj", "matplotlib", "pydantic", "tqdm", "filelock",
+)  # fmt: skip
+"""distributions of which a number depends on the version, or a run on the behaviour."""
 _SECONDS = 5.0
 
 
 def provenance() -> dict[str, Any]:
     """What a number owes its being to besides its arguments: the command, the versions, the machine, the hour."""
     versions = {"Python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {

@@ -1,12 +1,15 @@
 """README and docs tell the truth: their Python blocks run, and the commands they name exist."""
 
+import glob
 import importlib
 import json
 import logging
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,75 @@ def test_shell_blocks_of_the_first_pages_run(block, tmp_path, monkeypatch, capsy
         assert main(line) == 0, line
 
 
+BASH = [pytest.param(b, id=f"{p.name}-{k}") for p in PAGES for k, b in enumerate(blocks(p, "sh"))]
+ROAD = [pytest.param(p, id=p.name) for p in (ROOT / "README.md", *(ROOT / "docs" / f"{n}.md" for n in (
+    "command_line", "your_molecule", "scale")))]  # fmt: skip
+
+
+@pytest.mark.parametrize("block", BASH)
+def test_shell_blocks_are_shell(block):
+    subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+def tiny(line):
+    """A command with a second of training and few draws; a part of a draw keeps a block of it."""
+    line = ["0.02" if before == "--minutes" else word for before, word in pairwise(["", *line])]
+    line = ["2" if before == "--processes" and word != "auto" else word for before, word in pairwise(["", *line])]
+    few = "16384" if "--shard" in line else "300"
+    line = [few if before == "-n" else word for before, word in pairwise(["", *line])]
+    if line[0] in ("demo", "train") and "--minutes" not in line:
+        line += ["--minutes", "0.02"]
+    if line[0] == "train":
+        line += ["--no-compile"]
+    if line[0] == "sample" and "-n" not in line:
+        line += ["-n", few]
+    return ["phi" if word == "phi_2" else word for word in line]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """What the pages take for granted: a PDB file, frames of a simulation, two trainings with draws."""
+    folder = tmp_path_factory.mktemp("workshop")
+    shutil.copy(bg.molecule.find("alanine_dipeptide").structure, folder / "mine.pdb")
+    frames = bg.BoltzmannGenerator.load("alanine_dipeptide").sample(2000, seed=1).resample(600, seed=0)
+    (folder / "md").mkdir()
+    frames.save(folder / "md" / "samples.npz")
+    for name in ("md_1.xtc", "md_2.dcd", "metadynamics.dcd"):
+        frames.to_mdtraj().save(str(folder / name))
+    (folder / "weights.txt").write_text("1.0\n" * 600)
+    for seed, name in enumerate(("run", "other")):
+        train = tiny(["train", str(folder / "mine.pdb"), "--out", str(folder / name), "--seed", str(seed)])
+        assert main(train) == 0
+        assert main(["sample", str(folder / name), "-n", "300"]) == 0
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", ROAD)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_commands_of_a_page_run_one_after_another(page, workshop, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "work"
+    shutil.copytree(workshop, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("boltzgen.cli.main.fastest", lambda settings: 1)
+    monkeypatch.setattr("boltzgen.reporting.checkup._STEPS", 20)  # of the dynamics
+    for name, value in (("_EQUILIBRATION", 2), ("_STEPS", 4), ("_PIECE", 2)):
+        monkeypatch.setattr(f"boltzgen.cli.simulation.{name}", value)
+    for line in command_lines(page):
+        if line[0] == "simulate":  # for which the workshop's stands
+            shutil.rmtree("md")
+        if line[0] == "train":
+            out = line.index("--out") + 1
+            if "--data" in line:  # another training of the same folder
+                line[out] += "_on_data"
+            shutil.rmtree(line[out], ignore_errors=True)
+        for job in range(16 if "--shard" in line else 1):  # all jobs of the array
+            words = [f"{job}/16" if before == "--shard" else word for before, word in pairwise(["", *tiny(line)])]
+            words = [name for word in words for name in (sorted(glob.glob(word)) or [word])]
+            assert main(words) in (0, 5), (words, capsys.readouterr().err)
+
+
 def test_the_index_names_every_page():
     text = (ROOT / "docs" / "index.md").read_text()
     named = set(re.findall(r"\]\((\w+\.md)\)", text))
@@ -135,14 +207,20 @@ def test_the_makefile_has_the_two_commands():
 
 
 def test_contributing_is_short():
-    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 50
+    lines = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 120
 
 
 def test_every_promise_about_faults_names_a_test_that_exists():
-    rows = re.findall(r"^\|.*\|$", (ROOT / "docs" / "faults.md").read_text(), flags=re.MULTILINE)
+    page = (ROOT / "docs" / "faults.md").read_text()
+    rows = re.findall(r"^\|.*\|$", page, flags=re.MULTILINE)
     promises = [row for row in rows if not re.match(r"\|(-|\s*#)", row)]
     numbers = [int(number) for row in promises for number in row.split("|")[1].split(",") if number.strip()]
     assert set(numbers) == set(range(1, 62))
+    exchanged = page.partition("## Files that users exchange")[2].partition("\n## ")[0]
+    for file in ("checkpoint", "System XML", "force-field", "ensemble", "configuration", "report", "output path"):
+        assert re.search(rf"^\| \| an? {file}|^\| \| {file}", exchanged, flags=re.MULTILINE), file
     for row in promises:
         (module, name) = re.search(r"\| `([\w/]+\.py)::(test_\w+)` \|$", row).groups()
         assert f"\ndef {name}(" in (ROOT / "tests" / module).read_text(), row

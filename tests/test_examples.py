@@ -1,5 +1,6 @@
 """The examples run with --quick; those that check themselves against an exact answer fail loudly."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ def test_example(path, tmp_path):
         [sys.executable, str(path), "--quick"], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert result.returncode == 0, result.stderr[-2000:]
+    end = result.stdout.splitlines()[-6:]
+    beside = any(re.search(r"[-\d.]+ ± [\d.e-]+.* (exact|reference) -?[\d.]+", line) for line in end)
+    assert beside or list(tmp_path.rglob("*.png")), "a number against a reference, or a figure"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)

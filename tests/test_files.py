@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from boltzgen.errors import InputError
-from boltzgen.files import atomically, exclusive, require_writable, write_atomically
+from boltzgen.files import atomically, exclusive, require_writable, sweep, write_atomically
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -118,3 +118,20 @@ def test_what_is_no_path_is_named(path):
     if path is not None:
         with pytest.raises(InputError, match="a path must be text"):
             generator.train(run_dir=path, steps=1)
+
+
+def test_only_what_was_left_half_written_in_the_folder_itself_is_swept(tmp_path):
+    run, outside = tmp_path / "run", tmp_path / ".mine.1.tmp.npz"
+    (run / "sub").mkdir(parents=True)
+    kept = [outside, run / "samples.npz", run / ".hidden", run / "sub" / ".a.1.tmp.pt", run / "a.1.tmp.pt"]
+    for file in kept:
+        file.write_text("mine")
+    (run / ".folder.1.tmp").mkdir()
+    left, link = run / ".training.17.tmp.pt", run / ".link.17.tmp.npz"
+    left.write_text("half")
+    link.symlink_to(outside)
+    sweep(run)
+    assert not left.exists()
+    assert not link.is_symlink()
+    assert all(file.read_text() == "mine" for file in kept)
+    assert (run / ".folder.1.tmp").is_dir()

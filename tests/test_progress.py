@@ -3,12 +3,73 @@
 import io
 import re
 
+import pytest
+
+from boltzgen.energies.toys import DoubleWell
+from boltzgen.flows import coupling_flow
 from boltzgen.progress import Progress, show
+from boltzgen.reweighting import effective_sample_size
+from boltzgen.sampling import draw
+from boltzgen.sampling.extension import extend
+from boltzgen.training import anneal
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is told how late it is."""
+    now = [100.0]
+    monkeypatch.setattr("boltzgen.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_without_a_terminal_a_line_every_five_seconds_tells_time_rate_and_message(clock):
+    stream = io.StringIO()
+    with Progress("drawing", unit="draws", stream=stream) as bar:
+        for second in range(21):
+            clock[0] = 100.0 + second
+            bar(second / 40, f"effective {second} %", count=1000 + 50 * second)
+    assert stream.getvalue().splitlines() == [
+        "drawing:   0 %, 0:00  effective 0 %",
+        "drawing:  12 %, 0:05, 0:35 left, 50 draws/s  effective 5 %",
+        "drawing:  25 %, 0:10, 0:30 left, 50 draws/s  effective 10 %",
+        "drawing:  38 %, 0:15, 0:25 left, 50 draws/s  effective 15 %",
+        "drawing:  50 %, 0:20, 0:20 left, 50 draws/s  effective 20 %",
+    ]
+
+
+def test_slow_work_has_a_rate_with_digits(clock):
+    stream = io.StringIO()
+    with Progress("training", stream=stream) as bar:
+        for second in (0, 8):
+            clock[0] = 100.0 + second
+            bar(second / 40, count=second / 4)
+    assert stream.getvalue().splitlines()[-1].strip().endswith("0.25 steps/s")
+
+
+def test_a_training_shows_its_loss_beside_the_effective_share_and_draws_show_theirs(clock, capsys, monkeypatch):
+    """On a clock that goes on by three seconds whenever somebody looks."""
+
+    def later():
+        clock[0] += 3.0
+        return clock[0]
+
+    monkeypatch.setattr("boltzgen.progress.time.monotonic", later)
+    flow, target = coupling_flow(2, layers=2, hidden=(16,)), DoubleWell()
+    anneal(flow, target, steps=100)
+    lines = capsys.readouterr().err.splitlines()
+    assert re.search(r"left, 0\.11 steps/s  4 K, loss -?[\d.]+$", lines[3]), lines[3]
+    assert re.search(r"steps/s  1 K, loss -?[\d.]+, effective samples [\d.]+ %$", lines[-1]), lines[-1]
+    samples = draw(flow, target, 3000, seed=1, progress=True)
+    drawn = capsys.readouterr().err.splitlines()[-1]
+    share = 100 * effective_sample_size(samples.log_w) / 3000
+    assert drawn.endswith(f"3000 of 3000, effective {share:.1f} %")
+    extend(draw(flow, target, 2000, seed=1), flow, target, 3000, seed=1, progress=True)
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"3000 of 3000, effective {share:.1f} %")
 
 
 def test_without_a_terminal_there_is_a_plain_line_now_and_then():

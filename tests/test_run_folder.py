@@ -15,7 +15,7 @@ from boltzgen.training.history import Round
 def test_the_provenance_names_command_versions_and_machine(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/usr/bin/pytest", "-q", "a b"])
     found = provenance()
-    assert {"Python", "torch", "numpy", "openmm"} <= set(found["versions"])
+    assert {"Python", "torch", "numpy", "openmm", "pydantic", "tqdm", "filelock"} <= set(found["versions"])
     assert found["command"] == "pytest -q 'a b'"
     assert "processors" in found["machine"]
     assert json.loads(json.dumps(found)) == found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CheckpointError, EnergyError, InputError
 from ..files import require_writable
 from ..processes import ranks
-from .printing import print_json, print_results, say
+from .printing import goes_on, in_a_line, print_json, print_results, say
 from .runs import trained
 from .targets import target_of
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "demo", "estimate", "report", "systems"]
 
+_REMEMBERED = ("system", "settings", "seed", "resolved", "fingerprint", "sha256")
+"""of what run.json says, for a report."""
 _ENOUGH = 4000
 """configurations of a reference that are weighed."""
 
@@ -39,9 +41,12 @@ def demo(options: argparse.Namespace) -> Status | None:
     molecule = Molecule.load("alanine_dipeptide")
     generator = BoltzmannGenerator(molecule, seed=options.seed).to(options.device)
     say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from the energy alone")
+    say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
     history = generator.train(run_dir=out / "run", minutes=options.minutes)
     say(trained(history))
     samples = generator.sample(options.n, seed=(options.seed + 1) % 2**63, progress=True)
+    bundled = BoltzmannGenerator.load(molecule.name).to(options.device)
+    known = bundled.sample(options.n, seed=(options.seed + 2) % 2**63, progress=True)
     if not ranks().leads:
         return None
     drawn = {"energy": history.energy + len(samples), "gradient": history.gradient}
@@ -52,14 +57,19 @@ def demo(options: argparse.Namespace) -> Status | None:
         evaluations=drawn,
         seconds=time.monotonic() - begin,
         history=history,
+        others=[known],
+        reference=known,
         reference_values=molecule.reference,
         commands=[f"boltzgen demo --minutes {options.minutes:g} --seed {options.seed} -n {options.n}"],
     )
     reporting.save_figure(reporting.ramachandran(samples), out / "ramachandran.png")
     reporting.save_figure(reporting.weight_histogram(samples), out / "weights.png")
-    print_results(options, results, reporting.judge(samples), molecule.reference)
+    verdict = reporting.judge(samples, others=[known])
+    print_results(options, results, verdict, molecule.reference)
+    if not options.json:
+        print(f"\nthe generator that comes with boltzgen: {in_a_line(reporting.results(known))}")
     say(f"written: {out}/report.html, results.json, ramachandran.png, weights.png, run/")
-    return reporting.judge(samples).status
+    return verdict.status
 
 
 def systems(options: argparse.Namespace) -> None:
@@ -208,7 +218,7 @@ def _of_training(folder: Path, samples: Samples, generator: BoltzmannGenerator |
             where = shlex.quote(str(folder))
             facts["commands"] += [f"boltzgen sample {where} -n {len(samples)} --seed {samples.seed}"]
             facts["commands"] += [f"boltzgen report {where}"]
-        facts["provenance"] = {key: told[key] for key in ("system", "settings", "seed") if key in told} | start
+        facts["provenance"] = {key: told[key] for key in _REMEMBERED if key in told} | start
     if generator is not None:
         molecule, history = generator.molecule, generator.history
         if molecule is not None and samples.temperature == molecule.default_temperature:

@@ -64,6 +64,10 @@ def export(options: argparse.Namespace) -> None:
 
     out = Path(options.out)
     require_writable(out)
+    if out.exists() and not options.overwrite:
+        raise InputError(
+            f"{out} must not exist yet; got one that does: name another, or put the frames in its place by --overwrite"
+        )
     if out.suffix in _HDF5 and find_spec("tables") is None:
         raise InputError(
             f"{out.suffix} must be written with the package tables; it is not installed: pip install tables, or write "

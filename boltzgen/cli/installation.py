@@ -11,10 +11,9 @@ import shutil
 from typing import Any
 
 from ..errors import EnergyError
+from ..run_folder import PACKAGES
 
 __all__ = ["doctor"]
-
-_PACKAGES = ("boltzgen-flows", "torch", "numpy", "openmm", "mdtraj", "matplotlib")
 
 
 def doctor(options: argparse.Namespace) -> None:
@@ -41,7 +40,7 @@ def _facts() -> dict[str, Any]:
     compiler = next((found for name in ("g++", "c++", "clang++") if (found := shutil.which(name))), "none")
     return {
         "Python": platform.python_version(),
-        **{name: _version(name) for name in _PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "OpenMM platforms": names,
         "OpenMM plugin errors": failures or "none",
         "C++ compiler": compiler,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -27,7 +26,8 @@ from ..processes import distributed
 from . import commands, ensembles, runs, simulation
 from .installation import doctor
 from .launching import AUTO, fastest, launch, launched, limit_threads
-from .values import count, positive, process_count, seed, shard, thread_count
+from .printing import goes_on
+from .values import count, part, positive, process_count, seed, thread_count
 
 __all__ = ["main"]
 
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
+    options.words = arguments
     try:
         with warnings.catch_warnings(), _terminated(), _within(getattr(options, "max_time", None)):
             warnings.simplefilter("ignore", UnreliableEstimateWarning)  # the verdict that is printed says it
@@ -73,7 +74,10 @@ def _run(arguments: Sequence[str]) -> int:
         if isinstance(stop, SystemExit) and stop.code != TERMINATED:
             raise
         if options.goes_on and _leads():
-            print(f"interrupted; go on with: {_again(options, arguments)}", file=sys.stderr)
+            begun = (
+                Path(options.out) if options.run is runs.train and (Path(options.out) / "run.json").exists() else None
+            )
+            print(f"interrupted; go on with: {goes_on(options, begun)}", file=sys.stderr)
         return INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
     except BoltzgenError as error:
         where = "checkpoint: " if isinstance(error, CheckpointError) else ""
@@ -155,13 +159,6 @@ def _within(minutes: float | None) -> Iterator[None]:
         timer.join()
 
 
-def _again(options: argparse.Namespace, arguments: Sequence[str]) -> str:
-    """The command that goes on with what was interrupted."""
-    if options.run is runs.train and (Path(options.out) / "run.json").exists():
-        return f"boltzgen resume {shlex.quote(options.out)}"
-    return f"boltzgen {shlex.join(arguments)}"
-
-
 def _note(message: Warning | str, *_: object, **__: object) -> None:
     """A warning in a line, without the place in the code that a user does not know."""
     print(f"note: {message}", file=sys.stderr, flush=True)
@@ -193,16 +190,20 @@ def _parser() -> argparse.ArgumentParser:
     def judged(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--strict", action="store_true", help="exit with code 5 if the verdict is red")
 
-    def threaded(sub: argparse.ArgumentParser, default: int | None = 1) -> None:
+    def threaded(
+        sub: argparse.ArgumentParser,
+        default: int | None = 1,
+        usual: str = "1, the fastest for molecules of tens of atoms",
+    ) -> None:
         sub.add_argument(
             "--threads", type=thread_count, default=default, metavar="N",
-            help="threads of one process (default: 1, the fastest for molecules of tens of atoms)",
+            help=f"threads of one process (default: {usual})",
         )  # fmt: skip
 
-    def placed(sub: argparse.ArgumentParser, default: str | None = "cpu") -> None:
+    def placed(sub: argparse.ArgumentParser, default: str | None = "cpu", usual: str = "cpu") -> None:
         sub.add_argument(
             "--device", default=default, metavar="D",
-            help="where to compute: cpu, cuda, or auto for a GPU if there is one (default: cpu)",
+            help=f"where to compute: cpu, cuda, or auto for a GPU if there is one (default: {usual})",
         )  # fmt: skip
 
     def shared(sub: argparse.ArgumentParser) -> None:
@@ -295,6 +296,8 @@ def _parser() -> argparse.ArgumentParser:
     resume = command("resume", runs.resume, "go on with a training", "boltzgen resume run")
     resume.add_argument("run_folder", metavar="run", help="run folder of `boltzgen train`")
     going_on(resume)
+    threaded(resume, None, "as before")
+    placed(resume, None, "as before")
     shared(resume)
 
     sample = command("sample", runs.sample, "draw from a trained generator", "boltzgen sample run -n 100000")
@@ -311,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
     placed(sample)
     shared(sample)
     sample.add_argument(
-        "--shard", type=shard, default=(0, 1), metavar="I/N",
+        "--shard", type=part, default=(0, 1), metavar="I/N",
         help="draw part I of N only, I from 0 on, for job arrays; `boltzgen merge` puts the parts together",
     )  # fmt: skip
     judged(sample)
@@ -352,6 +355,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", help="file to write, in the format its ending says: .dcd, .pdb, .xtc, .h5, ...")
     export.add_argument("-n", type=count, default=1000, metavar="N", help="frames, drawn by weight (default: 1000)")
     export.add_argument("--seed", type=seed, default=0, help="of the choice of frames (default: 0)")
+    export.add_argument("--overwrite", action="store_true", help="put the frames in place of a file that is there")
 
     merge = command("merge", ensembles.merge, "several ensembles as one", "boltzgen merge a.npz b.npz --out both.npz")
     merge.add_argument("samples", nargs="+", help="weighted ensembles of one target")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..processes import ranks
@@ -13,7 +16,7 @@ from ..processes import ranks
 if TYPE_CHECKING:
     from ..reporting import Verdict
 
-__all__ = ["number", "print_json", "print_results", "say"]
+__all__ = ["goes_on", "in_a_line", "number", "print_json", "print_results", "say"]
 
 
 def say(line: str) -> None:
@@ -21,6 +24,19 @@ def say(line: str) -> None:
     if not ranks().leads:
         return
     print(line, file=sys.stderr, flush=True)
+
+
+def goes_on(options: argparse.Namespace, run: Path | None = None) -> str:
+    """The command that goes on with what this one began, in as many processes.
+
+    Arguments:
+        options: of this command, its words among them.
+        run: run folder of a training that began.
+    """
+    words = ["resume", str(run)] if run is not None else [word for word in options.words if word != "--overwrite"]
+    size, here = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    company = ["--processes", size] if size == here != "1" else []  # of several machines torchrun's own words do
+    return shlex.join(["boltzgen", *words, *company])
 
 
 def print_json(results: Any) -> None:
@@ -52,6 +68,12 @@ def print_results(
             print(f"  unreliable: {why}")
     if verdict.status == "red":
         print(f"\n{verdict}")
+
+
+def in_a_line(results: Mapping[str, Any]) -> str:
+    """What draws are worth, and what they say of the same quantities as others'."""
+    found = [f"{name} {number(entry)} {entry['unit']}".rstrip() for name, entry in results["estimates"].items()]
+    return ", ".join([f"effective {results['ess']:.0f} ({100 * results['ess_fraction']:.1f} %)", *found])
 
 
 def number(entry: Mapping[str, Any]) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
-from ..files import require_writable, write_atomically
+from ..files import exclusive, require_writable, write_atomically
 from ..processes import ranks
 from .launching import limit_threads
-from .printing import print_json, print_results, say
+from .origins import origin, sha256
+from .printing import goes_on, print_json, print_results, say
 from .targets import target_of
 from .trajectories import load_frames
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 __all__ = ["init", "resume", "sample", "settings_of", "train", "trained"]
+
+
+_ANEW = ("threads", "device")
+"""what a training that goes on may be told otherwise: where it runs."""
 
 
 def init(options: argparse.Namespace) -> None:
@@ -64,16 +70,15 @@ def settings_of(options: argparse.Namespace) -> Settings:
         from ..run_folder import RunFolder
 
         folder = RunFolder(options.run_folder)
-        return Settings.recalled(folder.read().get("settings"), str(folder.record))
+        told = Settings.recalled(folder.read().get("settings"), str(folder.record))
+        anew = {name: given for name in _ANEW if (given := getattr(options, name)) is not None}
+        return Settings.recalled(told.plain() | anew, "the command line") if anew else told
     return Settings.of(options) if "config" in options else Settings(system="alanine_dipeptide")
 
 
 def sample(options: argparse.Namespace) -> Status | None:
     """Draws from a trained generator and keeps the weighted ensemble; draws already there are not made again."""
-    from .. import reporting
     from ..generator import BoltzmannGenerator
-    from ..sampling import Samples
-    from ..sampling.extension import extend, shard
 
     path = Path(options.generator)
     folder = (path if path.is_dir() else path.parent) if path.exists() else Path()
@@ -82,10 +87,23 @@ def sample(options: argparse.Namespace) -> Status | None:
     out = Path(options.out) if options.out else folder / name
     require_writable(out)
     generator = BoltzmannGenerator.load(path).to(options.device)
+    with ExitStack() as held:
+        ranks().first(lambda: held.enter_context(exclusive(out.parent, file=out.name)))
+        return _sampled(options, generator, path, out)
+
+
+def _sampled(options: argparse.Namespace, generator: BoltzmannGenerator, path: Path, out: Path) -> Status | None:
+    """Draws into a file that is this process's alone."""
+    from .. import reporting
+    from ..sampling import Samples
+    from ..sampling.extension import extend, shard
+
+    part, parts = options.shard
     there = Samples.load(out) if out.exists() and not options.overwrite else None
     if there is not None:
         say(f"{out} holds {len(there)} draws already")
     first, end = shard(options.n, part, parts)
+    say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
     samples = extend(
         there,
         generator.flow,
@@ -101,7 +119,9 @@ def sample(options: argparse.Namespace) -> Status | None:
     if there is None or len(samples) > len(there):
         samples.save(out)
     verdict = reporting.judge(samples)
-    print_results(options, reporting.results(samples), verdict)
+    file = _file(path)
+    drawn = {"seed": samples.seed, "generator": {"file": file.name, "sha256": sha256(file)}}
+    print_results(options, reporting.results(samples) | drawn | {"command": goes_on(options)}, verdict)
     whole_run = path.is_dir() and out == path / "samples.npz"
     following = f"boltzgen report {shlex.quote(str(path if whole_run else out))}"
     if parts > 1:
@@ -111,6 +131,13 @@ def sample(options: argparse.Namespace) -> Status | None:
         following = f"boltzgen merge {every} --out {shlex.quote(str(out.with_name('samples.npz')))}"
     say(f"written: {out}; next: {following}")
     return verdict.status
+
+
+def _file(path: Path) -> Path:
+    """That of the generator of a run folder or a bundled system, or the one that is named."""
+    from ..molecule.systems import find
+
+    return path / "generator.pt" if path.is_dir() else path if path.exists() else find(path).folder / "generator.pt"
 
 
 def trained(history: Any) -> str:
@@ -132,8 +159,10 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     if settings.data is not None:
         data = load_frames(settings.data, settings.weights, generator.molecule, seed=settings.seed)
         say(f"starts from {len(data)} frames of {', '.join(settings.data)}")
-    say(f"interrupt it at any time; it goes on with: boltzgen resume {shlex.quote(str(out))}")
+    say(f"interrupt it at any time; it goes on with: {goes_on(options, None if 'run_folder' in options else out)}")
     about = {"system": target.name, "settings": settings.plain()}
+    if ranks().leads:
+        about |= origin(settings, target, generator)
     compile: Literal["auto", "never"] = "auto" if settings.compile else "never"
     history = generator.train(run_dir=out, minutes=settings.minutes, data=data, about=about, compile=compile)
     say(trained(history))

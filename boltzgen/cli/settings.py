@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field, InstanceOf, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, InstanceOf, ValidationError, model_validator
 
 from ..errors import ConfigurationError
 from .launching import THREADS
+from .values import BEYOND, POSITIVE, SEED
 
 __all__ = ["Settings"]
-
-_LARGEST = 2**63
 
 
 def _nameable(text: str) -> str:
@@ -28,7 +27,7 @@ def _nameable(text: str) -> str:
 
 
 Text = Annotated[InstanceOf[str], AfterValidator(_nameable)]
-Positive = Annotated[float, Field(gt=0, lt=_LARGEST, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, lt=BEYOND, allow_inf_nan=False)]
 
 
 class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
@@ -48,15 +47,21 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
     """
 
     system: Text = Field(description="a name or a path")
-    temperature: Positive | None = Field(default=None, description="a positive number of kelvin")
+    temperature: Positive | None = Field(default=None, description=f"{POSITIVE}, in kelvin")
     forcefield: list[Text] | None = Field(default=None, min_length=1, description="a list of file names")
     data: list[Text] | None = Field(default=None, min_length=1, description="a list of file names")
     weights: Text | None = Field(default=None, description="a file name")
-    minutes: Positive = Field(default=10.0, description="a positive number")
-    seed: int = Field(default=0, ge=0, lt=_LARGEST, description="an integer from 0 to 2^63 - 1")
+    minutes: Positive = Field(default=10.0, description=POSITIVE)
+    seed: int = Field(default=0, ge=0, lt=BEYOND, description=SEED)
     compile: bool = Field(default=True, description="true or false")
     threads: int = Field(default=1, ge=1, le=THREADS, description=f"an integer from 1 to {THREADS}")
     device: Text = Field(default="cpu", description="cpu, cuda, cuda:1 or auto")
+
+    @model_validator(mode="after")
+    def _weights_have_data(self) -> Self:
+        if self.weights is not None and self.data is None:
+            raise ValueError("weights must come with the data they weight; got none: name files with --data")
+        return self
 
     @classmethod
     def read(cls, file: str) -> dict[str, Any]:
@@ -73,7 +78,7 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
             ) from None
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{file} must be TOML; got {error}: correct it") from None
-        cls._of({"system": "named elsewhere"} | data, file)
+        cls._of({"system": "named elsewhere", "data": ["named elsewhere"]} | data, file)
         return data
 
     @classmethod
@@ -94,8 +99,6 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
             raise ConfigurationError(
                 "a training must have a system; got none: name one, or a file made by `boltzgen init` with --config"
             )
-        if told.get("weights") is not None and told.get("data") is None:
-            raise ConfigurationError("weights must come with the data they weight; got none: name files with --data")
         return cls._of(told, "the command line")
 
     @classmethod
@@ -129,7 +132,10 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            key = str(error.errors()[0]["loc"][0])
+            first = error.errors()[0]
+        if not first["loc"]:  # no value by itself
+            raise ConfigurationError(f"{source}: {first['ctx']['error']}")
+        key = str(first["loc"][0])
         if key not in cls.model_fields:
             close = difflib.get_close_matches(key, cls.model_fields, 1)
             hint = f"did you mean {close[0]!r}?" if close else "leave it out"
@@ -151,7 +157,10 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
 
 def _shown(value: Any) -> str:
     """A value as it may have been written, in a line."""
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except (ValueError, RecursionError):  # Python writes no integer of thousands of digits
+        return "a number too long to be shown"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

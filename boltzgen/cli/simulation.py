@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..files import exclusive
-from .printing import number, print_json, say
+from .printing import goes_on, number, print_json, say
 from .targets import target_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def simulate(options: argparse.Namespace) -> None:
     temperature = options.temperature or molecule.default_temperature
     ladder = _ladder(temperature, options.hot, molecule.n_atoms)
     say(f"{molecule.name}: {options.walkers} walkers at {', '.join(f'{t:.0f}' for t in ladder)} K")
+    say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
     out = Path(options.out)
     with exclusive(out):
         run = _Run(molecule, ladder, options)
@@ -120,13 +121,13 @@ class _Run:
                 setattr(self, name, value)
             say(f"{checkpoint.parent} holds {self.x.shape[0] * self.x.shape[1]} frames already")
         with (
-            show("simulating", visible=True) as bar,
+            show("simulating", visible=True, unit="frames") as bar,
             Autosave(checkpoint, self.state_dict, fingerprint=self.fingerprint) as autosave,
         ):
             while len(self.x) < rounds:
                 self.piece(bar, rounds)
                 done = (_EQUILIBRATION + len(self.x)) / (_EQUILIBRATION + rounds)
-                bar(min(1.0, done), f"{len(self.x)} of {rounds} rounds")
+                bar(min(1.0, done), f"{len(self.x)} of {rounds} rounds", count=self.u.numel())
                 autosave()
             autosave.finish()
         return self.x, self.u

@@ -8,9 +8,52 @@ from typing import TypeVar
 
 from .launching import AUTO, THREADS
 
-__all__ = ["count", "positive", "process_count", "seed", "shard", "thread_count"]
+__all__ = ["BEYOND", "POSITIVE", "SEED", "count", "part", "positive", "process_count", "seed", "thread_count"]
+
+BEYOND = 2**63
+"""what every number must be below, on the command line and in a configuration: integers of 64 bits end there."""
+POSITIVE, SEED = "a positive number below 2^63", "an integer from 0 to 2^63 - 1"
 
 Number = TypeVar("Number", int, float)
+
+
+def positive(text: str) -> float:
+    """A time, a temperature."""
+    return _number(text, float, POSITIVE, lambda value: 0 < value < BEYOND)
+
+
+def count(text: str) -> int:
+    """A number of draws, frames or walkers."""
+    return _number(text, int, "a positive integer below 2^63", lambda value: 0 < value < BEYOND)
+
+
+def seed(text: str) -> int:
+    """What random numbers start from."""
+    return _number(text, int, SEED, lambda value: 0 <= value < BEYOND)
+
+
+def thread_count(text: str) -> int:
+    """How many threads one process works with."""
+    return _number(text, int, f"an integer from 1 to {THREADS}", lambda value: 0 < value <= THREADS)
+
+
+def process_count(text: str) -> int | str:
+    """How many processes share the work, or that it is to be found out."""
+    if text == AUTO:
+        return text
+    return _number(text, int, f"an integer from 1 to {THREADS} or {AUTO}", lambda value: 0 < value <= THREADS)
+
+
+def part(text: str) -> tuple[int, int]:
+    """Which part of how many: "2/8" is (2, 8), the third of eight."""
+    which, _, parts = text.partition("/")
+    try:
+        found = int(which), int(parts)
+    except ValueError:
+        found = (0, 0)
+    if not 0 <= found[0] < found[1]:
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N - 1, such as 0/8; got {text!r}")
+    return found
 
 
 def _number(text: str, kind: Callable[[str], Number], wanted: str, good: Callable[[Number], bool]) -> Number:
@@ -22,34 +65,3 @@ def _number(text: str, kind: Callable[[str], Number], wanted: str, good: Callabl
     if not good(value):
         raise argparse.ArgumentTypeError(f"must be {wanted}; got {text}")
     return value
-
-
-def positive(text: str) -> float:
-    return _number(text, float, "a positive number", lambda value: 0 < value < float("inf"))
-
-
-def count(text: str) -> int:
-    return _number(text, int, "a positive integer", lambda value: value > 0)
-
-
-def thread_count(text: str) -> int:
-    return _number(text, int, f"an integer from 1 to {THREADS}", lambda value: 0 < value <= THREADS)
-
-
-def process_count(text: str) -> int | str:
-    return text if text == AUTO else _number(text, int, f"a positive integer or {AUTO}", lambda value: value > 0)
-
-
-def shard(text: str) -> tuple[int, int]:
-    part, _, parts = text.partition("/")
-    try:
-        found = int(part), int(parts)
-    except ValueError:
-        found = (0, 0)
-    if not 0 <= found[0] < found[1]:
-        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N - 1, such as 0/8; got {text!r}")
-    return found
-
-
-def seed(text: str) -> int:
-    return _number(text, int, "an integer from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)

@@ -13,7 +13,7 @@ from openmm import app
 from ..errors import InputError
 from .pdb import readable_file
 
-__all__ = ["DEFAULT_FORCEFIELD", "apply_forcefield"]
+__all__ = ["DEFAULT_FORCEFIELD", "apply_forcefield", "forcefield_files"]
 
 DEFAULT_FORCEFIELD = ("amber14-all.xml", "implicit/obc2.xml")
 
@@ -40,8 +40,7 @@ def apply_forcefield(
         raise InputError(
             f'forcefield must be a list of names; got {names!r}: pass e.g. ["amber14-all.xml", "implicit/obc2.xml"]'
         )
-    # Full paths, so that no file of the same name in the working directory takes the place of a shipped one.
-    files = [str(_locate(name, trust)) for name in names]
+    files = [str(file) for file in forcefield_files(names, trust=trust)]
     title = ", ".join(map(str, names))
     try:
         forcefield = app.ForceField(*files)
@@ -59,6 +58,15 @@ def apply_forcefield(
             f"every residue of {source} must be described by {title}; OpenMM says {message!r}: {_remedy(message)}"
         ) from error
     return system
+
+
+def forcefield_files(names: Sequence[str | os.PathLike[str]], *, trust: bool = False) -> list[Path]:
+    """Full paths, so that no file of the same name in the working directory takes the place of a shipped one.
+
+    Raises:
+        InputError: for an unknown name, or a file that is not trusted.
+    """
+    return [_locate(name, trust) for name in names]
 
 
 def _locate(name: str | os.PathLike[str], trust: bool) -> Path:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..arguments import instances
-from ..errors import InputError
+from ..errors import InputError, UnreliableEstimateWarning
+from ..reweighting import effective_sample_size
 from ..sampling import Samples
-from .estimates import Estimates
+from .estimates import Estimates, default_estimates
 from .maps import map_distance
-from .plain import finite
+from .plain import finite, plain_estimate
 
-__all__ = ["compared"]
+__all__ = ["beside", "compared"]
 
 _KNOWN = ("value", "standard_error", "unit", "method")
 
@@ -64,6 +66,30 @@ def compared(
         apart, noise = map_distance(samples, reference) if maps else (None, None)
         found["frames"] = {"n": len(reference), "apart": apart, "noise": noise}
     return found
+
+
+def beside(samples: Samples, estimates: Estimates, others: Sequence[Samples]) -> list[dict[str, Any]]:
+    """What draws of trainings from other seeds are worth, and what they say of the same quantities; the own ones first.
+
+    Returns:
+        Plain data, empty without others: {seed, n, ess, ess_fraction, estimates: {name: …}} of each, with the
+        default estimates that all of them have.
+    """
+    if not others:
+        return []
+    with warnings.catch_warnings(action="ignore", category=UnreliableEstimateWarning):  # the table says it
+        tables = [estimates, *(default_estimates(other) for other in others)]
+    names = [name for name in estimates if all(name in table for table in tables)]
+    return [
+        {
+            "seed": one.seed,
+            "n": len(one),
+            "ess": (ess := effective_sample_size(one.log_w)),
+            "ess_fraction": ess / len(one),
+            "estimates": {name: plain_estimate(*table[name]) for name in names},
+        }
+        for one, table in zip([samples, *others], tables, strict=True)
+    ]
 
 
 def _same_target(samples: Samples, reference: Samples) -> None:

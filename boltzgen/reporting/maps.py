@@ -16,16 +16,16 @@ from ..errors import InputError, UnreliableEstimateWarning
 from ..reweighting import profile
 from ..sampling import Samples
 from .palette import PLAIN, REWEIGHTED
-from .plain import finite
+from .plain import finite, rounded
 from .weighing import Array, weighed
 
-__all__ = ["free_energy_profiles", "map_distance", "profile_numbers", "ramachandran"]
+__all__ = ["PROFILED", "free_energy_profiles", "map_distance", "map_numbers", "profile_numbers", "ramachandran"]
 
 _HIGHEST = 8.0
 """kT above the deepest bin, where the colours of a free-energy map end."""
 _DIFFERENCE = 2.0
 """kT at which the colours of a difference end."""
-_MOST = 6
+PROFILED = 6
 """profiles in a figure for which no torsions were named."""
 _COARSE = 24
 """bins along each axis in which two maps are compared as probabilities."""
@@ -48,12 +48,9 @@ def ramachandran(
     Raises:
         InputError: if the torsions are unknown, every weight is zero, or bins is no positive integer.
     """
-    (bins,) = positive_counts(bins=bins)
-    edges = np.linspace(-180, 180, bins + 1)
-    _, w = weighed(samples)
-    maps = {"flow": _map(samples, x, y, bins, np.ones_like(w)), "reweighted": _map(samples, x, y, bins, w)}
-    if reference is not None:
-        maps["reference"] = _map(reference, x, y, bins)
+    numbers = map_numbers(samples, x, y, bins=bins, reference=reference)
+    edges = np.array(numbers["degrees"])
+    maps = {name: np.array(numbers[name]) for name in ("flow", "reweighted", "reference") if name in numbers}
     rows = 1 if reference is None else 2
     figure = Figure(figsize=(8.4, 3.9 if rows == 1 else 7.4), layout="constrained")
     axes = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
@@ -64,11 +61,12 @@ def ramachandran(
         _dress(axis, title)
     figure.colorbar(image, ax=axes[0], label="free energy (kT)", extend="max", shrink=0.92)
     if reference is not None:
-        coarse = max(1, bins // 2)  # a simulation has fewer configurations than a flow
-        wide = np.linspace(-180, 180, coarse + 1)
+        wide, difference = (
+            np.array(numbers["difference"]["degrees"]),
+            np.array(numbers["difference"]["kT"], dtype=float),
+        )
         image = axes[1, 1].pcolormesh(
-            wide, wide, _difference(_map(samples, x, y, coarse), _map(reference, x, y, coarse)).T,
-            cmap="PuOr", vmin=-_DIFFERENCE, vmax=_DIFFERENCE, rasterized=True,
+            wide, wide, difference.T, cmap="PuOr", vmin=-_DIFFERENCE, vmax=_DIFFERENCE, rasterized=True,
         )  # fmt: skip
         _dress(axes[1, 1], "reweighted − reference")
         figure.colorbar(image, ax=axes[1], label="difference (kT)", extend="both", shrink=0.92)
@@ -77,6 +75,38 @@ def ramachandran(
     for axis in axes[:, 0]:
         axis.set_ylabel(f"{y} (degrees)", parse_math=False)
     return figure
+
+
+def map_numbers(
+    samples: Samples, x: str = "phi", y: str = "psi", *, bins: int = 72, reference: Samples | None = None
+) -> dict[str, Any]:
+    """The numbers of `ramachandran`, as plain data.
+
+    Returns:
+        The names "x" and "y"; the edges of the bins in "degrees"; the probability of each bin, along x and then y,
+        under "flow", "reweighted" and "reference"; under "difference" F − F_ref in kT with edges of its own, None where
+        it is not known.
+
+    Raises:
+        InputError: as `ramachandran`.
+    """
+    (bins,) = positive_counts(bins=bins)
+    _, w = weighed(samples)
+    found = {
+        "x": x,
+        "y": y,
+        "degrees": np.linspace(-180, 180, bins + 1).tolist(),
+        "flow": rounded(_map(samples, x, y, bins, np.ones_like(w))),
+        "reweighted": rounded(_map(samples, x, y, bins, w)),
+    }
+    if reference is not None:
+        coarse = max(1, bins // 2)  # a simulation has fewer configurations than a flow
+        found["reference"] = rounded(_map(reference, x, y, bins))
+        found["difference"] = {
+            "degrees": np.linspace(-180, 180, coarse + 1).tolist(),
+            "kT": rounded(_difference(_map(samples, x, y, coarse), _map(reference, x, y, coarse))),
+        }
+    return found
 
 
 def map_distance(samples: Samples, reference: Samples, x: str = "phi", y: str = "psi") -> tuple[float, float]:
@@ -150,7 +180,7 @@ def profile_numbers(
         InputError: as `free_energy_profiles`.
     """
     weighed(samples)
-    names = list(samples.torsions)[:_MOST] if torsions is None else list(torsions)
+    names = list(samples.torsions)[:PROFILED] if torsions is None else list(torsions)
     if not names:
         raise InputError("torsions must name at least one torsion; got none: the samples carry no named torsions")
     numbers = {}

@@ -52,7 +52,7 @@ def _sections(results: Results, shown: Mapping[str, str]) -> Iterator[_Section]:
         return [shown[name] for name in names if name in shown]
 
     yield _Section("Estimates", [_table(tables.headline(results)), *_beside(results)])
-    yield _Section("Why trust them, or not", [_checks(results)])
+    yield _Section("Why trust them, or not", [_checks(results), *_seeds(results)])
     nothing = "" if results["extremes"] else "<p>No draw has a finite energy: there is nothing to show.</p>"
     yield _Section("Where the molecule goes", [nothing, *some("ramachandran", "profiles"), *_basins(results)])
     pair = some("energies", "weights")
@@ -96,6 +96,13 @@ def _checks(results: Results) -> str:
 
     head = ["", "check", "value", "wanted", "what it says"]
     return _markup(head, map(row, results["checks"]), numbers={1, 2, 3})
+
+
+def _seeds(results: Results) -> list[str]:
+    """Trainings from other seeds, if there are any."""
+    if not results["seeds"]:
+        return []
+    return [_table(tables.seeds(results)), _paragraph(tables.SEEDS, quiet=True)]
 
 
 def _basins(results: Results) -> list[str]:

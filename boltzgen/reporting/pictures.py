@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from ..files import as_path
 from ..sampling import Samples
 from .drawings import structures
-from .maps import free_energy_profiles, ramachandran
+from .maps import PROFILED, free_energy_profiles, map_numbers, profile_numbers, ramachandran
 from .outliers import extremes
-from .plots import energy_histogram, running_estimates, save_figure, training_curve, weight_histogram
+from .plots import (
+    energy_histogram,
+    energy_numbers,
+    running_estimates,
+    save_figure,
+    training_curve,
+    training_numbers,
+    weight_histogram,
+    weight_numbers,
+)
 
 if TYPE_CHECKING:
     from ..training import History
@@ -24,11 +35,15 @@ FORMATS = ("svg", "png")
 
 
 class Picture(NamedTuple):
-    """A figure with what it shows, for those who cannot see it, and how to read it."""
+    """A figure with what it shows, for those who cannot see it, and how to read it.
+
+    Its numbers are plain data; empty where the results have them elsewhere.
+    """
 
     figure: Figure
     alt: str
     caption: str
+    numbers: Mapping[str, Any] = MappingProxyType({})
 
 
 def album(samples: Samples, *, history: History | None = None, reference: Samples | None = None) -> dict[str, Picture]:
@@ -44,17 +59,22 @@ def album(samples: Samples, *, history: History | None = None, reference: Sample
                 + (", and those of the reference" if reference is not None else ""),
                 "Reweighted; the deepest bin is at 0. A band is that of its bin alone."
                 + (" Dashed: the reference." if reference is not None else ""),
+                {}
+                if reference is None
+                else {"reference": profile_numbers(reference, list(samples.torsions)[:PROFILED])},
             )
         found["energies"] = Picture(
             energy_histogram(samples, reference=reference),
             "Histograms of the energy of the draws, of the flow and reweighted"
             + (", and of the reference" if reference is not None else ""),
             "The curves must overlap: reweighting cannot supply energies that the flow never draws.",
+            energy_numbers(samples, reference=reference),
         )
         found["weights"] = Picture(
             weight_histogram(samples),
             "Histogram of the log-weights of the draws about the logarithm of their mean",
             "A perfect flow has all its weights at 0. A long tail to the right: few draws carry the estimates.",
+            weight_numbers(samples),
         )
         found["running"] = Picture(
             running_estimates(samples),
@@ -75,10 +95,13 @@ def album(samples: Samples, *, history: History | None = None, reference: Sample
     if history is not None and (history.rounds or history.losses):
         found["training"] = Picture(
             training_curve(history),
-            "Course of the training",
-            "In each round the flow is fitted to its own weighted draws, at the next lower temperature."
+            "Course of the training: the loss"
+            + (", and the effective share of the draws of every round" if history.rounds else ""),
+            "In each round the flow is fitted to its own weighted draws, at the next lower temperature. The loss falls "
+            "and rises with the temperature too."
             if history.rounds
-            else "The loss of every step.",
+            else "The loss of the steps.",
+            training_numbers(history),
         )
     return found
 
@@ -132,12 +155,14 @@ def write_figures(found: dict[str, Figure], folder: str | os.PathLike[str]) -> l
 
 
 def _maps(samples: Samples, reference: Samples | None) -> Picture:
+    numbers = map_numbers(samples, reference=reference)
     if reference is None:
         return Picture(
             ramachandran(samples),
             "Ramachandran maps: free energy over the torsions phi and psi, of the flow and reweighted",
             "Left, what the flow draws; right, the same draws with their weights: the equilibrium. The more alike, the "
             "better the flow. White: never drawn.",
+            numbers,
         )
     return Picture(
         ramachandran(samples, reference=reference),
@@ -145,4 +170,5 @@ def _maps(samples: Samples, reference: Samples | None) -> Picture:
         "the difference of the last two",
         "Above, what the flow draws and the same draws with their weights: the equilibrium. Below, the reference, and "
         "what the reweighted draws have higher (purple) or lower (orange) than it. White: never drawn.",
+        numbers,
     )

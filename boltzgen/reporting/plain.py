@@ -9,10 +9,11 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..reweighting import Estimate
 
-__all__ = ["as_json", "finite", "plain_estimate"]
+__all__ = ["as_json", "finite", "plain_estimate", "rounded"]
 
 
 def as_json(value: Any) -> Any:
@@ -35,6 +36,19 @@ def as_json(value: Any) -> Any:
 def finite(value: float) -> float | None:
     """The number, or None if it is not finite."""
     return float(value) if math.isfinite(value) else None
+
+
+def rounded(values: npt.ArrayLike) -> list[Any]:
+    """An array to six digits, more than a picture shows, as nested lists; None for what is not finite.
+
+    Example:
+        >>> rounded([[1 / 3, 0.0], [float("nan"), 12345678.0]])
+        [[0.333333, 0.0], [None, 12345700.0]]
+    """
+    array = np.asarray(values, dtype=float)
+    if array.ndim > 1:
+        return [rounded(row) for row in array]
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in array.tolist()]
 
 
 def plain_estimate(estimate: Estimate, unit: str) -> dict[str, Any]:

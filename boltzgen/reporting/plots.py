@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,10 +25,21 @@ if TYPE_CHECKING:
 
     from ..training import History
 
-__all__ = ["energy_histogram", "running_estimates", "save_figure", "training_curve", "weight_histogram"]
+__all__ = [
+    "energy_histogram",
+    "energy_numbers",
+    "running_estimates",
+    "save_figure",
+    "training_curve",
+    "training_numbers",
+    "weight_histogram",
+    "weight_numbers",
+]
 
 _LOWEST = -25.0
 """Log-weight below which a draw counts for nothing."""
+_STRETCHES = 300
+"""points of a curve of losses at most."""
 _NAMES = {
     "mean_potential_energy": "⟨U⟩",
     "mean_reduced_energy": "⟨u⟩",
@@ -44,14 +56,13 @@ def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     Raises:
         InputError: if every weight is zero.
     """
-    log_w = samples.log_w[weighed(samples)[0]].numpy()
-    log_w = log_w - np.logaddexp.reduce(log_w) + np.log(len(samples))
+    numbers = weight_numbers(samples, bins=bins)
     figure, axis = _single()
-    lowest = max(log_w.min(), _LOWEST)
-    axis.hist(log_w[log_w >= lowest], bins, color=REWEIGHTED)
+    edges = np.array(numbers["edges"])
+    axis.bar(edges[:-1], numbers["draws"], np.diff(edges), align="edge", color=REWEIGHTED)
     axis.axvline(0, color=PLAIN, lw=1, ls="--")
     share = effective_sample_size(samples.log_w) / len(samples)
-    beyond, failed = int((log_w < lowest).sum()), samples.n_failed
+    beyond, failed = numbers["further_left"], samples.n_failed
     k = decisive_k(samples.log_w)
     title = f"effective draws {share:.1%} of {len(samples)}" + (f", Pareto k {k:.2f}" if np.isfinite(k) else "")
     further = "1 draw lies" if beyond == 1 else f"{beyond} draws lie"
@@ -59,6 +70,19 @@ def weight_histogram(samples: Samples, *, bins: int = 80) -> Figure:
     title += f"\n{', '.join(notes)}" * bool(notes)
     axis.set(xlabel="ln (w / mean w)", ylabel="draws", yscale="log", title=title)
     return figure
+
+
+def weight_numbers(samples: Samples, *, bins: int = 80) -> dict[str, Any]:
+    """The numbers of `weight_histogram`: "edges" of ln (w / mean w), "draws" between them, and how many "further_left".
+
+    Raises:
+        InputError: if every weight is zero.
+    """
+    log_w = samples.log_w[weighed(samples)[0]].numpy()
+    log_w = log_w - np.logaddexp.reduce(log_w) + np.log(len(samples))
+    lowest = max(log_w.min(), _LOWEST)
+    draws, edges = np.histogram(log_w[log_w >= lowest], bins)
+    return {"edges": edges.tolist(), "draws": draws.tolist(), "further_left": int((log_w < lowest).sum())}
 
 
 def energy_histogram(samples: Samples, *, bins: int = 80, reference: Samples | None = None) -> Figure:
@@ -72,6 +96,29 @@ def energy_histogram(samples: Samples, *, bins: int = 80, reference: Samples | N
     Raises:
         InputError: if every weight is zero.
     """
+    numbers = energy_numbers(samples, bins=bins, reference=reference)
+    edges = np.array(numbers["edges"])
+    figure, axis = _single()
+    axis.stairs(numbers["flow"], edges, color=FLOW, alpha=0.45, fill=True, label="flow")
+    axis.stairs(numbers["reweighted"], edges, color=REWEIGHTED, lw=1.6, label="reweighted")
+    if reference is not None:
+        axis.stairs(numbers["reference"], edges, color=PLAIN, lw=1.4, ls="--", label="reference")
+    label = "u (kT)" if samples.potential is None else "potential energy (kJ/mol)"
+    axis.set(xlabel=label, ylabel="density", ylim=(0, None))
+    if numbers["outside"] > 0.0005:
+        axis.set_title(f"{numbers['outside']:.1%} of the flow's draws lie outside")
+    axis.legend(frameon=False)
+    return figure
+
+
+def energy_numbers(samples: Samples, *, bins: int = 80, reference: Samples | None = None) -> dict[str, Any]:
+    """The numbers of `energy_histogram`: its "unit", the "edges" of the bins, and the densities between them.
+
+    These are under "flow", "reweighted" and "reference"; "outside" is the share of the flow's draws beyond the edges.
+
+    Raises:
+        InputError: if every weight is zero.
+    """
     energy, w = _energies(samples)
     order = np.argsort(energy)
     rank = np.searchsorted(np.cumsum(w[order]), [0.01, 0.99]).clip(max=len(w) - 1)
@@ -79,21 +126,16 @@ def energy_histogram(samples: Samples, *, bins: int = 80, reference: Samples | N
     margin = 0.5 * max(high - low, 1.0)  # one draw may have all the weight
     limits = (max(energy.min(), low - margin), min(energy.max(), high + margin))
     beyond = float(((energy < limits[0]) | (energy > limits[1])).mean())
-    figure, axis = _single()
-    of_flow, edges = np.histogram(energy, bins, range=limits, weights=np.full(len(w), 1 / len(w)))
-    of_target, _ = np.histogram(energy, edges, weights=w)
-    axis.stairs(of_flow / np.diff(edges), edges, color=FLOW, alpha=0.45, fill=True, label="flow")
-    axis.stairs(of_target / np.diff(edges), edges, color=REWEIGHTED, lw=1.6, label="reweighted")
-    if reference is not None:
-        known, weights = _energies(reference)
-        of_reference, _ = np.histogram(known, edges, weights=weights)
-        axis.stairs(of_reference / np.diff(edges), edges, color=PLAIN, lw=1.4, ls="--", label="reference")
-    label = "u (kT)" if samples.potential is None else "potential energy (kJ/mol)"
-    axis.set(xlabel=label, ylabel="density", ylim=(0, None))
-    if beyond > 0.0005:
-        axis.set_title(f"{beyond:.1%} of the flow's draws lie outside")
-    axis.legend(frameon=False)
-    return figure
+    equal = np.full(len(w), 1 / len(w))
+    edges = np.histogram_bin_edges(energy, bins, range=limits)
+    sides = {"flow": (energy, equal), "reweighted": (energy, w)}
+    sides |= {} if reference is None else {"reference": _energies(reference)}
+    densities = {
+        name: (np.histogram(values, edges, weights=weights)[0] / np.diff(edges)).tolist()
+        for name, (values, weights) in sides.items()
+    }
+    unit = "kT" if samples.potential is None else "kJ/mol"
+    return {"unit": unit, "edges": edges.tolist(), **densities, "outside": beyond}
 
 
 def running_estimates(samples: Samples) -> Figure:
@@ -131,21 +173,49 @@ def running_estimates(samples: Samples) -> Figure:
 
 
 def training_curve(history: History) -> Figure:
-    """Effective sample share of each round of `anneal`, with its temperature; the loss where there were no rounds."""
-    figure, axis = _single()
-    if history.rounds:
-        minutes = [r.seconds / 60 for r in history.rounds]
-        axis.plot(minutes, [r.ess for r in history.rounds], "o-", color=REWEIGHTED, ms=3.5)
-        axis.set(xlabel="minutes of training", ylabel="effective share of the draws", ylim=(0, 1))
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-        other = axis.twinx()
-        other.plot(minutes, [r.temperature for r in history.rounds], color=FLOW, lw=1, ls="--")
+    """The loss, and beside it, of `anneal`, the effective sample share of each round with its temperature."""
+    numbers = training_numbers(history)
+    rounds, loss = numbers["rounds"], np.array(numbers["loss"], dtype=float)
+    panels = 1 + bool(rounds["minutes"])
+    figure = Figure(figsize=(4.2 * panels if panels > 1 else 5.6, 3.4), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1].plot(numbers["steps"], loss, color=REWEIGHTED, lw=0.8)
+    axes[-1].set(xlabel="step", ylabel="loss")
+    if np.isfinite(loss).sum() > 10:  # the first steps may be far above all others
+        low, high = np.nanpercentile(loss, [0, 98])
+        axes[-1].set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.05 * (high - low) + 1e-9)
+    if rounds["minutes"]:
+        axes[0].plot(rounds["minutes"], rounds["ess"], "o-", color=REWEIGHTED, ms=3.5)
+        axes[0].set(xlabel="minutes of training", ylabel="effective share of the draws", ylim=(0, 1))
+        axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
+        other = axes[0].twinx()
+        other.plot(rounds["minutes"], rounds["temperature"], color=FLOW, lw=1, ls="--")
         other.set_ylabel("temperature (K), dashed", color=FLOW)
         other.spines["top"].set_visible(False)
-    else:
-        axis.plot(history.losses, color=REWEIGHTED, lw=0.8)
-        axis.set(xlabel="step", ylabel="loss")
     return figure
+
+
+def training_numbers(history: History) -> dict[str, Any]:
+    """The numbers of `training_curve`, as plain data.
+
+    Returns:
+        Under "loss" its means over equal stretches of steps, some hundred, that end at "steps"; None where every step
+        was skipped. Under "rounds" the "minutes", "ess" and "temperature" of each.
+    """
+    stretch = max(1, -(-len(history.losses) // _STRETCHES))
+    parts = [history.losses[k : k + stretch] for k in range(0, len(history.losses), stretch)]
+    good = [[loss for loss in part if math.isfinite(loss)] for part in parts]
+    return {
+        "steps": [min((k + 1) * stretch, len(history.losses)) for k in range(len(parts))],
+        "loss": [sum(part) / len(part) if part else None for part in good],
+        "rounds": {
+            "minutes": [one.seconds / 60 for one in history.rounds],
+            "ess": [one.ess for one in history.rounds],
+            "temperature": [one.temperature for one in history.rounds],
+        },
+    }
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> None:

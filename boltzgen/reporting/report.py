@@ -21,7 +21,7 @@ from ..files import as_path, write_atomically
 from ..reweighting import effective_sample_size, pareto_k
 from ..sampling import Samples
 from .bonds import geometry
-from .comparison import compared
+from .comparison import beside, compared
 from .estimates import Estimates, default_estimates, running
 from .maps import profile_numbers
 from .outliers import extremes
@@ -128,6 +128,7 @@ def write_report(
     found |= {
         "headline": verdict.headline,
         "checks": [_check(one) for one in verdict.checks],
+        "seeds": beside(samples, estimates, others),
         "reference": compared(samples, estimates, reference, reference_values or {}),
         **_details(samples),
         "training": None if history is None else {"seconds": history.seconds, "steps": len(history.losses)},
@@ -141,15 +142,25 @@ def write_report(
     }
     if provenance is not None:
         found["provenance"] = provenance
-    found = {key: as_json(value) for key, value in found.items()}
-    numbers = (json.dumps(found, indent=2, allow_nan=False) + "\n").encode()
     shown = album(samples, history=history, reference=reference)
+    found["pictures"] = {name: picture.numbers for name, picture in shown.items() if picture.numbers}
+    found = {key: as_json(value) for key, value in found.items()}
     # a name from the command line may hold bytes that are no text: they become character references
     write_atomically(path, render(found, shown).encode("utf-8", "xmlcharrefreplace"))
-    write_atomically(path.with_name("results.json"), numbers)
+    write_atomically(path.with_name("results.json"), _written(found))
     if figures is not None:
         write_figures({name: picture.figure for name, picture in shown.items()}, figures)
     return found
+
+
+def _written(found: dict[str, Any]) -> bytes:
+    """As text to be read; but for the many numbers of each picture, which are in a line."""
+    pictures = {name: json.dumps(numbers, allow_nan=False) for name, numbers in found["pictures"].items()}
+    text = json.dumps(found | {"pictures": {name: name for name in pictures}}, indent=2, allow_nan=False)
+    head, _, tail = text.rpartition('"pictures": ')
+    for name, numbers in pictures.items():
+        tail = tail.replace(f"{json.dumps(name)}: {json.dumps(name)}", f"{json.dumps(name)}: {numbers}", 1)
+    return f'{head}"pictures": {tail}\n'.encode()
 
 
 def _headline(

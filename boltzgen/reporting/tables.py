@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "BASINS",
     "GEOMETRY",
+    "SEEDS",
     "Table",
     "basins",
     "card",
@@ -19,6 +20,7 @@ __all__ = [
     "plus_minus",
     "python_commands",
     "reference_values",
+    "seeds",
 ]
 
 Results = Mapping[str, Any]
@@ -35,6 +37,10 @@ BASINS = (
     "A basin is a combination of wells of the torsions; a well lies between two maxima of the smoothed profile. Its "
     "centre is the weighted mean direction. Errors are of the estimates; what a basin that was never drawn would hold, "
     "they cannot say."
+)
+SEEDS = (
+    "Trainings from other seeds, each with draws and weights of its own: where one of them lost a well, their log Z or "
+    "their free energies differ by more than their errors. What all of them lost stays unseen."
 )
 GEOMETRY = (
     "Mean and deviation with the weights; smallest and largest in any draw, whatever its weight. Odd: share of the "
@@ -94,6 +100,22 @@ def reference_values(results: Results) -> Table:
         values = (plus_minus(entry["value"], entry["standard_error"]) for entry in (own, known))
         rows.append([label(name), *(f"{value} {known['unit']}" for value in values), sigmas])
     return Table(["quantity", "this run", "reference", "standard errors apart"], rows, {1, 2, 3})
+
+
+def seeds(results: Results) -> Table:
+    """A row for each training, the own one first; empty if there is no other."""
+    rows = []
+    for k, one in enumerate(results["seeds"]):
+        values = [
+            f"{plus_minus(entry['value'], entry['standard_error'])} {entry['unit']}".rstrip()
+            + ("" if entry["reliable"] else ", unreliable")
+            for entry in one["estimates"].values()
+        ]
+        worth = f"{one['ess']:.0f} of {one['n']:,}, {100 * one['ess_fraction']:.1f} %"
+        seed = _UNKNOWN if one["seed"] is None else str(one["seed"])
+        rows.append(["this run" if k == 0 else f"other {k}", seed, worth, *values])
+    names = [label(name) for name in results["seeds"][0]["estimates"]] if rows else []
+    return Table(["training", "seed of the draws", "effective draws", *names], rows, {1})
 
 
 def basins(results: Results) -> Table:

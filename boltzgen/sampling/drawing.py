@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -65,12 +65,39 @@ def draw(
     check_draw(flow, target, n, batch_size)
     seed = fresh_seed(seed)
     parts: list[tuple[Tensor, ...]] = []
-    with torch.no_grad(), show("drawing", visible=progress) as bar:
+    worth = Worth()
+    with torch.no_grad(), show("drawing", visible=progress, unit="draws") as bar:
         for start, columns in weighed_blocks(flow, target, 0, n, seed=seed, batch_size=batch_size):
             parts.append(columns)
             done = start + len(columns[0])
-            bar(done / n, f"{done} of {n}")
+            worth.add(columns)
+            bar(done / n, f"{done} of {n}, {worth}", count=done)
     return as_samples(target, parts, seed=seed, independent=flow.base.independent)
+
+
+class Worth:
+    """The effective share of the draws so far, (Σw)² / (n Σw²), printed as people read it.
+
+    Arguments:
+        parts: columns x, log q, u and further ones, of draws there already.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Tensor, ...]] = ()) -> None:
+        self.n, self.sums = 0, torch.full((2,), -math.inf, dtype=torch.float64)
+        for columns in parts:
+            self.add(columns)
+
+    def add(self, columns: tuple[Tensor, ...]) -> None:
+        """Counts further draws in."""
+        log_q, u = (column.double().cpu() for column in columns[1:3])
+        log_w = torch.where(u.isfinite(), -u - log_q, -math.inf)
+        self.n += len(log_w)
+        self.sums = torch.logaddexp(self.sums, torch.stack([log_w.logsumexp(0), (2 * log_w).logsumexp(0)]))
+
+    def __str__(self) -> str:
+        first, second = self.sums.tolist()
+        share = math.exp(2 * first - second) / self.n if math.isfinite(first) else 0.0
+        return f"effective {100 * share:.1f} %"
 
 
 def weighed_blocks(

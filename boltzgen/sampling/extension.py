@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK
 from ..progress import show
-from .drawing import as_samples, check_draw, weighed_blocks
+from .drawing import Worth, as_samples, check_draw, weighed_blocks
 from .samples import Samples
 
 __all__ = ["extend", "shard"]
@@ -74,13 +74,13 @@ def extend(
     parts: list[tuple[Tensor, ...]] = [] if samples is None else [_columns(samples)]
     end = max(n, first + there)
     begin = first + BLOCK * (max(there - 1, 0) // BLOCK)
-    done, last = first + there, time.monotonic()
+    done, last, worth = first + there, time.monotonic(), Worth(parts)
 
     def so_far() -> Samples:
         return as_samples(target, parts, seed=seed, first=first, independent=flow.base.independent)
 
     try:
-        with torch.no_grad(), show("drawing", visible=progress) as bar:
+        with torch.no_grad(), show("drawing", visible=progress, unit="draws") as bar:
             for start, part in weighed_blocks(flow, target, begin, end, seed=seed, batch_size=batch_size):
                 if start < first + there and samples is not None:
                     _compare(samples, part, start, seed=seed, first=first)
@@ -89,7 +89,9 @@ def extend(
                     continue
                 parts.append(part)
                 done += len(part[0])
-                bar(min((done - first) / (end - first), 1.0), f"{done - first} of {end - first}")
+                worth.add(part)
+                here = done - first
+                bar(min(here / (end - first), 1.0), f"{here} of {end - first}, {worth}", count=here)
                 if keep is not None and time.monotonic() - last > _SECONDS:
                     last = time.monotonic()
                     keep(so_far())

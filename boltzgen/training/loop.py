@@ -115,7 +115,7 @@ def train(
                 done += 1
                 history.skipped, history.seconds = learner.skipped, before + time.monotonic() - begin
                 skipped = f", {learner.skipped} skipped" if learner.skipped else ""
-                bar(done / steps, f"loss {history.losses[-1]:.4g}{skipped}")
+                bar(done / steps, f"loss {history.losses[-1]:.4g}{skipped}", count=done)
                 autosave()
         except RankError:
             autosave.finish()

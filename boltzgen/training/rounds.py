@@ -159,13 +159,14 @@ class Rounds:
         self.account()
         autosave.finish()
 
-    def step(self, loss: Tensor, rate: float, decay: float, message: str) -> None:
+    def step(self, loss: Tensor, rate: float, decay: float, message: str = "") -> None:
         taken = len(self.history.losses)
         self.history.losses.append(self.learner.step(loss, rate, decay=min(decay, (taken + 1) / (taken + 10))))
         self.budget.spent_steps += 1
         self.budget.tick()
-        skipped = f", {self.learner.skipped} skipped" if self.learner.skipped else ""
-        self.show(min(self.budget.fraction, 0.999), f"{self.temperature:.0f} K, {message}{skipped}")
+        words = [f"{self.temperature:.0f} K", f"loss {self.history.losses[-1]:.4g}", *filter(None, [message])]
+        words += [f"{self.learner.skipped} skipped"] * bool(self.learner.skipped)
+        self.show(min(self.budget.fraction, 0.999), ", ".join(words), count=len(self.history.losses))
         self.watch(self.history)
 
     def begin(self, autosave: Autosave) -> None:
@@ -182,7 +183,7 @@ class Rounds:
                 loss = forward_kl(self.flow, self.data[rows])
                 self.history.training_samples += BATCH
             rate = self.learning_rate * min(1.0, (k + 1) / 100) * cosine(spent)
-            self.step(loss, rate, DECAY, f"loss {float(loss.detach()):.2f}")
+            self.step(loss, rate, DECAY)
             autosave()
 
     def round(self, autosave: Autosave) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
 
@@ -10,10 +11,13 @@ import pytest
 import torch
 
 from boltzgen import BoltzmannGenerator, Molecule, Samples
-from boltzgen.cli.main import main
+from boltzgen.cli.main import _parser, main
+from boltzgen.cli.printing import number
 from boltzgen.coordinates import InternalCoordinates
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.molecule import find
+from boltzgen.reporting import results
+from boltzgen.training import History
 
 KEYS = {
     "system",
@@ -197,9 +201,9 @@ def test_bad_input_ends_with_one_sentence_and_code_3(capsys, tmp_path, monkeypat
     [
         ([], "required: COMMAND"),
         (["fly"], "invalid choice: 'fly'"),
-        (["demo", "--minutes", "-1"], "must be a positive number; got -1"),
-        (["demo", "--minutes", "ten"], "must be a positive number; got 'ten'"),
-        (["sample", "x", "-n", "0"], "must be a positive integer; got 0"),
+        (["demo", "--minutes", "-1"], "must be a positive number below 2^63; got -1"),
+        (["demo", "--minutes", "ten"], "must be a positive number below 2^63; got 'ten'"),
+        (["sample", "x", "-n", "0"], "must be a positive integer below 2^63; got 0"),
         (["sample", "x", "--threads", "99999999"], "must be an integer from 1 to 1024; got 99999999"),
         (["demo", "--seed", "-1"], "must be an integer from 0 to 2^63 - 1; got -1"),
         (["demo", "--seed", str(2**63)], "must be an integer from 0 to 2^63 - 1; got 9223372036854775808"),
@@ -223,21 +227,53 @@ def test_python_m_boltzgen_and_help_which_waits_for_no_library():
     command = [sys.executable, "-X", "importtime", "-m", "boltzgen", "train", "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Example: boltzgen train" in result.stdout
-    assert not re.search(r"\b(torch|openmm|mdtraj|numpy|matplotlib)\b", result.stderr)
+    assert not re.search(r"\b(torch|openmm|mdtraj|numpy|matplotlib|pydantic)\b", result.stderr)
+
+
+def test_the_help_of_every_command_is_a_page_with_an_example(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    parser = _parser()
+    (commands,) = (action for action in parser._actions if action.choices)
+    assert {"demo", "check", "simulate", "train", "sample", "report", "doctor"} <= set(commands.choices)
+    for name, command in commands.choices.items():
+        words = command.format_help()
+        example = re.search(rf"Example: (boltzgen {name}( .*)?)$", words.strip())
+        assert example, name
+        assert parser.parse_args(shlex.split(example[1])[1:]).run
+        assert len(words.splitlines()) <= 50, name
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
 def test_the_demo_writes_what_it_says(capsys, tmp_path):
-    code, out, _ = run(capsys, "demo", "--minutes", 0.5, "-n", 5000, "--out", tmp_path, "--json", "--seed", 3)
+    code, out, err = run(capsys, "demo", "--minutes", 0.5, "-n", 5000, "--out", tmp_path, "--json", "--seed", 3)
     assert code == 0
-    results = json.loads(out)
-    assert set(results) >= KEYS
-    assert results == json.loads((tmp_path / "results.json").read_text())
-    assert {"mean_potential_energy", "log_partition", "free_energy_difference_phi"} <= set(results["estimates"])
+    shown = json.loads(out)
+    assert set(shown) >= KEYS
+    assert shown == json.loads((tmp_path / "results.json").read_text())
+    assert f"it goes on with: boltzgen demo --minutes 0.5 -n 5000 --out {tmp_path} --json --seed 3\n" in err
+    assert {"mean_potential_energy", "log_partition", "free_energy_difference_phi"} <= set(shown["estimates"])
+    own, bundled = shown["seeds"]
+    assert (own["seed"], bundled["seed"], set(bundled["estimates"])) == (4, 5, set(shown["estimates"]))
+    assert bundled["ess_fraction"] > 0.7
+    assert shown["reference"]["frames"]["n"] == 5000
     for name in ("ramachandran.png", "weights.png", "report.html", "run/generator.pt"):
         assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+def test_the_demo_shows_the_bundled_generator_beside_the_one_it_trains(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(BoltzmannGenerator, "train", lambda self, **_: History(losses=[1.0]))
+    code, out, _ = run(capsys, "demo", "-n", 1024, "--out", tmp_path)
+    assert code == 0
+    line = out.splitlines()[-1]
+    samples = BoltzmannGenerator.load("alanine_dipeptide").sample(1024, seed=2)
+    found = results(samples)
+    assert line.startswith(f"the generator that comes with boltzgen: effective {found['ess']:.0f} (")
+    for name, entry in found["estimates"].items():
+        assert f"{name} {number(entry)}" in line
+    assert found["ess_fraction"] > 0.7
 
 
 def test_an_estimate_that_is_not_to_be_believed_is_called_so_also_if_the_weights_are_good(capsys, tmp_path):

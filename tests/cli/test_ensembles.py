@@ -57,6 +57,31 @@ def test_export_writes_frames_that_mdtraj_reads(capsys, ensemble, tmp_path):
         assert len(err.splitlines()) == 1
 
 
+def test_an_export_takes_no_files_place_unless_it_is_told_to(capsys, ensemble, tmp_path):
+    out = tmp_path / "a.pdb"
+    out.write_text("mine")
+    code, _, err = run(capsys, "export", ensemble, out, "-n", 3)
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert "a.pdb must not exist yet; got one that does: name another, or put the frames in its place" in err
+    assert out.read_text() == "mine"
+    assert run(capsys, "export", ensemble, out, "-n", 3, "--overwrite")[0] == 0
+    assert mdtraj.load(str(out)).n_frames == 3
+
+
+def test_what_can_be_made_again_is_written_anew(capsys, tmp_path):
+    drawn = tmp_path / "toy.npz"
+    draw(coupling_flow(2), toys.DoubleWell(), 200, seed=1).save(drawn)
+    report = ["report", drawn, "--out", tmp_path / "r.html", "--figures", tmp_path / "figures"]
+    report_files = [tmp_path / "r.html", tmp_path / "results.json", tmp_path / "figures" / "weights.svg"]
+    estimate = ["estimate", drawn, "--out", tmp_path / "e"]
+    for command, files in ((report, report_files), (estimate, [tmp_path / "e" / "results.json"])):
+        for file in files:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("old")
+        assert run(capsys, *command)[0] == 0
+        assert all(len(file.read_text()) > 1000 for file in files)
+
+
 def test_merge_pools_the_draws(capsys, ensemble, tmp_path):
     one, other = Samples.load(ensemble), tmp_path / "other.npz"
     BoltzmannGenerator(Molecule.load("alanine_dipeptide")).sample(100, seed=2).save(other)
@@ -108,7 +133,7 @@ def test_an_export_is_whole_or_not_there(capsys, ensemble, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(mdtraj.Trajectory, "save", half)
-    assert run(capsys, "export", ensemble, tmp_path / "a.dcd")[0] == 130
+    assert run(capsys, "export", ensemble, tmp_path / "a.dcd", "--overwrite")[0] == 130
     assert (tmp_path / "a.dcd").read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.dcd"]
     assert run(capsys, "export", ensemble, tmp_path)[0] == 3

@@ -16,6 +16,9 @@ def test_everything_works_here(capsys):
     assert out.splitlines()[-1] == "everything works"
     assert torch.__version__ in out
     assert "Reference" in out
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if line.count(" ") > 1)
+    for name in ("pydantic", "tqdm", "filelock"):
+        assert rows[name] == importlib.metadata.version(name)
 
 
 def test_problems_are_named_and_end_with_code_4(capsys, monkeypatch):

@@ -14,11 +14,13 @@ import pytest
 import torch
 
 from boltzgen import BoltzmannGenerator
+from boltzgen.energies import Energy
 from boltzgen.energies.toys import DoubleWell
-from boltzgen.flows import coupling_flow
+from boltzgen.flows import coupling_flow, molecular_flow
 from boltzgen.run_folder import RunFolder
 from boltzgen.training import autosave
 from boltzgen.training.checkpoint import load_checkpoint
+from boltzgen.training.parted import has_parts
 
 CONTEXT = multiprocessing.get_context("forkserver")  # pays for the imports once
 CONTEXT.set_forkserver_preload(["boltzgen.generator", "torch._dynamo", "pytest"])
@@ -29,10 +31,35 @@ SHORT, LONG = 30, 400
 """Steps of a training."""
 
 
-def live(folder, steps, every, dies_at, largest):
+class Hinge(Energy):
+    """A bond whose length follows a torsion: what a molecule's flow, in two parts, learns."""
+
+    def __init__(self) -> None:
+        super().__init__((2,))
+
+    def _energy(self, x):
+        length, phi = x.unbind(-1)
+        return 50 * (length - 0.3 * phi.cos()).square() - 3.0 * (2 * phi).cos() - 2.0 * phi.cos()
+
+
+def generator(kind):
+    """One that learns as a whole, or one that learns in two parts, as those of molecules do."""
+    if kind == "well":
+        flow = coupling_flow(2, layers=2, transform="affine", hidden=(16,), seed=3)
+        return BoltzmannGenerator(DoubleWell(), flow=flow, seed=3)
+    flow = molecular_flow(
+        [False, True], torch.zeros(1), torch.full((1, 1), 0.5), torsion_bins=8, torsion_hidden=(16,), stiff_layers=2,
+        stiff_hidden=(16,), seed=3,
+    )  # fmt: skip
+    assert has_parts(flow)
+    return BoltzmannGenerator(Hinge(), flow=flow, seed=3)
+
+
+def live(folder, kind, steps, every, dies_at, largest):
     """One life of a training, in a process of its own.
 
     Arguments:
+        kind: of the generator.
         steps: the budget of all lives together.
         every: seconds between checkpoints; 0 for one after every step.
         dies_at: number of the call among WRITES at which the process kills itself, or None.
@@ -55,19 +82,14 @@ def live(folder, steps, every, dies_at, largest):
 
     for name in WRITES:
         setattr(os, name, dying(getattr(os, name)))
-    generator = BoltzmannGenerator(DoubleWell(), flow=flow(), seed=3)
     try:
-        generator.train(run_dir=folder, steps=steps, compile="never", progress=False)
+        generator(kind).train(run_dir=folder, steps=steps, compile="never", progress=False)
     except OSError:
         sys.exit(DISK_FULL)
 
 
-def flow():
-    return coupling_flow(2, layers=2, transform="affine", hidden=(16,), seed=3)
-
-
-def start(folder, steps, *, every=0.0, dies_at=None, largest=None):
-    process = CONTEXT.Process(target=live, args=(str(folder), steps, every, dies_at, largest))
+def start(folder, steps, *, kind="well", every=0.0, dies_at=None, largest=None):
+    process = CONTEXT.Process(target=live, args=(str(folder), kind, steps, every, dies_at, largest))
     process.start()
     return process
 
@@ -121,24 +143,27 @@ def whole(tmp_path_factory):
     """What a training of so many steps comes to if nobody disturbs it, and the seconds that it takes."""
     known = {}
 
-    def of(steps):
-        if steps not in known:
+    def of(steps, kind="well"):
+        if (steps, kind) not in known:
             folder = tmp_path_factory.mktemp("whole")
-            assert ends(start(folder, steps)) == 0
-            known[steps] = outcome(folder), load_checkpoint(folder / "training.pt")["history"]["seconds"]
-        return known[steps]
+            assert ends(start(folder, steps, kind=kind)) == 0
+            known[steps, kind] = outcome(folder), load_checkpoint(folder / "training.pt")["history"]["seconds"]
+        return known[steps, kind]
 
     return of
 
 
-def test_kills_within_writes_and_damaged_checkpoints_change_no_bit(tmp_path, whole):
-    rng = random.Random(1)
-    undisturbed, _ = whole(SHORT)
+@pytest.mark.parametrize("kind", ["well", "hinge"])
+def test_kills_within_writes_and_damaged_checkpoints_change_no_bit(kind, tmp_path, whole):
+    rng, damaged = random.Random(1), []
+    undisturbed, _ = whole(SHORT, kind)
     for life, (dies_at, how) in enumerate([(16, "flip"), (19, 0.5), (3, 0.99), (22, 0.0), (21, "flip")]):
-        assert ends(start(tmp_path, SHORT, dies_at=dies_at)) == -signal.SIGKILL, life
-        if how is not None and (tmp_path / "training.pt.previous").exists() and (tmp_path / "training.pt").exists():
+        assert ends(start(tmp_path, SHORT, kind=kind, dies_at=dies_at)) == -signal.SIGKILL, life
+        if (tmp_path / "training.pt.previous").exists() and (tmp_path / "training.pt").exists():
             damage(tmp_path / "training.pt", how, rng)
-    assert ends(start(tmp_path, SHORT)) == 0
+            damaged.append(how)
+    assert {"flip", 0.5} <= set(damaged)
+    assert ends(start(tmp_path, SHORT, kind=kind)) == 0
     assert outcome(tmp_path) == undisturbed
     assert tidy(tmp_path, starts=6)
 
@@ -160,7 +185,7 @@ def owned(folder, pid):
     return owner.exists() and owner.read_text().startswith(f"process {pid} ")
 
 
-def disturbed(folder, steps, wanted, seconds, rng):
+def disturbed(folder, kind, steps, wanted, seconds, rng):
     """Lives that end at random moments, and what ended them: SIGKILL mostly, SIGTERM now and then."""
     ended, within, damaged = {signal.SIGKILL: 0, signal.SIGTERM: 0}, 0, 0
     for run in range(100):
@@ -168,7 +193,7 @@ def disturbed(folder, steps, wanted, seconds, rng):
         lives = 0
         while True:
             lives += 1
-            life = start(place, steps, every=rng.choice([0.0, 0.02]))
+            life = start(place, steps, kind=kind, every=rng.choice([0.0, 0.02]))
             if ended[signal.SIGKILL] < wanted:
                 while life.is_alive() and not owned(place, life.pid):
                     time.sleep(0.01)
@@ -189,13 +214,15 @@ def disturbed(folder, steps, wanted, seconds, rng):
         if ended[signal.SIGKILL] >= wanted:
             print(f"{ended}, {within} within a write, {damaged} checkpoints damaged, {run + 1} trainings")
             assert within > 0
+            assert damaged > 0
             return
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_many_kills_at_random_moments_change_no_bit(tmp_path, whole):
-    undisturbed, seconds = whole(LONG)
-    for folder, lives in disturbed(tmp_path, LONG, 24, seconds, random.Random(3)):
+@pytest.mark.parametrize("kind", ["well", "hinge"])
+def test_many_kills_at_random_moments_change_no_bit(kind, tmp_path, whole):
+    undisturbed, seconds = whole(LONG, kind)
+    for folder, lives in disturbed(tmp_path, kind, LONG, 24, seconds, random.Random(3)):
         assert outcome(folder) == undisturbed
         assert tidy(folder, lives)

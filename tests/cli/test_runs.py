@@ -1,6 +1,9 @@
 """Run folders on the command line: refused commands change nothing, interrupted ones go on, draws are topped up."""
 
+import hashlib
 import json
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,7 +18,9 @@ import torch
 import boltzgen as bg
 from boltzgen import Samples
 from boltzgen.cli.main import main
+from boltzgen.files import exclusive
 from boltzgen.molecule import find
+from boltzgen.training import History
 from boltzgen.training.autosave import Autosave
 from boltzgen.training.checkpoint import load_checkpoint
 
@@ -71,6 +76,33 @@ def test_the_run_folder_says_where_it_comes_from(trained):
     assert record["settings"]["minutes"] == 0.02
     (start,) = record["starts"][:1]
     assert start["versions"]["torch"] == torch.__version__
+    file = find("double_well").folder / "system.toml"
+    assert record["sha256"] == {str(file.absolute()): hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert record["resolved"] == {"forcefield": None, "temperature": 1.0, "device": "cpu"}
+    assert record["fingerprint"] == {
+        "molecule": None, "generator": bg.BoltzmannGenerator.load(trained).fingerprint
+    }  # fmt: skip
+
+
+def test_what_was_chosen_for_a_training_and_the_hashes_of_its_files_are_remembered(capsys, tmp_path, monkeypatch):
+    """A PDB file without a force field, a temperature or a device."""
+    monkeypatch.setattr(bg.BoltzmannGenerator, "train", lambda self, about, **_: told.append(about) or History([1.0]))
+    told, pdb, frames = [], tmp_path / "mine.pdb", tmp_path / "frames.npz"
+    shutil.copy(find("alanine_dipeptide").structure, pdb)
+    bg.BoltzmannGenerator.load("alanine_dipeptide").sample(200, seed=1).save(frames)
+    train = ["train", pdb, "--data", frames, "--device", "auto", "--out", tmp_path / "run"]
+    assert run(capsys, *train)[0] == 0
+    (about,) = told
+    assert about["resolved"]["forcefield"] == ["amber14-all.xml", "implicit/obc2.xml"]
+    assert about["resolved"]["temperature"] == 300.0
+    assert about["resolved"]["device"] == ("cuda:0" if torch.cuda.is_available() else "cpu")
+    assert about["settings"]["device"] == "auto"  # as told: another machine may go on
+    assert {Path(file).name for file in about["sha256"]} == {"mine.pdb", "frames.npz", "amber14-all.xml", "obc2.xml"}
+    assert about["sha256"][str(pdb)] == hashlib.sha256(pdb.read_bytes()).hexdigest()
+    pdb.write_bytes(pdb.read_bytes() + b"REMARK\n")
+    assert run(capsys, *train)[0] == 0
+    assert told[1]["sha256"][str(pdb)] != about["sha256"][str(pdb)]
+    assert told[1]["fingerprint"] == about["fingerprint"]
 
 
 def test_resume_goes_on_as_told_and_knows_its_own_folders(capsys, trained, tmp_path):
@@ -85,17 +117,60 @@ def test_resume_goes_on_as_told_and_knows_its_own_folders(capsys, trained, tmp_p
     assert "run.json must be the record of a training; got one that is damaged" in err
 
 
-@pytest.mark.timeout(240)
-def test_a_training_that_is_terminated_says_how_to_go_on_and_does(tmp_path):
-    command = [sys.executable, "-m", "boltzgen", "train", "double_well", "--minutes", "5", "--out", "run"]
-    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while child.poll() is None and not (tmp_path / "run" / "metrics.jsonl").exists():
+def under_way(command, folder, starts):
+    """The process of a command, as soon as its training has begun for the so-manieth time in the folder "run"."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", *shlex.split(command)], cwd=folder, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    record = folder / "run" / "run.json"
+    while child.poll() is None and not (record.exists() and len(json.loads(record.read_text())["starts"]) == starts):
         time.sleep(0.05)
-    child.send_signal(signal.SIGTERM)
+    assert child.poll() is None, child.stderr.read()
+    return child
+
+
+def ended(child, number, path):
+    """The exit code of a training after a signal, and the command that goes on; its checkpoint must be newer."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    time.sleep(0.2)
+    child.send_signal(number)
+    while child.poll() is None and not (path.exists() and path.stat().st_mtime_ns > before):
+        time.sleep(0.05)
+    if number == signal.SIGUSR1:
+        assert child.poll() is None, "it only saves"
+        child.kill()
     _, err = child.communicate(timeout=120)
-    assert child.returncode == 143
-    assert err.splitlines()[-1] == "interrupted; go on with: boltzgen resume run"
-    assert (tmp_path / "run" / "training.pt").exists()
+    return child.returncode, re.findall("go(?:es)? on with: (.*)", err)[-1]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, -signal.SIGKILL)]
+)
+def test_a_training_that_is_terminated_says_how_to_go_on_and_does(number, code, capsys, tmp_path):
+    """SIGUSR1 saves and goes on; what is killed after that goes on from there, by the command said at the start."""
+    checkpoint = tmp_path / "run" / "training.pt"
+    child = under_way("boltzgen train double_well --minutes 5 --out run", tmp_path, 1)
+    if number == signal.SIGTERM:
+        found, _, err = run(capsys, "train", "double_well", "--out", tmp_path / "run", "--no-compile")
+        assert (found, f"run must not be in use; got one where process {child.pid} on " in err) == (3, True)
+    found, again = ended(child, number, checkpoint)
+    assert (found, again) == (code, "boltzgen resume run")
+    steps = len(load_checkpoint(checkpoint)["history"]["losses"])
+    assert steps > 0
+    assert ended(under_way(again, tmp_path, 2), number, checkpoint)[0] == code
+    assert len(load_checkpoint(checkpoint)["history"]["losses"]) > steps
+
+
+def test_a_training_goes_on_where_it_is_told_to_run(capsys, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("samples*"))
+    code, _, err = run(capsys, "resume", tmp_path / "run", "--device", "cuda:99")
+    assert (code, "device must be one of auto, cpu" in err) == (3, True)
+    assert run(capsys, "resume", tmp_path / "run", "--device", "auto", "--threads", 1)[0] == 0
+    told = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert (told["device"], told["minutes"]) == ("auto", 0.02)
+    assert run(capsys, "resume", tmp_path / "run")[0] == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"] == told
 
 
 def test_draws_of_a_training_that_was_interrupted_are_refused_with_the_way_to_end_it(capsys, tmp_path):
@@ -165,6 +240,7 @@ def test_sample_tops_up_to_the_same_draws_and_overwrites_nothing(capsys, trained
     assert run(capsys, *sample, 1500)[0] == 0
     code, _, err = run(capsys, *sample, 4000)
     assert (code, "holds 1500 draws already" in err) == (0, True)
+    assert f"it goes on with: boltzgen sample {trained} --out {tmp_path}/a.npz -n 4000\n" in err
     assert run(capsys, "sample", trained, "--out", tmp_path / "b.npz", "-n", 4000)[0] == 0
     a, b = (Samples.load(tmp_path / name) for name in ("a.npz", "b.npz"))
     assert a.log_w.equal(b.log_w)
@@ -172,8 +248,22 @@ def test_sample_tops_up_to_the_same_draws_and_overwrites_nothing(capsys, trained
     code, _, err = run(capsys, *sample, 5000, "--seed", 9)
     assert (code, "must be draws of this generator with seed 9" in err) == (3, True)
     assert (tmp_path / "a.npz").read_bytes() == content
-    assert run(capsys, *sample, 100, "--seed", 9, "--overwrite")[0] == 0
+    code, _, err = run(capsys, *sample, 100, "--seed", 9, "--overwrite")
+    assert (code, "-n 100 --seed 9\n" in err) == (0, True), "to go on is not to overwrite"
     assert len(Samples.load(tmp_path / "a.npz")) == 100
+
+
+def test_a_file_of_draws_is_of_one_sample_at_a_time_and_parts_are_drawn_side_by_side(capsys, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("samples*"))
+    sample = ["sample", tmp_path / "run", "-n", 2000]
+    with exclusive(tmp_path / "run", file="samples.npz"):
+        code, _, err = run(capsys, *sample)
+        assert (code, len(err.splitlines())) == (3, 1)
+        assert f"{tmp_path}/run/samples.npz must not be in use; got one where process " in err
+        assert not (tmp_path / "run" / "samples.npz").exists()
+        assert run(capsys, *sample, "--shard", "0/2")[0] == 0
+        assert run(capsys, *sample, "--out", tmp_path / "other.npz")[0] == 0
+    assert run(capsys, *sample)[0] == 0
 
 
 def test_a_place_for_the_draws_is_looked_at_before_drawing(capsys, trained, tmp_path, monkeypatch):
@@ -324,6 +414,7 @@ def test_two_processes_train_draw_and_fail_as_one(tmp_path):
     done = boltzgen("train", "double_well", "--out", folder, "--minutes", 0.02, launcher=torchrun)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("trained ") == 1
+    assert done.stderr.count(f"goes on with: boltzgen resume {folder} --processes 2") == 1
     assert boltzgen("sample", folder, "-n", 3000, "--processes=2").returncode == 0
     one = tmp_path / "one.npz"
     assert boltzgen("sample", folder, "-n", 3000, "--out", one).returncode == 0

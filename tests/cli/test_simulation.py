@@ -32,6 +32,8 @@ def test_frames_are_written_and_a_simulation_goes_on_to_the_same_bits(capsys, tm
     code, out, err = run(capsys, *SIMULATE, "-n", 12, "--out", tmp_path / "a")
     assert code == 0, err
     assert json.loads(out)["n"] == 12
+    again = f"boltzgen simulate alanine_dipeptide --walkers 3 --hot 350 --json -n 12 --out {tmp_path}/a"
+    assert f"it goes on with: {again}\n" in err
     code, out, err = run(capsys, *SIMULATE, "-n", 30, "--out", tmp_path / "a")
     assert (code, "holds 12 frames already" in err) == (0, True)
     assert run(capsys, *SIMULATE, "-n", 30, "--out", tmp_path / "b")[0] == 0

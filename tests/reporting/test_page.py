@@ -2,6 +2,7 @@ import base64
 import copy
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -10,7 +11,8 @@ import torch
 
 from boltzgen.reporting import judge, write_report
 from boltzgen.reporting.page import render
-from boltzgen.reweighting import Estimate
+from boltzgen.reporting.tables import plus_minus
+from boltzgen.reweighting import Estimate, effective_sample_size
 from boltzgen.sampling import Samples
 from boltzgen.training import History
 from boltzgen.training.history import Round
@@ -149,7 +151,7 @@ def changed(data, path):
     return other
 
 
-ONLY_IN_PICTURES = {"running", "profiles", "training", "pareto_k"}
+ONLY_IN_PICTURES = {"running", "profiles", "training", "pareto_k", "pictures"}
 """Of results.json: the numbers of curves, and what the checks say too."""
 
 
@@ -170,6 +172,42 @@ def test_the_page_and_the_results_agree_on_every_number(page):
     assert {path[0] for path in unseen} <= {"checks", "basins", "extremes"}
     for path in unseen:
         assert path[-1] == "u" or "value" in path or "interval" in path or "standard_error" in path, path
+
+
+def test_every_number_of_a_picture_is_in_the_results(page):
+    """Under "pictures", but for those that the results have elsewhere."""
+    assert set(page.results["pictures"]) == {"ramachandran", "profiles", "energies", "weights", "training"}
+    assert set(page.results["pictures"]["profiles"]["reference"]) == set(page.results["profiles"]) == {"phi", "psi"}
+    assert page.results["running"]["n"][-1] == page.results["n"]
+    assert sum(page.results["pictures"]["weights"]["draws"]) == page.results["n"]
+
+
+def test_trainings_of_other_seeds_stand_beside_each_other(samples, tmp_path):
+    generator = torch.Generator().manual_seed(1)
+    others = []
+    for seed in (12, None):
+        positions = torch.randn(1500, 5, 3, generator=generator)
+        others.append(
+            replace(
+                samples[:1500], seed=seed, x=positions.flatten(1), cartesian=positions, log_q=torch.zeros(1500).double()
+            )
+        )
+    found = write_report(samples, tmp_path / "x.html", others=others)
+    page = Page((tmp_path / "x.html").read_text(encoding="utf-8"))
+    own, first, _ = found["seeds"]
+    assert [one["seed"] for one in found["seeds"]] == [11, 12, None]
+    assert own["estimates"]["log_partition"] == found["estimates"]["log_partition"]
+    assert first["ess"] == pytest.approx(float(effective_sample_size(others[0].log_w)))
+    assert "this run" in page.text
+    for one in found["seeds"]:
+        assert f"{one['ess']:.0f} of {one['n']:,}, {100 * one['ess_fraction']:.1f} %" in page.text
+        entry = one["estimates"]["log_partition"]
+        assert plus_minus(entry["value"], entry["standard_error"]) in page.text
+    html = without_pictures(page.html)
+    for path in (("seeds", 1, "ess"), ("seeds", 2, "n"), ("seeds", 1, "estimates", "log_partition", "value")):
+        assert render(changed(found, path), {}) != html
+    assert render(found, {}) == html
+    assert "Trainings from other seeds" not in Page(render(found | {"seeds": []}, {})).text
 
 
 def test_estimates_are_written_as_everywhere_else(samples, tmp_path):

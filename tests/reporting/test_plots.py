@@ -15,6 +15,8 @@ from boltzgen.reporting import (
     training_curve,
     weight_histogram,
 )
+from boltzgen.reporting.maps import map_numbers
+from boltzgen.reporting.plots import energy_numbers, training_numbers, weight_numbers
 from boltzgen.sampling import Samples
 from boltzgen.training import History
 from boltzgen.training.history import Round
@@ -39,6 +41,30 @@ def test_the_weights_are_shown_about_their_mean(peptide):
     assert "3 of weight 0" in axis.get_title()
     assert "of 4000" in axis.get_title()
     assert sum(bar.get_height() for bar in axis.patches) == 3997
+
+
+def test_pictures_are_drawn_from_the_numbers_that_are_kept(peptide):
+    numbers = energy_numbers(peptide, reference=peptide)
+    patches = energy_histogram(peptide, reference=peptide).axes[0].patches
+    for name, patch in zip(("flow", "reweighted", "reference"), patches, strict=True):
+        values, edges, _ = patch.get_data()
+        assert (values.tolist(), edges.tolist()) == (numbers[name], numbers["edges"])
+    numbers, bars = weight_numbers(peptide), weight_histogram(peptide).axes[0].patches
+    assert [bar.get_height() for bar in bars] == numbers["draws"]
+    assert [bar.get_x() for bar in bars] == pytest.approx(numbers["edges"][:-1])
+    numbers = map_numbers(peptide, reference=peptide)
+    meshes = [axis.collections[0].get_array() for axis in ramachandran(peptide, reference=peptide).axes[:4]]
+    for name, mesh in zip(("flow", "reweighted", "reference"), meshes, strict=False):
+        p = np.array(numbers[name])
+        assert p.sum() == pytest.approx(1.0, abs=1e-4)
+        shown = ~np.ma.getmaskarray(mesh.reshape(p.shape))
+        np.testing.assert_allclose(np.asarray(mesh).reshape(p.shape)[shown], -np.log((p / p.max()).T[shown]))
+    difference = np.array(numbers["difference"]["kT"], dtype=float)
+    assert np.nanmax(np.abs(difference)) < 1e-6  # from itself
+    history = History(losses=[2.0, 1.0], rounds=[Round(600.0, 0.5, 300.0, 10, 30.0)])
+    numbers, axes = training_numbers(history), training_curve(history).axes
+    assert axes[1].lines[0].get_ydata().tolist() == numbers["loss"]
+    assert axes[0].lines[0].get_xdata().tolist() == numbers["rounds"]["minutes"] == [0.5]
 
 
 def test_a_toy_is_shown_in_kt_and_has_no_map():
@@ -75,8 +101,19 @@ def test_the_course_of_a_training():
     assert training_curve(history).axes[0].get_ylabel() == "loss"
     history.rounds = [Round(1200.0, 0.5, 600.0, 1000, 60.0), Round(600.0, 0.7, 300.0, 1000, 120.0)]
     figure = training_curve(history)
-    assert figure.axes[0].lines[0].get_ydata().tolist() == [0.5, 0.7]
-    assert figure.axes[1].lines[0].get_ydata().tolist() == [1200.0, 600.0]
+    share, loss, temperature = figure.axes
+    assert share.lines[0].get_ydata().tolist() == [0.5, 0.7]
+    assert loss.get_ylabel() == "loss"
+    assert loss.lines[0].get_ydata()[[0, 2]].tolist() == [3.0, 1.0]
+    assert temperature.lines[0].get_ydata().tolist() == [1200.0, 600.0]
+
+
+def test_many_losses_are_shown_by_their_means():
+    found = training_numbers(History(losses=[float(k) for k in range(1000)] + [float("nan")]))
+    assert found["steps"][0] == 4
+    assert found["steps"][-1] == 1001
+    assert found["loss"][:2] == [1.5, 5.5]
+    assert found["loss"][-1] is None
 
 
 def test_matplotlibs_own_state_is_left_alone(peptide):
