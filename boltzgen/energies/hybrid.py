@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 import openmm
@@ -15,8 +15,10 @@ from ..errors import UnsupportedSystemError
 from .energy import Energy
 from .force_field import ForceFieldEnergy
 from .forces import COMPILERS, compile_force, named_forces, particle_masses
+from .openmm_context import dynamics_context
 from .openmm_energy import OpenMMEnergy
 from .openmm_system import check_evaluable, check_supported
+from .openmm_xml import serialize
 from .parity import trial_positions
 
 __all__ = ["HybridEnergy", "system_energy"]
@@ -70,6 +72,7 @@ class HybridEnergy(OpenMMEnergy):
         check_supported(system)
         self._reasons = _refusals(system)
         super().__init__(_part(system, self._reasons), temperature, platform=platform, workers=workers)
+        self._whole = {"xml": serialize(system)}  # a dict: the fingerprint knows both parts already
         known = named_forces(system).keys() - self._reasons.keys()
         self.compiled = ForceFieldEnergy(_part(system, known), temperature, positions=positions)
 
@@ -77,6 +80,10 @@ class HybridEnergy(OpenMMEnergy):
         """Which force is evaluated where, and why, one per line."""
         rest = [f"{name}: OpenMM, {self.platform} platform, since {why}" for name, why in self._reasons.items()]
         return "\n".join([self.compiled.describe(), *rest])
+
+    def context(self, integrator: openmm.Integrator, masses: Sequence[float]) -> openmm.Context:
+        """As of `OpenMMEnergy`, of the whole System."""
+        return dynamics_context(self._whole["xml"], self.platform, integrator, masses)
 
     def _energy(self, x: Tensor) -> Tensor:
         rest = super()._energy(x)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from boltzgen.energies.energy import Energy
+from boltzgen.energies.hybrid import HybridEnergy
 from boltzgen.energies.openmm_energy import OpenMMEnergy
 from boltzgen.errors import EnergyError, InputError
 from boltzgen.molecule import Molecule
@@ -147,6 +148,22 @@ def test_openmm_samples_oscillators_exactly_whatever_their_masses(platform, step
     assert_consistent(over_walkers(quick.kinetic), 4.5)  # the centre of mass moves as well
     with pytest.raises(AssertionError, match="sigmas"):
         assert_consistent(over_walkers(quick.kinetic), 3.0)
+
+
+def test_openmm_moves_a_hybrid_by_all_of_its_forces():
+    system, bonds = openmm.System(), openmm.HarmonicBondForce()
+    for _ in range(3):
+        system.addParticle(12.0)
+    places = np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.1, 0.1, 0.0]])
+    for i in range(2):
+        bonds.addBond(i, i + 1, 0.15, 5000.0)
+    for force in (bonds, openmm.RMSDForce(places)):
+        system.addForce(force)
+    energy = HybridEnergy(system, 300.0)
+    options = {"walkers": 3, "steps": 50, "thin": 10, "step_size": 1e-3, "friction": 5.0, "seed": 1}
+    run = simulate(energy, places, 12 / kT(300.0), engine="openmm", **options)
+    torch.testing.assert_close(energy.energy(run.x.flatten(0, 1)).view(run.u.shape), run.u, rtol=1e-8, atol=1e-8)
+    assert run.u.min() > 0.1  # the springs pull
 
 
 def test_openmm_and_torch_move_a_molecule_alike(assert_consistent):
