@@ -296,7 +296,7 @@ def test_a_batch_evaluated_in_pieces_is_that_of_its_rows(obc1):
 def test_a_gradient_that_may_keep_little_has_the_same_bits(obc1, dtype, monkeypatch):
     monkeypatch.setattr(force_field, "_AT_ONCE", 16 * dtype.itemsize * 231**0.5)
     x = distorted(80, 0.01).to(dtype)
-    frugal = compiled("obc1", max_memory=20 * 231 * 100.0)
+    frugal = compiled("obc1", max_memory=20 * 231 * 25.0 * dtype.itemsize)  # 20 frames, in the same pieces
 
     def found(energy):
         leaf = x.clone().requires_grad_()
@@ -309,6 +309,53 @@ def test_a_gradient_that_may_keep_little_has_the_same_bits(obc1, dtype, monkeypa
         assert torch.equal(mine, its)
     with pytest.raises(InputError, match="positive number of bytes"):
         compiled("obc1", max_memory=0)
+
+
+@pytest.mark.parametrize("fitting", [0.5, 1, 3])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_no_piece_is_larger_than_the_memory_allows(device, fitting, monkeypatch):
+    """On a processor as on other devices, of which "meta" is one without numbers; in batches of any size."""
+    pieces = []
+    reduced = ForceFieldEnergy._reduced
+    monkeypatch.setattr(ForceFieldEnergy, "_reduced", lambda self, x: (pieces.append(len(x)), reduced(self, x))[1])
+    for dtype, bytes_per_pair in ((torch.float32, 100), (torch.float64, 200)):
+        energy = compiled("vacuum", max_memory=fitting * 231 * bytes_per_pair).to(device)
+        for n in (1, 2, 3, 8):
+            x = distorted(n, 0.01).to(device, dtype)
+            pieces.clear()
+            energy.energy(x)
+            assert max(pieces) == min(n, max(1, fitting))
+            pieces.clear()
+            gradient(energy, x)
+            assert (max(pieces), sum(pieces)) == (min(n, max(1, fitting)), n)
+
+
+def test_a_gradient_never_holds_more_than_it_may(obc1):
+    """The most that autograd holds at any moment of an energy and its gradient."""
+
+    def peak(energy, n):
+        held, most = [], 0
+
+        def pack(tensor):
+            nonlocal most
+            held[:] = [ref for ref in held if ref() is not None] + [weakref.ref(tensor)]
+            storages = {
+                t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for ref in held if (t := ref()) is not None
+            }
+            most = max(most, sum(storages.values()))
+            return tensor
+
+        x = distorted(n, 0.01).float().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            u = energy.energy(x)
+        torch.autograd.grad(u.sum(), x)
+        return most
+
+    few = 5 * 231 * 100.0
+    parameters = 1e5  # bytes, which autograd notes as well
+    for n in (4, 5, 6, 60):
+        assert peak(compiled("obc1", max_memory=few), n) < few + parameters, n
+    assert peak(obc1, 60) > 2 * (few + parameters)
 
 
 def test_a_gradient_keeps_no_more_than_it_may(obc1):
