@@ -4,7 +4,9 @@
 
 One thread, and one core: OpenMM's CPU platform hands each frame to a thread of its own, which takes several times as
 long when that thread wakes on another core. The methods take turns, so that what else the machine does falls on all of
-them alike; ratios are of medians. Writes benchmarks/results/force_field_speed.json and prints a table.
+them alike; ratios are of medians. "Auto" is the energy that `molecule.energy` chooses, in small batches and large ones
+and in both precisions; the other rows in torch are of large batches in float32. Writes
+benchmarks/results/force_field_speed.json and prints a table.
 """
 
 import argparse
@@ -23,8 +25,10 @@ from openmm import app
 from torch import Tensor
 
 from boltzgen.energies import ForceFieldEnergy
+from boltzgen.energies.hybrid import system_energy
 from boltzgen.molecule import Molecule
 
+FEW = 64  # frames of a small batch
 FORMS = {
     "amber96 + OBC1, CustomGBForce": ("amber96.xml", "implicit/obc1.xml"),
     "amber96 + OBC2, GBSAOBCForce": ("amber96.xml", "amber96_obc.xml"),
@@ -93,6 +97,11 @@ def main() -> None:
             torch.compiler.reset()
             compiled = torch.compile(energy._energy, dynamic=False)
             methods["torch, compiled"] = (in_torch(compiled, x), len(x))
+        auto = system_energy(system, 300.0, molecule.positions)
+        for n in (FEW, len(x)):
+            for dtype in (torch.float32, torch.float64):
+                name = f"auto, {n} frames, {str(dtype).removeprefix('torch.')}"
+                methods[name] = (in_torch(auto.energy, x[:n].to(dtype)), n)
         loop = x[: options.loop].double().numpy()
         for name in platforms:
             methods[f"OpenMM {name}"] = (in_openmm(system, name, loop), len(loop))
@@ -101,7 +110,7 @@ def main() -> None:
         print(f"\n{form}, µs per energy and gradient")
         for name, times in found.items():
             ratio = found[fastest]["median"] / times["median"]
-            print(f"  {name:18} median {times['median']:8.2f}   minimum {times['minimum']:8.2f}   {ratio:6.1f} x")
+            print(f"  {name:25} median {times['median']:8.2f}   minimum {times['minimum']:8.2f}   {ratio:6.1f} x")
             rows.append({"form": form, "method": name, **times, "times_the_fastest_openmm": ratio})
     result = {
         "batch": len(x),

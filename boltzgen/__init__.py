@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .coordinates import InternalCoordinates
-    from .energies import Energy, ForceFieldEnergy, OpenMMEnergy, Pullback, Softened, Tempered, toys
+    from .energies import Energy, ForceFieldEnergy, ModuleEnergy, OpenMMEnergy, Pullback, Softened, Tempered, toys
     from .errors import (
         BoltzgenError,
         CheckpointError,
@@ -65,6 +65,7 @@ __all__ = [
     "History",
     "InputError",
     "InternalCoordinates",
+    "ModuleEnergy",
     "Molecule",
     "OpenMMEnergy",
     "Pullback",

@@ -12,24 +12,23 @@ import torch
 import boltzgen as bg
 
 
-class Network(bg.Energy):
+class Network(torch.nn.Module):
     """u(x) = 2 |x|² + 3 f(x), f a network of one hidden layer, in kT."""
 
     def __init__(self):
-        super().__init__((2,))
-        generator = torch.Generator().manual_seed(0)
-        self.register_buffer("into", torch.randn(2, 16, generator=generator))
-        self.register_buffer("out", torch.randn(16, generator=generator) / 4)
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
 
-    def _energy(self, x):  # (n, 2) -> (n,)
-        return 2 * x.square().sum(1) + 3 * (x @ self.into.to(x.dtype)).tanh() @ self.out.to(x.dtype)
+    def forward(self, x):  # (n, 2) -> (n,)
+        return 2 * x.square().sum(1) + 3 * self.layers(x)[:, 0]
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--quick", action="store_true", help="a few seconds instead of a minute")
 quick = parser.parse_args().quick
 
-teacher = Network()
+torch.manual_seed(0)
+teacher = bg.ModuleEnergy(Network(), 2)
 student = bg.coupling_flow(2, hidden=(32, 32), layers=4)
 bg.distill(teacher, student, steps=300 if quick else 4000, progress=False)
 

@@ -61,6 +61,7 @@ def demo(options: argparse.Namespace) -> Status | None:
         reference=known,
         reference_values=molecule.reference,
         commands=[f"boltzgen demo --minutes {options.minutes:g} --seed {options.seed} -n {options.n}"],
+        forces=_forces(generator),
     )
     reporting.save_figure(reporting.ramachandran(samples), out / "ramachandran.png")
     reporting.save_figure(reporting.weight_histogram(samples), out / "weights.png")
@@ -221,6 +222,7 @@ def _of_training(folder: Path, samples: Samples, generator: BoltzmannGenerator |
         facts["provenance"] = {key: told[key] for key in _REMEMBERED if key in told} | start
     if generator is not None:
         molecule, history = generator.molecule, generator.history
+        facts["forces"] = _forces(generator)
         if molecule is not None and samples.temperature == molecule.default_temperature:
             facts["reference_values"] = molecule.reference
         if history is not None:
@@ -228,3 +230,9 @@ def _of_training(folder: Path, samples: Samples, generator: BoltzmannGenerator |
             facts |= {"history": history, "evaluations": evaluations}
             facts["provenance"] = facts.get("provenance", {}) | {"seconds": round(history.seconds, 1)}
     return facts
+
+
+def _forces(generator: BoltzmannGenerator) -> str:
+    """Which force is evaluated where, and why, of a molecule."""
+    describe = getattr(getattr(generator.target, "inner", None), "describe", None)
+    return "" if describe is None else str(describe())

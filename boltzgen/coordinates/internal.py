@@ -14,7 +14,8 @@ from torch import Tensor
 from ..arguments import four_atoms
 from ..energies.energy import Energy
 from ..energies.openmm_energy import OpenMMEnergy
-from ..errors import InputError
+from ..energies.openmm_system import fields
+from ..errors import InputError, UnsupportedSystemError
 from ..flows.bijection import Bijection
 from .folding import Folding
 from .geometry import angle, azimuth, dihedral, distance, wrap
@@ -32,6 +33,7 @@ __all__ = ["InternalCoordinates"]
 _TINY = 1e-30  # keeps the logarithms of coordinates outside the chart finite, and their gradients with them
 _STRAIGHT = math.sin(math.radians(10.0))
 _TOUCHING = 1e-3  # nm
+_UNMOVED = 1e-6  # relative change of an energy that rigid motion leaves as it is, by rounding
 
 
 class InternalCoordinates(Bijection):
@@ -73,6 +75,8 @@ class InternalCoordinates(Bijection):
     Raises:
         InputError: if the molecule has fewer than three atoms, is not connected, lies on one line, or has a centre
             with neighbours opposite each other among others.
+        UnsupportedSystemError: if its energy changes with where the molecule is or how it is turned, as in an external
+            field or with a restraint to a place.
 
     Example:
         >>> from boltzgen.molecule import Molecule
@@ -112,6 +116,7 @@ class InternalCoordinates(Bijection):
         self._constant("_first", [number[row.torsion] - 2 if row.kind == "sibling" else 0 for row in rows[2:]])
 
         x = torch.tensor(molecule.positions, dtype=torch.float64)[None]
+        _refuse_fields(molecule, x)
         r, theta, tau = self._measure(x.permute(2, 1, 0))
         _refuse_degenerate(rows, r[:, 0].tolist(), theta[:, 0].tolist(), names)
         azimuths = tau[:, 0].tolist()
@@ -328,6 +333,22 @@ def _precise_energy(molecule: Molecule) -> Callable[[Tensor], Tensor]:
     if getattr(energy, "platform", "Reference") != "Reference":
         energy = OpenMMEnergy(molecule.system, 300.0, platform="Reference")
     return energy.energy
+
+
+def _refuse_fields(molecule: Molecule, x: Tensor) -> None:
+    """Refusal of an energy that changes under rigid motion, which these coordinates leave out."""
+    names = fields(molecule.system) if hasattr(molecule, "system") else []
+    if not names:
+        return
+    turn = torch.tensor([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]], dtype=x.dtype)
+    energy = OpenMMEnergy(molecule.system, 300.0, platform="Reference")
+    u, moved = energy.energy(torch.cat([x, x @ turn.T + 0.3])).tolist()
+    if not abs(moved - u) <= _UNMOVED * (1 + abs(u)):
+        raise UnsupportedSystemError(
+            f"a molecule's energy must not change as it moves as a whole, which internal coordinates leave out; got "
+            f"{moved - u:+.3g} kT for one such motion, with {', '.join(names)}: leave the field or restraint out, or "
+            "sample positions with a flow of your own"
+        )
 
 
 def _require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:

@@ -5,6 +5,7 @@ from .combinators import Pullback, Softened
 from .energy import Energy, Evaluations, Tempered
 from .force_field import ForceFieldEnergy
 from .hybrid import HybridEnergy
+from .module_energy import ModuleEnergy
 from .openmm_energy import OpenMMEnergy
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Evaluations",
     "ForceFieldEnergy",
     "HybridEnergy",
+    "ModuleEnergy",
     "OpenMMEnergy",
     "Pullback",
     "Softened",

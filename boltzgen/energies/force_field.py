@@ -31,9 +31,10 @@ class ForceFieldEnergy(Energy):
     For speed, evaluate hundreds of frames at once and compile: `torch.compile(energy, dynamic=False)`.
 
     A gradient in float32 keeps about 70 bytes per frame and pair of atoms, and 100 where generalized Born is given by
-    formulae other than OBC: 1.3 GB for 1024 frames of 160 atoms. Where that passes `max_memory`, frames are evaluated a
-    few at a time and each with its gradient at once: the same bits, in the same time. A second derivative evaluates
-    them again, and keeps everything.
+    formulae other than OBC: 1.3 GB for 1024 frames of 160 atoms. In float64 it is twice that. Where it passes
+    `max_memory`, frames are evaluated a few at a time, one by one if need be, and each with its gradient at once: the
+    same numbers in the same time. A second derivative evaluates them again, and keeps everything. So does compiled
+    code, which is one piece: give it no larger batches than fit.
 
     Arguments:
         system: an `openmm.System` without constraints and periodic boundaries, of harmonic bonds and angles, torsions
@@ -120,8 +121,8 @@ class ForceFieldEnergy(Energy):
     def _energy(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             return self._reduced(x)
-        fitting = int(self._max_memory / (_BYTES.get(x.dtype, 200) * max(1, len(self._i))))
-        rows = self._rows(x.dtype) if x.is_cpu else max(16, fitting)
+        fitting = max(1, int(self._max_memory / (_BYTES.get(x.dtype, 200) * max(1, len(self._i)))))
+        rows = min(self._rows(x.dtype), fitting) if x.is_cpu else fitting
         if len(x) <= rows:
             return self._reduced(x)
         if len(x) > fitting and torch.is_grad_enabled() and x.requires_grad:

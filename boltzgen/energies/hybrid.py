@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 import openmm
@@ -15,8 +15,10 @@ from ..errors import UnsupportedSystemError
 from .energy import Energy
 from .force_field import ForceFieldEnergy
 from .forces import COMPILERS, compile_force, named_forces, particle_masses
+from .openmm_context import dynamics_context
 from .openmm_energy import OpenMMEnergy
 from .openmm_system import check_evaluable, check_supported
+from .openmm_xml import serialize
 from .parity import trial_positions
 
 __all__ = ["HybridEnergy", "system_energy"]
@@ -68,15 +70,20 @@ class HybridEnergy(OpenMMEnergy):
         workers: int | str = 0,
     ) -> None:
         check_supported(system)
-        self._reasons = _refusals(system)
-        super().__init__(_part(system, self._reasons), temperature, platform=platform, workers=workers)
-        known = named_forces(system).keys() - self._reasons.keys()
+        refused = _refusals(system)
+        super().__init__(_part(system, refused), temperature, platform=platform, workers=workers)
+        self._remarks.update(refused)
+        self._whole = {"xml": serialize(system)}  # a dict: the fingerprint knows both parts already
+        known = named_forces(system).keys() - refused.keys()
         self.compiled = ForceFieldEnergy(_part(system, known), temperature, positions=positions)
 
     def describe(self) -> str:
         """Which force is evaluated where, and why, one per line."""
-        rest = [f"{name}: OpenMM, {self.platform} platform, since {why}" for name, why in self._reasons.items()]
-        return "\n".join([self.compiled.describe(), *rest])
+        return f"{self.compiled.describe()}\n{super().describe()}"
+
+    def context(self, integrator: openmm.Integrator, masses: Sequence[float]) -> openmm.Context:
+        """As of `OpenMMEnergy`, of the whole System."""
+        return dynamics_context(self._whole["xml"], self.platform, integrator, masses)
 
     def _energy(self, x: Tensor) -> Tensor:
         rest = super()._energy(x)
@@ -94,23 +101,27 @@ def system_energy(system: openmm.System, temperature: float, positions: Any = No
     check_supported(system)
     check_evaluable(system)
     refused = _refusals(system)
-    if not refused:
-        compiled = ForceFieldEnergy(system, temperature, positions=positions)
-        if system.getNumParticles() <= _FASTER or torch.cuda.is_available():
-            return compiled
-        return _faster(compiled, OpenMMEnergy(system, temperature), positions)
-    if len(refused) == len(named_forces(system)):
-        return OpenMMEnergy(system, temperature)
-    return HybridEnergy(system, temperature, positions=positions)
+    if refused and len(refused) == len(named_forces(system)):
+        alone = OpenMMEnergy(system, temperature)
+        alone._remarks.update(refused)
+        return alone
+    compiled = (HybridEnergy if refused else ForceFieldEnergy)(system, temperature, positions=positions)
+    if system.getNumParticles() <= _FASTER or torch.cuda.is_available():
+        return compiled
+    return _faster(compiled, OpenMMEnergy(system, temperature), positions)
 
 
-def _faster(compiled: ForceFieldEnergy, other: OpenMMEnergy, positions: Any) -> ForceFieldEnergy | OpenMMEnergy:
-    """The energy in torch, unless OpenMM takes clearly less time for a frame and its gradient."""
+def _faster(
+    compiled: ForceFieldEnergy | HybridEnergy, other: OpenMMEnergy, positions: Any
+) -> ForceFieldEnergy | OpenMMEnergy:
+    """The energy with torch in it, unless OpenMM alone takes clearly less time for a frame and its gradient."""
     x = trial_positions(compiled.event_shape[0], positions)[:1].float()
     mine, its = _seconds(compiled, x.repeat(8, 1, 1)), _seconds(other, x.repeat(2, 1, 1))
     if mine < _CLEARLY * its:
         return compiled
-    other._remarks["why"] = f", since it takes {1e3 * its:.4g} ms for a frame where torch takes {1e3 * mine:.4g}"
+    which = "torch takes" if isinstance(compiled, ForceFieldEnergy) else "it takes together with torch"
+    why = f"it takes {1e3 * its:.4g} ms for a frame where {which} {1e3 * mine:.4g}"
+    other._remarks.update(dict.fromkeys(other._names, why))
     return other
 
 

@@ -75,7 +75,7 @@ class OpenMMEnergy(Energy):
         super().__init__((system.getNumParticles(), 3), temperature)
         self.platform = _platform(platform, system)
         self._names = list(named_forces(system))
-        self._remarks = {"why": ""}  # a dict, since the fingerprint must not depend on it
+        self._remarks = dict[str, str]()  # why OpenMM evaluates a force; the fingerprint does not depend on it
         self.workers = _workers(workers)
         xml = serialize(system)
         self._system = re.sub(r' openmmVersion="[^"]*"', "", xml)  # for the fingerprint, which takes plain attributes
@@ -91,7 +91,8 @@ class OpenMMEnergy(Energy):
 
     def describe(self) -> str:
         """Which force is evaluated where, one per line."""
-        return "\n".join(f"{name}: OpenMM, {self.platform} platform{self._remarks['why']}" for name in self._names)
+        why = {name: f", since {remark}" for name, remark in self._remarks.items()}
+        return "\n".join(f"{name}: OpenMM, {self.platform} platform{why.get(name, '')}" for name in self._names)
 
     def context(self, integrator: openmm.Integrator, masses: Sequence[float]) -> openmm.Context:
         """A new Context for this System on this platform, one thread, with other masses; nothing acts on velocities.

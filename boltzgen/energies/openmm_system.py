@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import openmm
 
 from ..errors import EnergyError, InputError, UnsupportedSystemError
 
-__all__ = ["check_evaluable", "check_force_type", "check_supported", "translation_invariant"]
+__all__ = ["check_evaluable", "check_force_type", "check_supported", "fields", "translation_invariant"]
 
 _ENERGIES = frozenset(
     {
@@ -61,7 +61,7 @@ def check_supported(system: openmm.System) -> None:
     n_atoms = system.getNumParticles()
     if n_atoms == 0:
         raise InputError("system must have particles; got none: add them with addParticle(mass)")
-    for force in _forces(system):
+    for force in _nested(system.getForces()):
         check_force_type(type(force).__name__)
     if n := system.getNumConstraints():
         raise UnsupportedSystemError(
@@ -126,12 +126,21 @@ def translation_invariant(system: openmm.System) -> bool:
     External forces depend on the position itself, and so may custom expressions that name a coordinate
     (x1, y1, z1, ... of a bond between particles; x, y, z of a generalised Born term).
     """
-    return not any(_names_coordinate(force) for force in _forces(system))
+    return not any(_names_coordinate(force) for force in _nested(system.getForces()))
 
 
-def _forces(system: openmm.System) -> Iterator[openmm.Force]:
-    """Every force of the system, those nested in others included."""
-    stack = list(system.getForces())
+def fields(system: openmm.System) -> list[str]:
+    """Names of the forces that may feel where the System is, or how it is turned; some when in doubt."""
+    return [force.getName() for force in system.getForces() if any(map(_names_direction, _nested([force])))]
+
+
+def _names_direction(force: openmm.Force) -> bool:
+    return _names_coordinate(force) or type(force).__name__ == "OrientationRestraintForce"
+
+
+def _nested(forces: Iterable[openmm.Force]) -> Iterator[openmm.Force]:
+    """These forces, and those nested in them."""
+    stack = list(forces)
     while stack:
         force = stack.pop()
         yield force

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..arguments import instances
 from ..coordinates import InternalCoordinates, stereocentres
-from ..energies import Energy, OpenMMEnergy, Pullback
+from ..energies import Energy, HybridEnergy, OpenMMEnergy, Pullback
 from ..errors import EnergyError
 from ..flows import Flow, molecular_flow
 from ..molecule import Molecule
@@ -157,7 +157,7 @@ def _of_energy(energy: Energy, molecule: Molecule) -> list[Check]:
 
 def _against_openmm(energy: Energy, molecule: Molecule, x: Tensor) -> Check:
     name = "energy against OpenMM"
-    if isinstance(energy, OpenMMEnergy):
+    if isinstance(energy, OpenMMEnergy) and not isinstance(energy, HybridEnergy):
         return Check(name, None, "nothing: it is OpenMM's own", "green", "OpenMM would be compared with itself")
     reference = OpenMMEnergy(molecule.system, energy.temperature, platform="Reference")
     u, expected = energy.energy(x), reference.energy(x)

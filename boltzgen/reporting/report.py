@@ -85,6 +85,7 @@ def write_report(
     reference_values: Mapping[str, Mapping[str, Any]] | None = None,
     commands: Sequence[str] = (),
     figures: str | os.PathLike[str] | None = None,
+    forces: str = "",
 ) -> dict[str, Any]:
     """Writes a self-contained HTML report, and `results.json` beside it, which holds every number on the page.
 
@@ -109,6 +110,7 @@ def write_report(
             `molecule.reference` has them for its own temperature.
         commands: the command lines that make these numbers again, in their order.
         figures: folder for the pictures as SVG and PNG files; not written if None.
+        forces: which force of the molecule is evaluated where, and why, a line each: what `energy.describe()` says.
 
     Returns:
         What `results.json` holds: `results`, and under further keys whatever else the page shows.
@@ -138,6 +140,7 @@ def write_report(
             "seed": samples.seed,
             "software": _software(),
             "commands": list(commands),
+            "forces": forces.splitlines(),
         },
     }
     if provenance is not None:

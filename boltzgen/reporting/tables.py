@@ -187,6 +187,7 @@ def card(results: Results) -> Table:
         ("energy evaluations", unknown if evaluations["energy"] is None else f"{evaluations['energy']:,}"),
         ("and with gradient", unknown if evaluations["gradient"] is None else f"{evaluations['gradient']:,}"),
         ("wall-clock time", unknown if seconds is None else f"{seconds:.0f} s"),
+        *((f"force: {name}", where) for name, _, where in (line.partition(": ") for line in made["forces"])),
         ("software of this report", _words(made["software"])),
         *((f"training: {key}", _words(value)) for key, value in results.get("provenance", {}).items()),
     ]

@@ -20,6 +20,8 @@ from .walkers import Simulation, WalkerState, check_thin
 
 __all__ = ["admitted", "simulate"]
 
+_LOOKS = 100  # at the equilibration, at most, to show how far it is
+
 
 def simulate(
     energy: Energy,
@@ -61,7 +63,7 @@ def simulate(
             kept, it goes on by the same law but not to the same bits.
         engine: "torch" evaluates all walkers as one batch; "openmm" leaves an `OpenMMEnergy` to OpenMM's own
             LangevinMiddleIntegrator, a Context for each walker, which is the faster way for it.
-        show: what to call with the fraction done.
+        show: what to call with the fraction done, and how many steps that is.
 
     Raises:
         InputError: if an argument is not what it must be.
@@ -204,11 +206,16 @@ def _recorded(walk: _Walk | _OpenMMWalk, equilibration: int, steps: int, thin: i
     kept = steps // thin
     x = walk.x.new_empty(kept, *walk.x.shape)
     u, kinetic = (torch.empty(kept, len(walk.x), dtype=torch.float64) for _ in range(2))
-    walk.advance(equilibration)
+    piece = max(thin, equilibration // _LOOKS)
+    for begin in range(0, equilibration, piece):
+        end = min(begin + piece, equilibration)
+        walk.advance(end - begin)
+        show(end / (equilibration + steps), f"{end} of {equilibration} steps of equilibration")
     for k in range(kept):
         walk.advance(thin)
         x[k], u[k], kinetic[k] = walk.x, walk.u, walk.kinetic
-        show((equilibration + (k + 1) * thin) / (equilibration + steps))
+        done = (k + 1) * thin
+        show((equilibration + done) / (equilibration + steps), f"{done} of {steps} steps")
     walk.advance(steps - kept * thin)
     state = WalkerState(walk.x, walk.v, walk.random.get_state())
     return Simulation(x, u, kinetic, walk.energy.temperature, state)

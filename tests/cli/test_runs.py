@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import openmm
 import pytest
 import torch
 
@@ -293,6 +294,22 @@ def test_report_tells_of_draws_and_training(capsys, trained):
     assert f"written: {trained}/report.html" in err
     code, out, _ = run(capsys, "report", trained / "samples.npz", "--out", trained / "plain.html", "--json")
     assert (code, "provenance" in json.loads(out)) == (0, False)
+
+
+def test_the_report_of_a_molecule_says_which_force_went_where_and_why(capsys, tmp_path):
+    butane = find("butane").molecule()
+    system, restraint = openmm.XmlSerializer.clone(butane.system), openmm.CustomCVForce("100*d^2")
+    restraint.addCollectiveVariable("d", openmm.RMSDForce(butane.positions))
+    system.addForce(restraint)
+    generator = bg.BoltzmannGenerator(bg.Molecule.from_openmm(system, butane.topology, butane.positions))
+    generator.save(tmp_path / "generator.pt")
+    generator.sample(1000, seed=1).save(tmp_path / "samples.npz")
+    code, out, _ = run(capsys, "report", tmp_path, "--json")
+    assert code == 0
+    forces = json.loads(out)["made"]["forces"]
+    assert "NonbondedForce: torch, NonbondedPairs" in forces
+    assert forces[-1] == "CustomCVForce: OpenMM, Reference platform, since this kind of force is not compiled"
+    assert "force: CustomCVForce" in (tmp_path / "report.html").read_text()
 
 
 def test_draws_from_before_a_further_training_are_reported_without_it(capsys, trained, tmp_path):

@@ -2,6 +2,10 @@
 
 import json
 import math
+import multiprocessing
+import os
+import signal
+import sys
 from itertools import pairwise
 
 import mdtraj
@@ -11,11 +15,16 @@ import torch
 from boltzgen import Molecule, Samples
 from boltzgen.cli import simulation
 from boltzgen.cli.main import main
+from boltzgen.training import autosave
+
+CONTEXT = multiprocessing.get_context("forkserver")  # pays for the imports once
+CONTEXT.set_forkserver_preload(["boltzgen.cli.main", "boltzgen.molecule", "boltzgen.sampling", "pytest"])
+SHORT = (("_EQUILIBRATION", 2), ("_STEPS", 4), ("_PIECE", 2))
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    for name, value in (("_EQUILIBRATION", 2), ("_STEPS", 4), ("_PIECE", 2)):
+    for name, value in SHORT:
         monkeypatch.setattr(simulation, name, value)
 
 
@@ -47,6 +56,40 @@ def test_frames_are_written_and_a_simulation_goes_on_to_the_same_bits(capsys, tm
     code, _, err = run(capsys, *SIMULATE, "-n", 30, "--out", tmp_path / "a", "--seed", 2)
     assert code == 3
     assert "must belong to this molecule" in err
+
+
+def life(arguments, number, write):
+    """A simulation in a process of its own, which a signal reaches in the middle of its so-manieth write."""
+    torch.set_num_threads(1)
+    for name, value in SHORT:
+        setattr(simulation, name, value)
+    autosave._SECONDS = 0.0  # a checkpoint after every piece
+    replace, count = os.replace, iter(range(1, 1000))
+
+    def disturbed(*paths):
+        if next(count) == write:
+            os.kill(os.getpid(), number)
+        return replace(*paths)
+
+    os.replace = disturbed
+    sys.exit(main([str(a) for a in arguments]))
+
+
+@pytest.mark.parametrize("write", [1, 4, 8])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
+def test_a_simulation_that_is_killed_goes_on_to_the_same_bits(capsys, tmp_path, number, code, write):
+    arguments = [*SIMULATE, "-n", 24, "--out", tmp_path / "a"]
+    process = CONTEXT.Process(target=life, args=(arguments, number, write))
+    process.start()
+    process.join(120)
+    assert process.exitcode == code
+    assert not (tmp_path / "a" / "samples.npz").exists()
+    assert run(capsys, *arguments)[0] == 0
+    assert run(capsys, *SIMULATE, "-n", 24, "--out", tmp_path / "b")[0] == 0
+    a, b = (Samples.load(tmp_path / name / "samples.npz") for name in "ab")
+    assert len(a) == 24
+    assert a.positions().equal(b.positions())
+    assert a.u.equal(b.u)
 
 
 def test_the_ensemble_has_equal_weights_the_energies_of_its_frames_and_no_log_z(capsys, tmp_path):

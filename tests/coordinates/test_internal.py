@@ -7,13 +7,14 @@ import math
 import pickle
 
 import numpy as np
+import openmm
 import pytest
 import torch
 
 from boltzgen.coordinates import InternalCoordinates, dihedral
 from boltzgen.coordinates.geometry import wrap
 from boltzgen.coordinates.symmetry import relabel
-from boltzgen.errors import InputError
+from boltzgen.errors import InputError, UnsupportedSystemError
 from boltzgen.molecule import Molecule
 
 ROUND_TRIP_32 = 1e-5  # nm
@@ -342,3 +343,68 @@ def test_the_fingerprint_tells_charts_apart(alanine, ala):
     assert again.fingerprint == ala.fingerprint
     assert mirrored.fingerprint != ala.fingerprint
     assert InternalCoordinates(alanine, fold=False).fingerprint != ala.fingerprint
+
+
+def restrained(molecule, force):
+    """The molecule with one more force."""
+    system = openmm.XmlSerializer.clone(molecule.system)
+    system.addForce(force)
+    return Molecule.from_openmm(system, molecule.topology, molecule.positions)
+
+
+def tether():
+    """Holds two atoms to places."""
+    force = openmm.CustomExternalForce("1000*((x-x0)^2+y^2+z^2)")
+    force.addPerParticleParameter("x0")
+    for atom in (0, 5):
+        force.addParticle(atom, [0.1])
+    force.setName("tether")
+    return force
+
+
+def oriented(text):
+    """A compound of two atoms that names coordinates."""
+    force = openmm.CustomCompoundBondForce(2, text)
+    force.addBond([0, 5], [])
+    return force
+
+
+def nested():
+    force = openmm.CustomCVForce("v^2")
+    force.addCollectiveVariable("v", oriented("z1"))
+    return force
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (tether, "tether"),
+        (lambda: oriented("100*(y2-1)^2"), "CustomCompoundBondForce"),
+        (lambda: oriented("100*(z1-z2)^2"), "CustomCompoundBondForce"),  # moves freely, but does not turn
+        (nested, "CustomCVForce"),
+    ],
+)
+def test_an_energy_that_feels_where_the_molecule_is_is_refused(alanine, make, name):
+    """Rows 25, 26: rigid motion is not integrated out where it costs energy."""
+    with pytest.raises(
+        UnsupportedSystemError, match=rf"must not change as it moves .* got .* kT .*, with {name}: leave"
+    ):
+        InternalCoordinates(restrained(alanine, make()))
+
+
+def test_an_orientation_restraint_is_refused(alanine):
+    force = openmm.OrientationRestraintForce(1000.0, alanine.positions, [])
+    with pytest.raises(UnsupportedSystemError, match=r"with OrientationRestraintForce: "):
+        InternalCoordinates(restrained(alanine, force))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: oriented("100*((x1-x2)^2+(y1-y2)^2+(z1-z2)^2)"),
+        lambda: openmm.CustomExternalForce("x^2"),  # of no atoms
+        lambda: openmm.RMSDForce(np.eye(22, 3)),
+    ],
+)
+def test_formulae_that_name_coordinates_and_do_not_feel_where_the_molecule_is_are_allowed(alanine, make):
+    assert InternalCoordinates(restrained(alanine, make())).n_atoms == 22

@@ -1,5 +1,7 @@
 """What tests of compiled forces share: a System of some atoms and one force, compared with OpenMM in every respect."""
 
+import itertools
+
 import openmm
 import pytest
 import torch
@@ -24,7 +26,10 @@ def alone():
 
 @pytest.fixture
 def assert_parity(alone):
-    """check(force, n_atoms): energies, forces and curvatures are right in batches; bad frames spoil no other."""
+    """check(force, n_atoms): energies, forces and curvatures are right in batches; bad frames spoil no other.
+
+    In every corner, and in both precisions, energies are finite or +inf and gradients are finite.
+    """
 
     def check(force, n_atoms, *, size=1.0, single=2e-5):
         system = alone(force, n_atoms)
@@ -49,12 +54,34 @@ def assert_parity(alone):
         assert torch.equal(energy.energy(spoilt)[kept], u[kept])
         assert torch.equal(gradient(energy, spoilt)[kept], g[kept])
         assert not gradient(energy, spoilt)[3].any()
-        line = torch.arange(n_atoms, dtype=torch.float64)[:, None] * torch.tensor([0.0, 0.0, 0.1], dtype=torch.float64)
-        for corner in (spoilt, line[None], torch.zeros_like(line)[None]):
-            assert not energy.energy(corner).isnan().any()
-            assert gradient(energy, corner).isfinite().all()
+        for dtype in (torch.float64, torch.float32):
+            corners = torch.cat([spoilt, edges(x[0])]).to(dtype)
+            u, g = energy.energy(corners), gradient(energy, corners)
+            assert not u.isnan().any()
+            assert not u.isneginf().any()
+            assert g.isfinite().all()
+            assert not g[u.isposinf()].any()
 
     return check
+
+
+def edges(x):
+    """Configurations at the edge of what can be evaluated, of the atoms of x, (n_atoms, 3).
+
+    All in one place; on a line, forwards, to and fro, and bent by 1e-3 to 1e-8 rad at every atom; and x with every pair
+    of atoms, in turn, at distances of 0.1 to 1e-8 nm.
+    """
+    n = len(x)
+    count = torch.arange(n, dtype=x.dtype)[:, None]
+    along, aside = (torch.tensor(v, dtype=x.dtype) for v in ([0.0, 0.0, 0.1], [0.1, 0.0, 0.0]))
+    found = [torch.zeros_like(x), count * along, (count % 2) * along]
+    found += [count * along + (count % 2) * aside * 10.0**-k / 2 for k in range(3, 9)]
+    for i, j in itertools.combinations(range(n), 2):
+        for k in range(1, 9):
+            close = x.clone()
+            close[j] = x[i] + torch.tensor([0.0, 10.0**-k, 0.0], dtype=x.dtype)
+            found.append(close)
+    return torch.stack(found)
 
 
 def gradient(energy, x):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from boltzgen import energies
-from boltzgen.energies import Energy, Pullback, Softened, Tempered, toys
+from boltzgen.energies import Energy, ModuleEnergy, Pullback, Softened, Tempered, toys
 from boltzgen.errors import EnergyError, InputError
 
 FINITE_DIFFERENCE = 1e-5  # step; its error is O(step²)
@@ -43,6 +43,23 @@ def normal(d, *, scale=1.0, shift=0.0):
     return lambda m, generator: shift + scale * torch.randn(m, d, dtype=torch.float64, generator=generator)
 
 
+def network(dtype=torch.float64):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).to(dtype)
+
+
+class Layer(torch.nn.Module):
+    """Energies (n, 1) of x (n, 3), without a product of matrices, whose last bits depend on how many rows it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(network()[0].weight.detach())
+
+    def forward(self, x):
+        return (x[:, None] * self.weight).sum(2).tanh().sum(1, keepdim=True)
+
+
 BATTERY = {
     "double well": (toys.DoubleWell, normal(2)),
     "double well snf": (lambda: toys.DoubleWell("snf"), normal(2)),
@@ -60,6 +77,8 @@ BATTERY = {
         normal(2, scale=0.2, shift=2.0),
     ),
     "tempered": (lambda: toys.DoubleWell().at(2.0), normal(2)),
+    "module": (lambda: ModuleEnergy(Layer(), 3), normal(3)),
+    "module tempered": (lambda: ModuleEnergy(Layer(), 3, 300.0).at(400.0), normal(3)),
     "softened": (lambda: Softened(toys.DoubleWell(), -2.0), normal(2)),
 }
 
@@ -308,6 +327,54 @@ def test_a_formula_blind_to_a_bad_number_has_infinite_energy_there(bad):
     assert Step(1).energy(x).tolist() == [math.inf, 1.0]
     blind = Pullback(Step(1), lambda y: (torch.ones_like(y), y.new_zeros(len(y))), event_shape=1)
     assert blind.evaluate(x)[0].tolist() == [math.inf, 1.0]
+
+
+class Spring(torch.nn.Module):
+    """Energies (n,) of positions (n, 2, 3), in the precision of these."""
+
+    def forward(self, x):
+        return (x[:, 0] - x[:, 1]).square().sum(-1)
+
+
+def test_a_module_gives_its_own_numbers_in_its_own_precision():
+    net, x = network(torch.float32), torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    energy = ModuleEnergy(net, 3)
+    assert torch.equal(energy.energy(x), net(x.float())[:, 0].double())
+    assert energy.energy(x.float()).dtype == torch.float32
+    pair = ModuleEnergy(Spring(), (2, 3), 300.0)
+    assert (pair.temperature, pair.event_shape) == (300.0, (2, 3))
+    for dtype in (torch.float32, torch.float64):
+        u = pair.energy(torch.eye(3, dtype=dtype)[None, :2])
+        assert (u.item(), u.dtype) == (2.0, dtype)
+
+
+def test_a_module_is_copied_as_it_is():
+    net, x = torch.nn.Sequential(network(), torch.nn.Dropout()), torch.ones(5, 3, dtype=torch.float64)
+    energy, expected = ModuleEnergy(net, 3), network()(x)[:, 0]
+    with torch.no_grad():
+        net[0][2].bias += 1
+    assert torch.equal(energy.energy(x), expected)
+    assert net.training
+    assert ModuleEnergy(net, 3).fingerprint != energy.fingerprint
+
+
+def test_a_module_must_be_one_with_one_number_for_each_row():
+    with pytest.raises(InputError, match="module must be a Module; got a function"):
+        ModuleEnergy(lambda x: x.sum(1), 3)
+    with pytest.raises(EnergyError, match=r"shape \(5,\); got \(5, 3\), torch.float32: sum over"):
+        ModuleEnergy(torch.nn.Linear(3, 3), 3).energy(torch.zeros(5, 3))
+    with pytest.raises(EnergyError, match="got tuple"):
+        ModuleEnergy(torch.nn.LSTM(3, 3), 3).energy(torch.zeros(5, 3))
+
+
+def test_the_parameters_of_a_module_are_constants_of_its_energy():
+    net = network()
+    x = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
+    ModuleEnergy(net, 3).energy(x).sum().backward()
+    assert x.grad.any()
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+    net(x).sum().backward()  # as a module it can be trained as before
+    assert all(p.grad is not None for p in net.parameters())
 
 
 def test_flat_frames_are_told_how_to_be_reshaped():

@@ -1,6 +1,7 @@
 """The compiled energy: the numbers of OpenMM, at every order of differentiation, in every corner."""
 
 import copy
+import functools
 import math
 import pickle
 import subprocess
@@ -28,6 +29,7 @@ FORCE_FIELDS = {
     "obc2": ("amber96.xml", "implicit/obc2.xml"),
     "gbsa": ("amber99sbildn.xml", "amber99_obc.xml"),
     "amber14": ("amber14-all.xml",),
+    "gbn2": ("amber14-all.xml", "implicit/gbn2.xml"),
 }
 FLOAT32 = 2e-5  # relative, energies to the scale of their batch, forces to that of their frame
 FINITE_DIFFERENCE = 1e-6  # relative; step 1e-5 nm
@@ -241,27 +243,43 @@ def test_a_bad_position_that_no_force_sees_spoils_its_row(bad):
     assert not gradient(energy, x)[0].any()
 
 
-@pytest.mark.parametrize("atoms", [(0, 1), (4, 16)], ids=["bonded", "not bonded"])
+CLASHES = {"bonded": (0, 1), "not bonded": (4, 16)}
+SOLVENTS = ["obc1", "gbsa", "gbn2"]
+
+
+@pytest.fixture(scope="module")
+def solvated():
+    """The energy in each solvent, built once."""
+    return functools.cache(compiled)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_coincident_atoms_have_infinite_energy(obc1, atoms, dtype):
+@pytest.mark.parametrize("atoms", CLASHES)
+@pytest.mark.parametrize("solvent", SOLVENTS)
+def test_coincident_atoms_have_infinite_energy(solvated, solvent, atoms, dtype):
+    energy, (i, j) = solvated(solvent), CLASHES[atoms]
     x = distorted(3, 0.02).to(dtype)
-    x[1, atoms[0]] = x[1, atoms[1]]
-    u, g = obc1.energy(x), gradient(obc1, x)
+    x[1, i] = x[1, j]
+    u, g = energy.energy(x), gradient(energy, x)
     assert u.isinf().tolist() == [False, True, False]
     assert (g[1] == 0).all()
     assert g.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("exponent", range(1, 9))
-@pytest.mark.parametrize("atoms", [(0, 1), (4, 16)], ids=["bonded", "not bonded"])
-def test_close_atoms_have_a_large_or_infinite_energy(obc1, atoms, exponent, dtype):
-    x = distorted(1, 0.02).to(dtype)
-    x[0, atoms[0]] = x[0, atoms[1]] + torch.tensor([10.0**-exponent, 0.0, 0.0], dtype=dtype)
-    u, g = obc1.energy(x), gradient(obc1, x)
+@pytest.mark.parametrize("atoms", CLASHES)
+@pytest.mark.parametrize("solvent", SOLVENTS)
+def test_close_atoms_have_a_large_or_infinite_energy(solvated, solvent, atoms, dtype):
+    """Distances of 0.1 to 1e-8 nm."""
+    energy, (i, j) = solvated(solvent), CLASHES[atoms]
+    x = distorted(1, 0.02).to(dtype).repeat(8, 1, 1)
+    for k in range(8):
+        x[k, i] = x[k, j] + torch.tensor([10.0 ** -(k + 1), 0.0, 0.0], dtype=dtype)
+    u, g = energy.energy(x), gradient(energy, x)
     assert not u.isnan().any()
-    assert u > -1e3
+    assert (u > -1e3).all()
     assert g.isfinite().all()
+    assert not g[u.isinf()].any()
 
 
 def test_far_from_the_origin_nothing_changes(obc1):
@@ -296,7 +314,7 @@ def test_a_batch_evaluated_in_pieces_is_that_of_its_rows(obc1):
 def test_a_gradient_that_may_keep_little_has_the_same_bits(obc1, dtype, monkeypatch):
     monkeypatch.setattr(force_field, "_AT_ONCE", 16 * dtype.itemsize * 231**0.5)
     x = distorted(80, 0.01).to(dtype)
-    frugal = compiled("obc1", max_memory=20 * 231 * 100.0)
+    frugal = compiled("obc1", max_memory=20 * 231 * 25.0 * dtype.itemsize)  # 20 frames, in the same pieces
 
     def found(energy):
         leaf = x.clone().requires_grad_()
@@ -309,6 +327,53 @@ def test_a_gradient_that_may_keep_little_has_the_same_bits(obc1, dtype, monkeypa
         assert torch.equal(mine, its)
     with pytest.raises(InputError, match="positive number of bytes"):
         compiled("obc1", max_memory=0)
+
+
+@pytest.mark.parametrize("fitting", [0.5, 1, 3])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_no_piece_is_larger_than_the_memory_allows(device, fitting, monkeypatch):
+    """On a processor as on other devices, of which "meta" is one without numbers; in batches of any size."""
+    pieces = []
+    reduced = ForceFieldEnergy._reduced
+    monkeypatch.setattr(ForceFieldEnergy, "_reduced", lambda self, x: (pieces.append(len(x)), reduced(self, x))[1])
+    for dtype, bytes_per_pair in ((torch.float32, 100), (torch.float64, 200)):
+        energy = compiled("vacuum", max_memory=fitting * 231 * bytes_per_pair).to(device)
+        for n in (1, 2, 3, 8):
+            x = distorted(n, 0.01).to(device, dtype)
+            pieces.clear()
+            energy.energy(x)
+            assert max(pieces) == min(n, max(1, fitting))
+            pieces.clear()
+            gradient(energy, x)
+            assert (max(pieces), sum(pieces)) == (min(n, max(1, fitting)), n)
+
+
+def test_a_gradient_never_holds_more_than_it_may(obc1):
+    """The most that autograd holds at any moment of an energy and its gradient."""
+
+    def peak(energy, n):
+        held, most = [], 0
+
+        def pack(tensor):
+            nonlocal most
+            held[:] = [ref for ref in held if ref() is not None] + [weakref.ref(tensor)]
+            storages = {
+                t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for ref in held if (t := ref()) is not None
+            }
+            most = max(most, sum(storages.values()))
+            return tensor
+
+        x = distorted(n, 0.01).float().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            u = energy.energy(x)
+        torch.autograd.grad(u.sum(), x)
+        return most
+
+    few = 5 * 231 * 100.0
+    parameters = 1e5  # bytes, which autograd notes as well
+    for n in (4, 5, 6, 60):
+        assert peak(compiled("obc1", max_memory=few), n) < few + parameters, n
+    assert peak(obc1, 60) > 2 * (few + parameters)
 
 
 def test_a_gradient_keeps_no_more_than_it_may(obc1):

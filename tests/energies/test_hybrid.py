@@ -37,6 +37,56 @@ def unreadable():
     return force
 
 
+def variables():
+    force = openmm.CustomCVForce("a*a+d")
+    force.addCollectiveVariable("a", bonds())
+    force.addCollectiveVariable("d", likeness())
+    return force
+
+
+def hydrogen_bonds():
+    force = openmm.CustomHbondForce("k*(distance(a1,d1)-0.2)^2*cos(angle(a1,d1,d2))")
+    force.addGlobalParameter("k", 50.0)
+    force.addDonor(0, 1, -1, [])
+    force.addAcceptor(2, 3, -1, [])
+    return force
+
+
+def triples():
+    force = openmm.CustomManyParticleForce(3, "c*cos(angle(p1,p2,p3))/(distance(p1,p2)*distance(p2,p3))")
+    force.addGlobalParameter("c", 2.0)
+    force.setPermutationMode(force.UniqueCentralParticle)
+    for _ in range(4):
+        force.addParticle([], 0)
+    return force
+
+
+def surface():
+    force = openmm.LCPOForce()
+    force.setSurfaceTension(2.0)
+    for radius in (0.3, 0.32, 0.34, 0.36):
+        force.addParticle(radius, 0.6, -0.2, -0.001, 0.0003)
+    return force
+
+
+def directions():
+    return openmm.OrientationRestraintForce(30.0, [openmm.Vec3(i, i * i, 0.1 * i) for i in range(4)], [])
+
+
+def gyration():
+    return openmm.RGForce()
+
+
+LEFT_TO_OPENMM = {
+    "CustomCVForce": variables,
+    "CustomHbondForce": hydrogen_bonds,
+    "CustomManyParticleForce": triples,
+    "LCPOForce": surface,
+    "OrientationRestraintForce": directions,
+    "RGForce": gyration,
+}
+
+
 def gradient(energy, x):
     x = x.detach().requires_grad_()
     return torch.autograd.grad(energy.energy(x).sum(), x)[0]
@@ -50,6 +100,26 @@ def test_both_parts_add_up_to_openmms_energy_and_forces():
     torch.testing.assert_close(hybrid.at(600.0).energy(X), whole.energy(X) / 2)
     assert hybrid.evaluations.total == 18
     assert not torch.allclose(hybrid.compiled.energy(X), whole.energy(X))
+
+
+@pytest.mark.parametrize("kind", LEFT_TO_OPENMM)
+def test_every_kind_of_force_that_is_not_compiled_is_added_by_openmm(kind):
+    if not hasattr(openmm, kind):
+        pytest.skip(f"this OpenMM has no {kind}")
+    system = build(bonds(), LEFT_TO_OPENMM[kind]())
+    energy, whole = system_energy(system, 300.0), OpenMMEnergy(system, 300.0, platform="Reference")
+    assert type(energy) is HybridEnergy
+    assert gradient(energy, X).sub(gradient(energy.compiled, X)).abs().max() > 1e-2  # it does something
+    tolerance = 1e-9 if energy.platform == "Reference" else 1e-5
+    torch.testing.assert_close(energy.energy(X), whole.energy(X), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(gradient(energy, X), gradient(whole, X), rtol=tolerance, atol=10 * tolerance)
+    assert f"{kind}: OpenMM, {energy.platform} platform, since this kind of force is not compiled" in energy.describe()
+
+
+def test_what_openmm_evaluates_alone_says_why():
+    assert system_energy(build(likeness()), 300.0).describe() == (
+        "RMSDForce: OpenMM, Reference platform, since this kind of force is not compiled"
+    )
 
 
 def test_the_description_says_where_and_why():
@@ -85,6 +155,17 @@ def test_a_large_molecule_is_left_to_openmm_only_if_that_is_clearly_faster(mine,
     assert energy.fingerprint == chosen(system, 300.0).fingerprint
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert type(system_energy(system, 300.0)) is ForceFieldEnergy
+
+
+@pytest.mark.parametrize(("mine", "its", "chosen"), [(1.0, 0.9, HybridEnergy), (1.0, 0.5, OpenMMEnergy)])
+def test_so_is_a_large_molecule_of_which_a_part_is_compiled(mine, its, chosen, monkeypatch):
+    system = build(bonds(), likeness())
+    monkeypatch.setattr(hybrid, "_seconds", lambda energy, x: {HybridEnergy: mine, OpenMMEnergy: its}[type(energy)])
+    monkeypatch.setattr(hybrid, "_FASTER", 3)
+    energy = system_energy(system, 300.0)
+    assert type(energy) is chosen
+    words = "HarmonicBondForce: OpenMM, Reference platform, since it takes 500 ms for a frame where it takes together"
+    assert (words in energy.describe()) == (its == 0.5)
 
 
 def test_both_ways_are_measured_with_their_gradient_and_not_counted():

@@ -259,6 +259,19 @@ def test_a_platform_that_failed_to_load_is_named_with_the_reason(monkeypatch):  
         OpenMMEnergy(pair(), TEMPERATURE, platform="Missing")
 
 
+def test_auto_makes_do_with_the_platforms_there_are(monkeypatch):  # row 52
+    large = openmm.System()
+    for _ in range(65):
+        large.addParticle(12.0)
+    assert OpenMMEnergy(large, TEMPERATURE).platform == "CPU"
+    monkeypatch.setattr("boltzgen.energies.openmm_energy.platforms", lambda: (["Reference"], []))
+    energy = OpenMMEnergy(large, TEMPERATURE)
+    assert energy.platform == "Reference"
+    assert energy.energy(torch.zeros(1, 65, 3)).tolist() == [0.0]
+    with pytest.raises(InputError, match=r'must be "auto" or one of Reference; got .CPU.: choose one that is there'):
+        OpenMMEnergy(large, TEMPERATURE, platform="CPU")
+
+
 @pytest.mark.parametrize("workers", [-1, 1.5, True, "many", None])
 def test_workers_must_be_a_number_of_processes(workers):
     with pytest.raises(InputError, match="workers must be"):

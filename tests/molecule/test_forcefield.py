@@ -54,10 +54,11 @@ def test_unknown_names(names, hint):
         build(names)
 
 
-def test_a_file_is_code_and_needs_trust(tmp_path):
+@pytest.mark.parametrize("tag", ["Script", "InitializationScript"])
+def test_a_file_is_code_and_needs_trust(tmp_path, tag):
     canary = tmp_path / "canary"
     own = tmp_path / "own.xml"
-    own.write_text(f"<ForceField><Script>open({str(canary)!r}, 'w').close()</Script></ForceField>")
+    own.write_text(f"<ForceField><{tag}>open({str(canary)!r}, 'w').close()</{tag}></ForceField>")
     with pytest.raises(InputError, match="contain scripts that are executed: pass trust_forcefield=True"):
         build(["amber96.xml", own])
     assert not canary.exists()

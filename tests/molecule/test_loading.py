@@ -1,6 +1,8 @@
 """Systems in XML and CHARMM's files make the molecule of their parts; what is wrong is said in a sentence."""
 
+import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import openmm
@@ -51,12 +53,33 @@ def test_a_folder_must_not_say_both(folder):
         Molecule.load(folder)
 
 
-def test_code_in_a_system_is_not_run(folder):
-    text = (folder / "system.xml").read_text()
-    force = '<Force type="PythonForce" version="1" name="x"/>'
-    (folder / "system.xml").write_text(text.replace("<Forces>", f"<Forces>{force}", 1))
+class Touch:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_code_in_a_system_is_not_run(folder, tmp_path):
+    canary = tmp_path / "canary"
+    force = (
+        f'<Force forceGroup="0" function="{pickle.dumps(Touch(canary)).hex()}" name="x" type="PythonForce" '
+        'usesPeriodic="0" version="2"><GlobalParameters/><Particles/></Force>'
+    )
+    text = (folder / "system.xml").read_text().replace("<Forces>", f"<Forces>{force}", 1)
+    (folder / "system.xml").write_text(text)
     with pytest.raises(UnsupportedSystemError, match=r"system\.xml: every force must .* got PythonForce"):
         Molecule.from_xml(folder / "system.xml", folder / "structure.pdb")
+    (folder / "system.toml").write_text('title = "mine"\nsystem = "system.xml"\n')
+    with pytest.raises(UnsupportedSystemError, match="got PythonForce"):
+        Molecule.load(folder)
+    assert not canary.exists()
+    if hasattr(openmm, "PythonForce"):  # so that the test can fail
+        openmm.XmlSerializer.deserialize(text)
+        assert canary.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """A molecule is examined before hours of work: good ones are green, and a planted fault is seen."""
 
 import numpy as np
+import openmm
 import pytest
 
 from boltzgen.coordinates import InternalCoordinates
+from boltzgen.energies import HybridEnergy
 from boltzgen.energies.force_field import ForceFieldEnergy
 from boltzgen.molecule import Molecule
 from boltzgen.reporting import examine
@@ -60,6 +62,22 @@ def test_openmm_is_not_compared_with_itself(molecule, monkeypatch):
     (check,) = (one for one in found.checks if one.name == "energy against OpenMM")
     assert (check.status, check.value, check.shown) == ("green", None, "not applicable")
     assert "wanted: nothing: it is OpenMM's own" in str(found)
+
+
+def test_what_is_compiled_beside_openmm_is_compared_with_it(molecule, monkeypatch):
+    system = openmm.XmlSerializer.clone(molecule.system)
+    restraint = openmm.CustomCVForce("100*d^2")
+    restraint.addCollectiveVariable("d", openmm.RMSDForce(molecule.positions))
+    system.addForce(restraint)
+    restrained = Molecule.from_openmm(system, molecule.topology, molecule.positions)
+    found = examine(restrained)
+    assert isinstance(restrained.energy(300.0), HybridEnergy)
+    (check,) = (one for one in found.checks if one.name == "energy against OpenMM")
+    assert check.status == "green"
+    assert 0 <= check.value < 1e-6
+    reduced = ForceFieldEnergy._reduced
+    monkeypatch.setattr(ForceFieldEnergy, "_reduced", lambda self, x: 1.001 * reduced(self, x))
+    assert lights(examine(restrained))["energy against OpenMM"] == "red"
 
 
 def test_a_mirror_image_is_d(molecule):

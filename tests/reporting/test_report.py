@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+import openmm
 import pytest
 import torch
 
+from boltzgen.energies import HybridEnergy
 from boltzgen.energies.energy import Evaluations
 from boltzgen.errors import InputError
 from boltzgen.reporting import default_estimates, results, write_report
@@ -157,3 +159,23 @@ def test_numbers_of_numpy_paths_and_what_is_not_finite_become_plain(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == found
     assert found["evaluations"] == {"energy": 7, "gradient": 3}
     assert found["provenance"] == {"where": os.path.join("a", "b"), "rate": None, "sizes": [1, 2], "good": True}
+
+
+def test_which_force_was_evaluated_where_and_why_is_told(tmp_path):
+    system, bond = openmm.System(), openmm.HarmonicBondForce()
+    for _ in range(3):
+        system.addParticle(12.0)
+    bond.addBond(0, 1, 0.15, 1000.0)
+    system.addForce(bond)
+    system.addForce(openmm.RMSDForce([openmm.Vec3(i, i * i, 0) for i in range(3)]))
+    energy = HybridEnergy(system, 300.0)
+    found = write_report(toy(), tmp_path / "x.html", forces=energy.describe())
+    assert found["made"]["forces"] == [
+        "HarmonicBondForce: torch, HarmonicBonds",
+        "RMSDForce: OpenMM, Reference platform, since this kind of force is not compiled",
+    ]
+    page = (tmp_path / "x.html").read_text()
+    assert "force: HarmonicBondForce" in page
+    assert "OpenMM, Reference platform, since this kind of force is not compiled" in page
+    assert json.loads((tmp_path / "results.json").read_text())["made"]["forces"] == found["made"]["forces"]
+    assert write_report(toy(), tmp_path / "x.html")["made"]["forces"] == []

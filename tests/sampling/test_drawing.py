@@ -10,8 +10,8 @@ from boltzgen.energies import Energy, Pullback, Softened
 from boltzgen.errors import InputError
 from boltzgen.flows import BLOCK, Bijection, Flow, Normal, coupling_flow, molecular_flow
 from boltzgen.molecule import Molecule
-from boltzgen.reweighting import log_partition
-from boltzgen.sampling import Samples, draw, reweight
+from boltzgen.reweighting import effective_sample_size, log_partition
+from boltzgen.sampling import Samples, draw, reweight, weigh
 from boltzgen.sampling.drawing import rows_at_once
 from boltzgen.training import reverse_kl
 
@@ -387,3 +387,28 @@ def test_what_cannot_be_reweighted_is_explained():
         reweight(samples[:0], Quartic())
     with pytest.raises(InputError, match="batch_size must be a positive integer"):
         reweight(samples, Quartic(), batch_size=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_clashing_frames_of_a_molecule_weigh_nothing_and_stay_in_n(dtype):
+    """Row 4: two hydrogens of different ends 1e-2 to 1e-8 nm apart, or in one place, among two good frames."""
+    molecule = Molecule.load("butane")
+
+    def positions(y):
+        return y.reshape(-1, molecule.n_atoms, 3), y.new_zeros(len(y))
+
+    target = Pullback(molecule.energy(300.0), positions, event_shape=3 * molecule.n_atoms)
+    x = torch.tensor(molecule.positions, dtype=dtype).repeat(10, 1, 1)
+    ends = [atom for atom in range(molecule.n_atoms) if molecule.elements[atom] == "H"]
+    for k in range(2, 10):
+        x[k, ends[0]] = x[k, ends[-1]]
+        x[k, ends[0], 0] += 10.0**-k if k < 9 else 0.0
+    samples = weigh(coupling_flow(3 * molecule.n_atoms, layers=2, hidden=(4,)), target, x.flatten(1))
+    assert len(samples) == 10
+    assert not samples.log_w.isnan().any()
+    assert samples.log_w[:2].isfinite().all()
+    assert (samples.log_w[2:] < samples.log_w[0] - 1e6).all()
+    assert samples.log_w[9].isneginf()
+    assert samples.n_failed == int(samples.u.isposinf().sum()) >= 1
+    assert torch.equal(samples.u.isposinf(), samples.log_w.isneginf())
+    assert effective_sample_size(samples.log_w) == pytest.approx(2.0)

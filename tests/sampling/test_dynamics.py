@@ -6,8 +6,11 @@ import torch
 
 from boltzgen.energies.energy import Energy
 from boltzgen.errors import EnergyError, InputError
+from boltzgen.molecule import Molecule
 from boltzgen.sampling import dynamics
 from boltzgen.sampling.dynamics import replica_exchange
+from boltzgen.sampling.samples import Samples
+from boltzgen.units import kT
 
 DIMENSIONS, LADDER = 4, [1.0, 2.0, 4.0]
 
@@ -254,3 +257,17 @@ def test_what_is_kept_is_an_ensemble_with_its_own_energies():
     ).samples()
     assert warm.temperature == 2.0
     torch.testing.assert_close(warm.u, Harmonic(DIMENSIONS).energy(warm.x).double() / 2)
+
+
+def test_frames_of_a_molecule_are_an_ensemble_to_save_and_to_look_at(tmp_path):
+    molecule = Molecule.load("butane")
+    energy, start = molecule.energy(300.0), molecule.minimized().positions
+    options = {"walkers": 2, "rounds": 3, "steps": 5, "step_size": 1e-3, "seed": 1}
+    run = replica_exchange(energy, start, 12 / kT(300.0), [300.0, 350.0], **options)
+    run.samples(molecule).save(tmp_path / "frames.npz")
+    samples = Samples.load(tmp_path / "frames.npz")
+    frames = samples.to_mdtraj()
+    assert (frames.n_frames, frames.n_atoms) == (6, molecule.n_atoms)
+    np.testing.assert_allclose(frames.xyz, run.x.flatten(0, 1), atol=1e-6)
+    assert (samples.independent, samples.temperature, samples.system) == (False, 300.0, "butane")
+    assert torch.equal(samples.u, run.u[:, 0].flatten())

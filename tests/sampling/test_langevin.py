@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from boltzgen.energies.energy import Energy
+from boltzgen.energies.hybrid import HybridEnergy
 from boltzgen.energies.openmm_energy import OpenMMEnergy
 from boltzgen.errors import EnergyError, InputError
 from boltzgen.molecule import Molecule
@@ -149,6 +150,22 @@ def test_openmm_samples_oscillators_exactly_whatever_their_masses(platform, step
         assert_consistent(over_walkers(quick.kinetic), 3.0)
 
 
+def test_openmm_moves_a_hybrid_by_all_of_its_forces():
+    system, bonds = openmm.System(), openmm.HarmonicBondForce()
+    for _ in range(3):
+        system.addParticle(12.0)
+    places = np.array([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.1, 0.1, 0.0]])
+    for i in range(2):
+        bonds.addBond(i, i + 1, 0.15, 5000.0)
+    for force in (bonds, openmm.RMSDForce(places)):
+        system.addForce(force)
+    energy = HybridEnergy(system, 300.0)
+    options = {"walkers": 3, "steps": 50, "thin": 10, "step_size": 1e-3, "friction": 5.0, "seed": 1}
+    run = simulate(energy, places, 12 / kT(300.0), engine="openmm", **options)
+    torch.testing.assert_close(energy.energy(run.x.flatten(0, 1)).view(run.u.shape), run.u, rtol=1e-8, atol=1e-8)
+    assert run.u.min() > 0.1  # the springs pull
+
+
 def test_openmm_and_torch_move_a_molecule_alike(assert_consistent):
     molecule = Molecule.load("butane")
     options = {"walkers": 12, "steps": 600, "thin": 20, "step_size": 1e-3, "friction": 20.0, "equilibration": 300}
@@ -183,15 +200,18 @@ def test_openmm_s_mistakes_are_explained():
         moved_by_openmm(step_size=50.0)
 
 
-def test_frames_are_an_ensemble_to_save_and_to_look_at(tmp_path):
+@pytest.mark.parametrize("engine", ["torch", "openmm"])
+def test_frames_are_an_ensemble_to_save_and_to_look_at(tmp_path, engine):
     molecule = Molecule.load("butane")
     start, masses = molecule.positions, molecule.masses / kT(300.0)
-    options = {"walkers": 2, "steps": 10, "thin": 5, "step_size": 1e-4, "friction": 1.0, "seed": 1}
-    run = simulate(molecule.energy(300.0), start, masses, **options)
+    options = {"walkers": 2, "steps": 10, "thin": 5, "step_size": 1e-4, "friction": 1.0, "seed": 1, "engine": engine}
+    run = simulate(molecule.energy(300.0, backend=engine), start, masses, **options)
     samples = run.samples(molecule)
     samples.save(tmp_path / "frames.npz")
     samples = Samples.load(tmp_path / "frames.npz")
-    assert samples.to_mdtraj().n_frames == 4
+    frames = samples.to_mdtraj()
+    assert (frames.n_frames, frames.n_atoms) == (4, molecule.n_atoms)
+    np.testing.assert_allclose(frames.xyz, run.x.flatten(0, 1), atol=1e-6)
     assert (samples.independent, samples.temperature, samples.system) == (False, 300.0, "butane")
     assert torch.equal(samples.u, run.u.flatten())
     assert torch.equal(samples.log_w, torch.zeros(4, dtype=torch.float64))
@@ -208,6 +228,21 @@ def test_progress_is_told_and_global_random_numbers_are_left_alone():
     harmonic(steps=4, equilibration=0, walkers=2, show=lambda fraction, message="": told.append(fraction))
     assert torch.equal(torch.rand(1), expected)
     assert told == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("make", [harmonic, moved_by_openmm])
+def test_progress_is_told_in_equilibration_too(make):
+    told = []
+    options = {"steps": 20, "equilibration": 25, "thin": 10, "walkers": 2}
+    run = make(**options, show=lambda *progress: told.append(progress))
+    assert [fraction for fraction, _ in told] == pytest.approx([10 / 45, 20 / 45, 25 / 45, 35 / 45, 1.0])
+    assert told[1][1] == "20 of 25 steps of equilibration"
+    assert told[-1][1] == "20 of 20 steps"
+    if make is harmonic:  # the walkers of OpenMM's Reference platform share their noise by turns
+        assert torch.equal(run.x[1], make(**options | {"thin": 20}).x[0])
+    told.clear()
+    make(steps=1, thin=1, equilibration=1000, walkers=1, show=lambda *progress: told.append(progress))
+    assert len(told) == 101
 
 
 @pytest.mark.parametrize(

@@ -67,19 +67,22 @@ def test_the_parameters_of_a_base_learn_the_analytic_optimum_by_either_divergenc
     assert (factor - FACTOR).abs().max() < 0.03
 
 
+class Well(torch.nn.Module):
+    """A neural-network potential inside a harmonic well."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+
+    def forward(self, x):
+        return 0.5 * x[:, 0].square() + self.net(x)[:, 0]
+
+
 def test_an_unnormalised_network_can_teach():
-    class Network(bg.Energy):
-        """A neural-network potential inside a harmonic well."""
-
-        def __init__(self):
-            super().__init__(1)
-            self.net = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
-
-        def _energy(self, x):
-            return 0.5 * x[:, 0].square() + self.net(x)[:, 0]
-
     torch.manual_seed(0)
-    teacher = Network()
+    net = Well()
+    before = copy.deepcopy(net.state_dict())
+    teacher = bg.ModuleEnergy(net, 1)
     flow = bg.coupling_flow(1, layers=2, hidden=(8,))
     distill(teacher, flow, steps=200, n=256, learning_rate=0.01, progress=False)
     grid = torch.linspace(-8, 8, 4001)[:, None]
@@ -87,7 +90,21 @@ def test_an_unnormalised_network_can_teach():
         p = (-teacher.energy(grid)).softmax(0)
         gap = (p * (p.log() - math.log(0.004) - flow.log_prob(grid))).sum()
     assert gap < KL
-    assert all(q.grad is None and q.requires_grad for q in teacher.parameters())
+    assert all(q.grad is None and q.requires_grad for q in net.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_a_plain_stack_of_layers_teaches_whatever_trains_the_flow():
+    """By `train` itself, which freezes no target: the layers are read, and neither changed nor given gradients."""
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Softplus(), torch.nn.Linear(4, 1))
+    before, flow = copy.deepcopy(layers.state_dict()), student()
+    weights = [p.clone() for p in flow.parameters()]
+    target = bg.ModuleEnergy(layers, 2)
+    bg.train(flow, lambda q: bg.reverse_kl(q, target, 32), steps=3, progress=False)
+    assert any(not torch.equal(p, q) for p, q in zip(weights, flow.parameters(), strict=True))
+    assert all(p.grad is None and p.requires_grad for p in layers.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in layers.state_dict().items())
 
 
 def test_an_autoregressive_teacher_makes_a_student_that_draws_in_one_pass():
