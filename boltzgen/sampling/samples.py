@@ -154,9 +154,10 @@ class Samples:
         """The chosen rows, by slice, boolean mask or indices.
 
         Each keeps its weight. But rows chosen by what they are no longer follow the flow: log Z, and whatever is
-        compared between such parts, needs all the draws. Estimators take masks for that.
+        compared between such parts, needs all the draws. Estimators take masks for that. Rows that come twice are not
+        independent.
         """
-        n = len(self)
+        n, once = len(self), True
         if isinstance(rows, slice):
             if rows.step is not None and rows.step < 0:  # torch goes forwards only
                 rows = torch.tensor(range(n)[rows], dtype=torch.long)
@@ -171,7 +172,9 @@ class Samples:
                 raise InputError(
                     f"rows must be between 0 and {n - 1}; got {rows.min()} to {rows.max()}: choose among {n} draws"
                 )
-        return replace(self, seed=None, first=0, **{name: value[rows] for name, value in self._columns().items()})
+            once = rows.dtype == torch.bool or len((rows.long() % max(n, 1)).unique()) == len(rows)
+        columns = {name: value[rows] for name, value in self._columns().items()}
+        return replace(self, seed=None, first=0, independent=self.independent and once, **columns)
 
     def __add__(self, other: Samples) -> Samples:
         """Pooled draws of the same target, from this flow or another; every row keeps its weight.
