@@ -77,7 +77,7 @@ def extend(
     done, last = first + there, time.monotonic()
 
     def so_far() -> Samples:
-        return as_samples(target, parts, seed=seed, first=first, independent=flow.base.independent)
+        return as_samples(target, parts, flow, seed=seed, first=first, independent=flow.base.independent)
 
     try:
         with torch.no_grad(), show("drawing", visible=progress) as bar:

@@ -129,7 +129,7 @@ def refine(
                 weighed(target, walkers.x, torch.where(log_w > -torch.inf, -walkers.u - log_w, -torch.inf), wanted)
             )
             bar((start + wanted) / n, f"{start + wanted} of {n}")
-    return as_samples(target, parts, seed=seed, independent=population is None and flow.base.independent)
+    return as_samples(target, parts, flow, seed=seed, independent=population is None and flow.base.independent)
 
 
 def annealing_schedule(
