@@ -351,6 +351,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("samples", help="weighted ensemble written by `boltzgen sample`, or the run folder")
     export.add_argument("out", help="file to write, in the format its ending says: .dcd, .pdb, .xtc, .h5, ...")
     export.add_argument("-n", type=count, default=1000, metavar="N", help="frames, drawn by weight (default: 1000)")
+    export.add_argument(
+        "--all", action="store_true", help="every draw instead, the log-weights in OUT.log_w.txt beside"
+    )
     export.add_argument("--seed", type=seed, default=0, help="of the choice of frames (default: 0)")
 
     merge = command("merge", ensembles.merge, "several ensembles as one", "boltzgen merge a.npz b.npz --out both.npz")
