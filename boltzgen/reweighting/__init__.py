@@ -7,6 +7,7 @@ from .estimators import expectation, free_energy_difference, log_partition, prob
 from .free_energies import bennett_acceptance_ratio, exponential_average, free_energy_change, mbar_arrays
 from .histograms import histogram, profile
 from .moments import expectations, variance
+from .multistate import multistate_arrays
 from .pareto import pareto_k, reliability_threshold, smoothed_log_weights
 from .populations import by_population
 from .quantiles import quantile
@@ -48,6 +49,7 @@ __all__ = [
     "largest_weight",
     "log_partition",
     "mbar_arrays",
+    "multistate_arrays",
     "normalized_weights",
     "pareto_k",
     "probability",
