@@ -1,5 +1,6 @@
 """From weights to numbers: effective sample size, Pareto k, observables, log Z and free energies with their errors."""
 
+from .bootstrapping import bootstrap
 from .chains import Chain, autocorrelation_time, chain_average, independence_metropolis
 from .estimate import Estimate
 from .estimate_array import BinnedEstimate, EstimateArray
@@ -32,6 +33,7 @@ __all__ = [
     "at_temperature",
     "autocorrelation_time",
     "bennett_acceptance_ratio",
+    "bootstrap",
     "by_population",
     "chain_average",
     "clipped_effective_sample_size",
