@@ -16,8 +16,6 @@ from .runs import trained
 from .targets import target_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..generator import BoltzmannGenerator
     from ..reporting.verdict import Status
     from ..sampling import Samples
@@ -199,11 +197,11 @@ def _maker(folder: Path, samples: Samples) -> BoltzmannGenerator | None:
     return None
 
 
-def _known(generator: BoltzmannGenerator, reference: Samples) -> Tensor:
-    """Log-weights, by this generator, of configurations that follow the target: some thousand of them are enough."""
+def _known(generator: BoltzmannGenerator, reference: Samples) -> Samples:
+    """Configurations that follow the target, with the weights this generator gives: some thousand are enough."""
     equal = bool((reference.log_w == reference.log_w[0]).all())
     some = reference[:: -(-len(reference) // _ENOUGH)] if equal else reference.resample(_ENOUGH, seed=0)
-    return generator.weigh(some.x if some.cartesian is None else some.positions()).log_w
+    return generator.weigh(some.x if some.cartesian is None else some.positions())
 
 
 def _of_training(folder: Path, samples: Samples, generator: BoltzmannGenerator | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..files import require_writable
+from ..files import require_writable, write_atomically
 from .printing import print_json, say
 
 if TYPE_CHECKING:
@@ -58,22 +58,25 @@ def reweight(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Frames for other programs, in any format that mdtraj writes."""
+    """Frames for other programs, in any format that mdtraj writes: some chosen by weight, or all with their weights."""
     from ..sampling import Samples
     from ..sampling.trajectory import write_trajectory
 
-    out = Path(options.out)
-    require_writable(out)
-    if out.exists() and not options.overwrite:
-        raise InputError(
-            f"{out} must not exist yet; got one that does: name another, or put the frames in its place by --overwrite"
-        )
+    out, weights = Path(options.out), Path(f"{options.out}.log_w.txt")
+    for path in (out, weights) if options.all else (out,):
+        require_writable(path)
+        if path.exists() and not options.overwrite:
+            raise InputError(
+                f"{path} must not exist yet; got one that does: name another, or put the frames in its place by "
+                "--overwrite"
+            )
     if out.suffix in _HDF5 and find_spec("tables") is None:
         raise InputError(
             f"{out.suffix} must be written with the package tables; it is not installed: pip install tables, or write "
             ".dcd"
         )
-    trajectory = Samples.load(options.samples).to_mdtraj(resample=options.n, seed=options.seed)
+    samples = Samples.load(options.samples)
+    trajectory = samples.to_mdtraj(resample=None if options.all else options.n, seed=options.seed)
     try:
         write_trajectory(trajectory, out)
     except ImportError as error:
@@ -87,9 +90,16 @@ def export(options: argparse.Namespace) -> None:
             f"{out} must end in a format that mdtraj writes for molecules without a box, such as .dcd, .pdb or .h5; "
             f"got {out.suffix!r}"
         ) from error
-    say(f"written: {out}, {options.n} frames of equal weight")
+    written = {"written": str(out), "n": trajectory.n_frames}
+    if options.all:
+        lines = "".join(f"{log_w!r}\n" for log_w in samples.log_w.tolist())
+        write_atomically(weights, lines.encode())
+        written["weights"] = str(weights)
+        say(f"written: {out}, {len(samples)} frames as they were drawn; {weights}, the logarithms of their weights")
+    else:
+        say(f"written: {out}, {options.n} frames of equal weight")
     if options.json:
-        print_json({"written": str(out), "n": options.n})
+        print_json(written)
 
 
 def merge(options: argparse.Namespace) -> None:

@@ -354,6 +354,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("samples", help="weighted ensemble written by `boltzgen sample`, or the run folder")
     export.add_argument("out", help="file to write, in the format its ending says: .dcd, .pdb, .xtc, .h5, ...")
     export.add_argument("-n", type=count, default=1000, metavar="N", help="frames, drawn by weight (default: 1000)")
+    export.add_argument(
+        "--all", action="store_true", help="every draw instead, the log-weights in OUT.log_w.txt beside"
+    )
     export.add_argument("--seed", type=seed, default=0, help="of the choice of frames (default: 0)")
     export.add_argument("--overwrite", action="store_true", help="put the frames in place of a file that is there")
 

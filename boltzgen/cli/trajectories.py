@@ -41,7 +41,7 @@ def load_frames(files: list[str], weights: str | None, molecule: Molecule | None
         InputError: naming the file that cannot be read or is another molecule's, or the weight that is none.
 
     Warns:
-        UserWarning: if a file is cut short, and its whole frames are used.
+        UserWarning: if a file is cut short, and its whole frames are used; or if it rounds positions, as XTC does.
     """
     import torch
 
@@ -119,7 +119,7 @@ def _trajectory(file: Path, molecule: Molecule) -> Any:
 
 
 def _judge(file: Path, found: Any, molecule: Molecule) -> None:
-    """Refuses the frames of another molecule and those rounded too much; warns of a file cut short."""
+    """Refuses the frames of another molecule and those rounded too much; warns of rounding, and a file cut short."""
     if found.n_atoms != molecule.n_atoms:
         raise InputError(_other_atoms(file, molecule, f"{found.n_atoms} atoms"))
     if not found.frames:
@@ -128,6 +128,13 @@ def _judge(file: Path, found: Any, molecule: Molecule) -> None:
         raise InputError(
             f"{file} must hold positions to {_COARSEST:g} nm; got steps of {1 / found.precision:g} nm, more than bonds "
             "move: write the trajectory with a higher precision"
+        )
+    if found.precision is not None:
+        warnings.warn(
+            f"{file} rounds positions to {1 / found.precision:.2g} nm: enough to learn from, but its energies are off "
+            "by about 1 kT, so that it should not be weighed; .dcd does not round",
+            UserWarning,
+            stacklevel=4,
         )
     if found.cut:
         warnings.warn(f"{file} is cut short: its {found.frames} whole frames are used", UserWarning, stacklevel=4)

@@ -1,4 +1,4 @@
-"""Whether a molecule that is its own mirror image has as much of every conformer as of the mirror image of it."""
+"""Mirror images: as many conformers as images of them where a molecule is its own, and none of the molecule else."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..coordinates import stereocentres
 from ..reweighting.ratio import ratio_of_means
 from ..reweighting.weights import scaled_weights
 from ..sampling import Samples
 from .lights import Check, check, grade
 from .modes import ROUNDING
 
-__all__ = ["mirror_images", "mirrored_torsions"]
+__all__ = ["hands", "mirror_images", "mirrored_torsions"]
 
 _HANDED = 0.999  # of the draws on one side: a centre that keeps its hand
 _LOOKED_AT = 10_000
 _BACKBONE = {"CNCC", "CCNC", "NCCN"}
 _TORSIONS = 6
+_LEFT_HANDED = "ALA ARG ASN ASP ASH CYS CYX GLN GLU GLH HIS HID HIE HIP ILE LEU LYS LYN MET PHE PRO SER THR TRP TYR VAL"
+"""Residues whose names mean the L amino acid."""
 
 
 def mirror_images(samples: Samples) -> list[Check]:
@@ -79,6 +82,39 @@ def mirrored_torsions(samples: Samples) -> list[str]:
         return {end, other} <= set(around) and [look[k] for k in around if k != other].count(look[end]) == 1
 
     return [name for name, (a, b, c, d) in samples.torsions.items() if alone(a, b, c) and alone(d, c, b)]
+
+
+def hands(samples: Samples) -> list[Check]:
+    """The check that stereocentres keep their hand, L for amino acids by name; none without stereocentres.
+
+    The mirror image has the same energy, so that no weight can tell it from the molecule.
+    """
+    if samples.topology is None or samples.n_failed == len(samples):
+        return []
+    atoms, bonds = samples.topology["atoms"], samples.topology["bonds"]
+    w = torch.from_numpy(scaled_weights(samples.log_w.numpy()))
+    positions, wrong, mixed = samples.positions(), torch.zeros(len(w), dtype=torch.bool), False
+    centres = stereocentres([(i, j) for i, j in bonds], [atom[1] for atom in atoms])
+    for centre in centres:
+        around = sorted(j if i == centre else i for i, j in bonds if centre in (i, j))
+        named = {atoms[k][0]: k for k in around}
+        left = atoms[centre][2] in _LEFT_HANDED.split() and atoms[centre][0] == "CA" and {"N", "C", "CB"} <= set(named)
+        three = [named["N"], named["C"], named["CB"]] if left else around[:3]
+        right = torch.linalg.det(positions[:, three].double() - positions[:, [centre]].double()) > 0
+        share = float(w[right].sum() / w.sum())
+        mixed = mixed or 1 - _HANDED < share < _HANDED
+        wrong |= right != (left or share > 0.5)
+    if not centres:
+        return []
+    share = float(w[wrong].sum() / w.sum())
+    return [
+        check(
+            "handedness", share, "at most 0.1 % mirrored",
+            "green" if share <= 1 - _HANDED else "red" if mixed else "amber",
+            "share of the draws in which a stereocentre has another hand than in most, or an amino acid that of D",
+            "draw on InternalCoordinates, which keep hands, and start from the right one", percent=True,
+        )
+    ]  # fmt: skip
 
 
 def _elements(samples: Samples, name: str) -> str:

@@ -11,20 +11,23 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..reweighting import effective_sample_size
+from ..reweighting import autocorrelation_time, effective_sample_size
+from ..reweighting.moments import spread
 from ..reweighting.ratio import log_of_mean, ratio_of_means
 from ..reweighting.references import as_reference
 from ..reweighting.weights import Array, scaled_weights
 from ..sampling import Samples
 from .lights import Check, check, grade
 
-__all__ = ["agreement", "coverage"]
+__all__ = ["agreement", "coverage", "reference_temperature"]
 
 ROUNDING = 1e-6
 """Difference of two numbers that says nothing, however small their errors."""
 _BEYOND = 3.0
 """kT above the largest weight drawn from which a configuration is missed: its like would dominate all draws. A flow
 that is good on the whole is off by less in its rare wells, where `explore` looks as often as in the others."""
+_STRANGE = 0.05
+"""of its temperature, that a reference may be off."""
 _TRAIN_AGAIN = "the flow lost a mode: train again from a hotter temperature, or on these configurations too"
 
 
@@ -64,6 +67,31 @@ def coverage(log_w: Array, reference_log_w: Tensor | npt.ArrayLike | None, *, un
             )
         )  # fmt: skip
     return checks
+
+
+def reference_temperature(samples: Samples, reference: Samples) -> Check:
+    """Whether reference configurations have the mean energy of the target, as a temperature they would have it at.
+
+    With the heat capacity Var(u) that the draws have, and as far as four standard errors, which know that frames
+    follow one another, support it. Frames of another temperature or force field say nothing of lost modes.
+    """
+    potentials = [one.u if one.potential is None else one.potential for one in (samples, reference)]
+    w = scaled_weights(samples.log_w.numpy())
+    u = torch.where(samples.u.isfinite(), potentials[0], 0.0).numpy()
+    mean, capacity = ratio_of_means(w * u, w), spread(w, u)
+    known = potentials[1][reference.u.isfinite()].numpy()
+    error = mean.standard_error if math.isfinite(mean.standard_error) else 0.0
+    n = len(known)
+    error = math.hypot(error, math.sqrt(known.var() * autocorrelation_time(known) / n)) if n >= 4 else math.inf
+    apart = float(known.mean()) - mean.value if n else 0.0
+    supported = math.copysign(max(0.0, abs(apart) - 4 * error), apart) / (capacity.value or math.inf)
+    temperature = samples.temperature * max(0.0, 1 + supported)
+    return check(
+        "reference temperature", temperature, f"{samples.temperature:g} to within {_STRANGE:.0%}",
+        "green" if abs(supported) <= _STRANGE else "amber",
+        "at which the target has the mean energy of the reference: one of another law says nothing of lost modes",
+        "check temperature, force field, solvent and constraints of the reference",
+    )  # fmt: skip
 
 
 def _excess_divergence(log_w: Array, reference: Array) -> float:

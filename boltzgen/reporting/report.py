@@ -45,7 +45,7 @@ def results(
     evaluations: Evaluations | Mapping[str, int] | None = None,
     seconds: float | None = None,
     others: Sequence[Samples] = (),
-    reference_log_w: Tensor | npt.ArrayLike | None = None,
+    reference_log_w: Samples | Tensor | npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """The headline numbers as plain data, with which `results.json` begins.
 
@@ -81,7 +81,7 @@ def write_report(
     others: Sequence[Samples] = (),
     provenance: Mapping[str, Any] | None = None,
     reference: Samples | None = None,
-    reference_log_w: Tensor | npt.ArrayLike | None = None,
+    reference_log_w: Samples | Tensor | npt.ArrayLike | None = None,
     reference_values: Mapping[str, Mapping[str, Any]] | None = None,
     commands: Sequence[str] = (),
     figures: str | os.PathLike[str] | None = None,

@@ -15,8 +15,8 @@ from ..reweighting.pareto import NEARLY_EQUAL, decisive_k
 from ..reweighting.reliability import FEWEST
 from ..sampling import Samples
 from .lights import SEVERITY, Check, Status, check, grade
-from .mirror import mirror_images
-from .modes import agreement, coverage
+from .mirror import hands, mirror_images
+from .modes import agreement, coverage, reference_temperature
 
 __all__ = ["Check", "Status", "Verdict", "judge"]
 
@@ -67,7 +67,10 @@ class Verdict:
 
 
 def judge(
-    samples: Samples, *, reference_log_w: Tensor | npt.ArrayLike | None = None, others: Sequence[Samples] = ()
+    samples: Samples,
+    *,
+    reference_log_w: Samples | Tensor | npt.ArrayLike | None = None,
+    others: Sequence[Samples] = (),
 ) -> Verdict:
     """The verdict on weighted draws: from their weights and, where there is something to compare with, their coverage.
 
@@ -81,12 +84,13 @@ def judge(
     reference finds more, the flow is thin somewhere. Flows trained independently are the other source: they must
     agree. What all of them lost stays unseen. Without either the check called coverage says "not tested", and no
     verdict is green. A molecule that is its own mirror image is held against itself besides: conformers and their
-    images are equally many.
+    images are equally many. Where it is not, its stereocentres must keep their hand.
 
     Arguments:
         samples: draws of a flow.
         reference_log_w: log-weights (m,) of configurations known to exist, for the same flow and target; best of
-            many that follow the target.
+            many that follow the target. Given as the `Samples` that `weigh` makes of frames that should follow it, they
+            are asked for their temperature too: coverage by frames of another law is not tested.
         others: draws of the same target by flows trained independently, each with weights of its own.
 
     Returns:
@@ -138,9 +142,12 @@ def judge(
             "look at these configurations: the flow draws impossible ones", percent=True,
         ),
     ]  # fmt: skip
+    if isinstance(reference_log_w, Samples):
+        checks.append(reference_temperature(samples, reference_log_w))
+        reference_log_w = reference_log_w.log_w if checks[-1].status == "green" else None
     checks += coverage(log_w.numpy(), reference_log_w, untested=not others)
     checks += [agreement(samples, others)] if others else []
-    checks += mirror_images(samples)
+    checks += mirror_images(samples) + hands(samples)
     if not samples.independent:
         checks.append(
             Check(

@@ -1,5 +1,6 @@
 """From weights to numbers: effective sample size, Pareto k, observables, log Z and free energies with their errors."""
 
+from .bootstrapping import bootstrap
 from .chains import Chain, autocorrelation_time, chain_average, independence_metropolis
 from .estimate import Estimate
 from .estimate_array import BinnedEstimate, EstimateArray
@@ -7,6 +8,7 @@ from .estimators import expectation, free_energy_difference, log_partition, prob
 from .free_energies import bennett_acceptance_ratio, exponential_average, free_energy_change, mbar_arrays
 from .histograms import histogram, profile
 from .moments import expectations, variance
+from .multistate import multistate_arrays
 from .pareto import pareto_k, reliability_threshold, smoothed_log_weights
 from .populations import by_population
 from .quantiles import quantile
@@ -31,6 +33,7 @@ __all__ = [
     "at_temperature",
     "autocorrelation_time",
     "bennett_acceptance_ratio",
+    "bootstrap",
     "by_population",
     "chain_average",
     "clipped_effective_sample_size",
@@ -48,6 +51,7 @@ __all__ = [
     "largest_weight",
     "log_partition",
     "mbar_arrays",
+    "multistate_arrays",
     "normalized_weights",
     "pareto_k",
     "probability",

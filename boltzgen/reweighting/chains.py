@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..arguments import counts
+from ..arguments import counts, instances
 from ..errors import InputError
+from ..sampling import Samples
 from .estimate import Estimate
 from .ratio import student
 from .reliability import FEWEST, warn
@@ -33,6 +34,29 @@ class Chain:
     rows: npt.NDArray[np.int64]
     acceptance: float
 
+    def samples(self, draws: Samples) -> Samples:
+        """Where the chain stands, in its order, as an ensemble of equal weights: that of the target.
+
+        The rows repeat and are correlated, so that `independent` is False: averages along them are for
+        `chain_average`. Each log_w is log Ẑ of the draws; `draws[chain.rows]` would keep the weights they had, and
+        count them twice.
+
+        Arguments:
+            draws: those whose log-weights the chain was made of.
+
+        Raises:
+            InputError: if their number is another, or the chain stands where their weight is zero.
+        """
+        instances(draws=(draws, Samples))
+        if len(draws) != len(self.rows) or not draws.u[self.rows].isfinite().all():
+            raise InputError(
+                f"draws must be those of the chain, {len(self.rows)} with weight wherever it stands; got {draws!r}: "
+                "make the chain of their log_w"
+            )
+        log_z = draws.log_w.logsumexp(0) - math.log(len(draws))
+        chosen = draws[self.rows]
+        return replace(chosen, log_q=-chosen.u - log_z, independent=False)
+
 
 def independence_metropolis(log_w: Tensor | npt.ArrayLike, *, seed: int) -> Chain:
     """Independence Metropolis: each draw of the flow in turn is proposed, and accepted with min(1, w_new / w_old).
@@ -51,6 +75,8 @@ def independence_metropolis(log_w: Tensor | npt.ArrayLike, *, seed: int) -> Chai
         >>> chain = independence_metropolis([0.0] * 5, seed=1)
         >>> chain.rows, chain.acceptance
         (array([0, 1, 2, 3, 4]), 1.0)
+
+        Of draws of a flow, `independence_metropolis(samples.log_w, seed=1).samples(samples)` are equally weighted ones.
 
     References:
         Tierney, Ann. Stat. 22, 1701 (1994). Albergo, Kanwar & Shanahan, Phys. Rev. D 100, 034515 (2019), for flows.

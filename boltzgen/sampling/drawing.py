@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from .. import __version__
 from ..arguments import instances, positive_counts
 from ..energies.combinators import Pullback
 from ..energies.energy import Energy
@@ -72,7 +74,7 @@ def draw(
             done = start + len(columns[0])
             worth.add(columns)
             bar(done / n, f"{done} of {n}, {worth}", count=done)
-    return as_samples(target, parts, seed=seed, independent=flow.base.independent)
+    return as_samples(target, parts, flow, seed=seed, independent=flow.base.independent)
 
 
 class Worth:
@@ -170,7 +172,14 @@ def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progr
             x, log_q = torch.cat([x, x.new_zeros(missing, *shape)]), torch.cat([log_q, log_q.new_zeros(missing)])
             parts.append(weighed(target, x, log_q, wanted))
             bar((start + wanted) / n, f"{start + wanted} of {n}")
-    found = as_samples(target, parts, seed=samples.seed, first=samples.first, independent=samples.independent)
+    found = as_samples(
+        target,
+        parts,
+        samples.provenance.get("flow"),
+        seed=samples.seed,
+        first=samples.first,
+        independent=samples.independent,
+    )
     _check_places(samples, found)
     return found
 
@@ -211,13 +220,22 @@ def weigh(flow: Flow, target: Energy, x: Tensor, *, batch_size: int = BLOCK) -> 
             some = x[start : start + rows].detach().to(home)
             log_q = flow.log_prob(some).clamp_min(_NO_DENSITY)
             parts.append(weighed(target, some, log_q, len(some)))
-    return as_samples(target, parts, seed=None, independent=False)
+    return as_samples(target, parts, flow, seed=None, independent=False)
 
 
 def as_samples(
-    target: Energy, parts: list[tuple[Tensor, ...]], *, seed: int | None, first: int = 0, independent: bool = True
+    target: Energy,
+    parts: list[tuple[Tensor, ...]],
+    flow: Flow | str | None,
+    *,
+    seed: int | None,
+    first: int = 0,
+    independent: bool = True,
 ) -> Samples:
-    """What `weighed` found, with the name of the target."""
+    """What `weighed` found, with the name of the target, and the hashes of it and of the flow, or that hash itself."""
+    provenance = {"boltzgen": __version__, "target": _hash_of(target)}
+    if flow is not None:
+        provenance["flow"] = flow if isinstance(flow, str) else _hash_of(flow)
     molecule = getattr(target.bijection, "molecule", None) if isinstance(target, Pullback) else None
     x, log_q, u, *of_molecule = (torch.cat(column) for column in zip(*parts, strict=True))
     if molecule is None:
@@ -237,7 +255,26 @@ def as_samples(
         potential=of_molecule[1] if of_molecule else None,
         topology=topology,
         torsions={name: [int(i) for i in atoms] for name, atoms in torsions.items()},
+        provenance=provenance,
     )
+
+
+def _hash_of(what: Energy | Flow) -> str:
+    """Tells a flow from one trained further, and a target from another of the same name.
+
+    Coordinates enter as what y means, not as the structure they were made from, whose last bits depend on the machine.
+    """
+    digest = hashlib.sha256()
+    if isinstance(what, Flow):
+        digest.update(what.architecture.encode())
+        for value in what.state_dict().values():
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    elif isinstance(what, Pullback):
+        chart = getattr(what.bijection, "fingerprint", type(what.bijection).__qualname__)
+        digest.update(f"{what.inner.fingerprint} {chart}".encode())
+    else:
+        digest.update(what.fingerprint.encode())
+    return digest.hexdigest()[:16]
 
 
 def weighed(target: Energy, x: Tensor, log_q: Tensor, n: int) -> tuple[Tensor, ...]:

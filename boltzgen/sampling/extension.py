@@ -77,7 +77,7 @@ def extend(
     done, last, worth = first + there, time.monotonic(), Worth(parts)
 
     def so_far() -> Samples:
-        return as_samples(target, parts, seed=seed, first=first, independent=flow.base.independent)
+        return as_samples(target, parts, flow, seed=seed, first=first, independent=flow.base.independent)
 
     try:
         with torch.no_grad(), show("drawing", visible=progress, unit="draws") as bar:

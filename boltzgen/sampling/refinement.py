@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..arguments import instances, numbers, positive_counts
+from ..arguments import counts, instances, numbers, positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..flows.flow import Flow
@@ -35,20 +35,23 @@ class Schedule:
 
     Attributes:
         beta: 0 < β_1 < … < β_K = 1.
-        step: mean leapfrog step of the trajectories at each stage but the last, which has none, (K − 1,).
+        step: mean leapfrog step of the trajectories at each stage; the last one, the target, only has one if there are
+            `moves`, so that they are K or K − 1.
         steps: leapfrog steps of a trajectory.
-        acceptance: share of the trajectories accepted in the pilot at each of these stages, (K − 1,).
+        acceptance: share of the trajectories accepted in the pilot at each of these stages.
+        moves: trajectories at the target itself, one after the other; those of the other stages are one each.
     """
 
     beta: tuple[float, ...]
     step: tuple[float, ...]
     steps: int
     acceptance: tuple[float, ...] = field(default=(), compare=False)
+    moves: int = 0
 
     @property
     def evaluations(self) -> int:
         """Evaluations of the target per draw: the first, one per leapfrog step, and the last for the record."""
-        return 2 + self.steps * len(self.step)
+        return 2 + self.steps * (len(self.beta) - 1 + self.moves)
 
 
 def refine(
@@ -126,11 +129,11 @@ def refine(
                 weighed(target, walkers.x, torch.where(log_w > -torch.inf, -walkers.u - log_w, -torch.inf), wanted)
             )
             bar((start + wanted) / n, f"{start + wanted} of {n}")
-    return as_samples(target, parts, seed=seed, independent=population is None and flow.base.independent)
+    return as_samples(target, parts, flow, seed=seed, independent=population is None and flow.base.independent)
 
 
 def annealing_schedule(
-    flow: Flow, target: Energy, *, share: float = 0.8, steps: int = 3, seed: int | None = None
+    flow: Flow, target: Energy, *, share: float = 0.8, steps: int = 3, moves: int = 0, seed: int | None = None
 ) -> Schedule:
     """A schedule for `refine`, found by 1024 pilot draws that are resampled at every stage.
 
@@ -141,6 +144,7 @@ def annealing_schedule(
         flow, target: as `refine` takes them.
         share: effective share of the draws that each stage keeps, between 0 and 1; a larger one makes more stages.
         steps: leapfrog steps of a trajectory.
+        moves: trajectories of each draw at the target, where its weight no longer changes.
         seed: a non-negative integer; taken from the default generator of torch if None. The pilot's random numbers
             are not those of `refine` with the same seed.
 
@@ -153,6 +157,7 @@ def annealing_schedule(
     """
     check_draw(flow, target, 1, 1)
     positive_counts(steps=steps)
+    (moves,) = counts(moves=moves)
     (share,) = numbers(share=share)
     if not 0 < share < 1:
         raise InputError(f"share must lie between 0 and 1; got {share!r}: pass e.g. 0.8")
@@ -165,8 +170,8 @@ def annealing_schedule(
             if not (walkers.log_w > -torch.inf).any():
                 raise EnergyError(f"some of {BLOCK} draws must have a finite energy; got none: check target and flow")
             beta.append(_next_beta(walkers.log_w, beta[-1], share))
-            if beta[-1] == 1:
-                return Schedule(tuple(beta[1:]), tuple(step[1:]), steps, tuple(acceptance[1:]))
+            if beta[-1] == 1 and not moves:
+                break
             walkers = walkers[systematic((beta[-1] - beta[-2]) * walkers.log_w, BLOCK, generator)]
             length = step[-1]
             for _ in range(_TRIALS):
@@ -176,10 +181,14 @@ def annealing_schedule(
                 length = min(length * math.exp(acceptance_now - _ACCEPTANCE), _LONGEST)
             step.append(length)
             acceptance.append(acceptance_now)
-    raise EnergyError(
-        f"{_MOST_STAGES} stages must lead from the flow to the target; got to beta = {beta[-1]:.3g}: train the flow "
-        "longer, or lower share"
-    )
+            if beta[-1] == 1:
+                break
+    if beta[-1] < 1:
+        raise EnergyError(
+            f"{_MOST_STAGES} stages must lead from the flow to the target; got to beta = {beta[-1]:.3g}: train the "
+            "flow longer, or lower share"
+        )
+    return Schedule(tuple(beta[1:]), tuple(step[1:]), steps, tuple(acceptance[1:]), moves)
 
 
 def _annealed(
@@ -198,8 +207,9 @@ def _annealed(
                 offset = [torch.rand(BLOCK // population, generator=g, dtype=torch.float64) for g in choices]
                 rows, log_w = _resampled(log_w, torch.cat(offset).to(z.device), threshold)
                 walkers = walkers[rows]
-            spread, *noise = _noise(generators, z.shape[1], z)
-            walkers, _ = latent.moved(walkers, beta, schedule.step[k] * spread, schedule.steps, *noise)
+            for _ in range(1 if beta < 1 else schedule.moves):
+                spread, *noise = _noise(generators, z.shape[1], z)
+                walkers, _ = latent.moved(walkers, beta, schedule.step[k] * spread, schedule.steps, *noise)
     return walkers, log_w
 
 
@@ -249,10 +259,12 @@ def _next_beta(log_w: Tensor, beta: float, share: float) -> float:
 def _check_schedule(schedule: Schedule) -> None:
     beta, step = schedule.beta, schedule.step
     rising = all(a < b for a, b in zip((0.0, *beta), beta, strict=False))
-    if not (beta and rising and beta[-1] == 1 and len(step) == len(beta) - 1 and all(s > 0 for s in step)):
+    (moves,) = counts(moves=schedule.moves)
+    wanted = len(beta) if moves else len(beta) - 1
+    if not (beta and rising and beta[-1] == 1 and len(step) == wanted and all(s > 0 for s in step)):
         raise InputError(
-            f"a schedule must rise from 0 to 1, with a positive step for all stages but the last; got beta {beta} and "
-            f"step {step}: use annealing_schedule(flow, target)"
+            "a schedule must rise from 0 to 1, with a positive step for all stages, the last one only if there are "
+            f"moves; got beta {beta}, step {step} and {moves} moves: use annealing_schedule(flow, target)"
         )
     positive_counts(steps=schedule.steps)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Samples", "fresh_seed", "systematic"]
 
 _ROWS = ("x", "log_q", "u", "cartesian", "potential")
-_PLAIN = ("temperature", "system", "seed", "first", "independent", "topology", "torsions")
+_PLAIN = ("temperature", "system", "seed", "first", "independent", "topology", "torsions", "provenance")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +54,8 @@ class Samples:
         potential: U(x)/kT of the positions (n,), float64; None without a molecule.
         topology: `Molecule.topology_data`; None without a molecule.
         torsions: name → four atom indices.
+        provenance: which release of "boltzgen" made them, and hashes of the "target" they are weighed for and of the
+            "flow" with its parameters, as far as they are known; of pooled draws perhaps several.
 
     Raises:
         InputError: if shapes disagree, a number is NaN, or log_q is infinite where u is finite.
@@ -71,6 +73,7 @@ class Samples:
     potential: Tensor | None = None
     topology: Mapping[str, Any] | None = None
     torsions: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, value in self._columns().items():
@@ -99,6 +102,7 @@ class Samples:
             "first": first,
             "independent": bool(self.independent),
             "torsions": {name: [int(i) for i in atoms] for name, atoms in self.torsions.items()},
+            "provenance": {str(name): str(value) for name, value in self.provenance.items()},
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
@@ -154,9 +158,10 @@ class Samples:
         """The chosen rows, by slice, boolean mask or indices.
 
         Each keeps its weight. But rows chosen by what they are no longer follow the flow: log Z, and whatever is
-        compared between such parts, needs all the draws. Estimators take masks for that.
+        compared between such parts, needs all the draws. Estimators take masks for that. Rows that come twice are not
+        independent.
         """
-        n = len(self)
+        n, once = len(self), True
         if isinstance(rows, slice):
             if rows.step is not None and rows.step < 0:  # torch goes forwards only
                 rows = torch.tensor(range(n)[rows], dtype=torch.long)
@@ -171,7 +176,9 @@ class Samples:
                 raise InputError(
                     f"rows must be between 0 and {n - 1}; got {rows.min()} to {rows.max()}: choose among {n} draws"
                 )
-        return replace(self, seed=None, first=0, **{name: value[rows] for name, value in self._columns().items()})
+            once = rows.dtype == torch.bool or len(set((rows % max(n, 1)).tolist())) == len(rows)
+        columns = {name: value[rows] for name, value in self._columns().items()}
+        return replace(self, seed=None, first=0, independent=self.independent and once, **columns)
 
     def __add__(self, other: Samples) -> Samples:
         """Pooled draws of the same target, from this flow or another; every row keeps its weight.
@@ -180,8 +187,8 @@ class Samples:
         Draws of one seed, of which the second follow the first, become one longer draw.
 
         Raises:
-            InputError: if the targets differ, both were drawn with the same seed and do not follow one another, or
-                the first draw of one, its seed forgotten by pooling, is in the other.
+            InputError: if the targets differ, by their hashes where both are known; both were drawn with the same seed
+                and do not follow one another; or the first draw of one, its seed forgotten by pooling, is in the other.
         """
         if not isinstance(other, Samples):
             return NotImplemented
@@ -190,6 +197,12 @@ class Samples:
         if differing:
             raise InputError(
                 f"samples to pool must be of one target; got different {differing[0]}: pool draws of the same system"
+            )
+        hashes = [one.provenance.get("target") for one in (self, other)]
+        if None not in hashes and hashes[0] != hashes[1]:
+            raise InputError(
+                f"samples to pool must be of one target; got two called {self.system!r} whose force fields or "
+                f"parameters differ, {hashes[0]} and {hashes[1]}: reweight(samples, target) both for one of them first"
             )
         follow = self.seed is not None and self.seed == other.seed
         if follow and other.first != self.first + len(self):
@@ -207,7 +220,9 @@ class Samples:
         columns = other._columns()
         rows: dict[str, Any] = {name: torch.cat([value, columns[name]]) for name, value in self._columns().items()}
         seed, first = (self.seed, self.first) if follow else (None, 0)
-        return replace(self, seed=seed, first=first, independent=self.independent and other.independent, **rows)
+        independent = self.independent and other.independent
+        provenance = _united(self.provenance, other.provenance)
+        return replace(self, seed=seed, first=first, independent=independent, provenance=provenance, **rows)
 
     def at(self, temperature: float) -> Samples:
         """The same draws with their weights at another temperature: u becomes u + (T₀/T − 1)·potential.
@@ -231,7 +246,8 @@ class Samples:
             )
         ratio = self.temperature / temperature
         u = torch.where(self.u.isposinf(), torch.inf, self.u + (ratio - 1) * self.potential)
-        return replace(self, u=u, temperature=temperature, potential=ratio * self.potential)
+        provenance = {name: value for name, value in self.provenance.items() if name != "target"}
+        return replace(self, u=u, temperature=temperature, potential=ratio * self.potential, provenance=provenance)
 
     def resample(self, n: int, *, seed: int | None = None) -> Samples:
         """n equally weighted rows, each drawn with a probability in proportion to its weight (systematic resampling).
@@ -282,10 +298,13 @@ class Samples:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Saves the weighted ensemble as an npz file that `load` reads back bit for bit.
 
+        Its members are x, log_q, u, cartesian and potential as above, and log_w, for programs that read the file with
+        `numpy.load(path, allow_pickle=False)`; metadata is JSON.
+
         Raises:
             OSError: if the file cannot be written; an older one is left intact.
         """
-        arrays = {name: value.numpy() for name, value in self._columns().items()}
+        arrays = {name: value.numpy() for name, value in (*self._columns().items(), ("log_w", self.log_w))}
         write_ensemble(path, arrays, {name: getattr(self, name) for name in _PLAIN})
 
     @classmethod
@@ -301,6 +320,7 @@ class Samples:
         """
         path = Path(path) / "samples.npz" if os.path.isdir(path) else path
         arrays, metadata = read_ensemble(path)
+        arrays.pop("log_w", None)  # follows from u and log_q
         try:
             fields: dict[str, Any] = {name: torch.from_numpy(array) for name, array in arrays.items()}
             return cls(**fields, **metadata)
@@ -321,6 +341,12 @@ class Samples:
             "columns": list(self._columns()),
             "topology": self.topology,
         }
+
+
+def _united(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    """Both provenances; where they differ, what either says, each once."""
+    said = {name: [*one.get(name, "").split(), *other.get(name, "").split()] for name in (*one, *other)}
+    return {name: " ".join(dict.fromkeys(words)) for name, words in said.items()}
 
 
 def fresh_seed(seed: int | None = None) -> int:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import mdtraj
+import numpy as np
 import pytest
 import torch
 
@@ -80,6 +81,28 @@ def test_what_can_be_made_again_is_written_anew(capsys, tmp_path):
             file.write_text("old")
         assert run(capsys, *command)[0] == 0
         assert all(len(file.read_text()) > 1000 for file in files)
+
+
+def test_export_of_all_draws_has_their_weights_beside_it(capsys, tmp_path):
+    samples = BoltzmannGenerator(Molecule.load("alanine_dipeptide")).sample(50, seed=1)
+    samples.u[7] = torch.inf  # whose weight is zero
+    samples.save(tmp_path / "drawn.npz")
+    out = tmp_path / "a.dcd"
+    code, said, _ = run(capsys, "export", tmp_path / "drawn.npz", out, "--all", "--json")
+    assert (code, json.loads(said)) == (0, {"written": str(out), "n": 50, "weights": f"{out}.log_w.txt"})
+    frames = mdtraj.load(str(out), top=samples.to_mdtraj().topology).xyz
+    assert frames == pytest.approx(samples.positions().numpy(), abs=1e-6)
+    assert np.array_equal(np.loadtxt(f"{out}.log_w.txt"), samples.log_w.numpy())  # to the last bit, and −inf
+    assert samples.log_w[7] == -torch.inf
+
+
+def test_hdf5_holds_the_same_frames(capsys, ensemble, tmp_path):
+    pytest.importorskip("tables")
+    out = tmp_path / "a.h5"
+    assert run(capsys, "export", ensemble, out, "--all")[0] == 0
+    samples = Samples.load(ensemble)
+    assert mdtraj.load(str(out)).xyz == pytest.approx(samples.positions().numpy(), abs=1e-6)
+    assert np.loadtxt(f"{out}.log_w.txt").tolist() == samples.log_w.tolist()
 
 
 def test_merge_pools_the_draws(capsys, ensemble, tmp_path):

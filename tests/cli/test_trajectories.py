@@ -36,7 +36,7 @@ def load(molecule, *files, weights=None):
 
 
 @pytest.mark.parametrize("ending", ["dcd", "xtc", "trr", "nc", "pdb", "gro", "xyz"])
-@pytest.mark.filterwarnings("ignore:Warning. The 'netCDF4' Python package")
+@pytest.mark.filterwarnings("ignore:Warning. The 'netCDF4' Python package", "ignore:.*rounds positions")
 def test_every_format_comes_to_the_same_frames(tmp_path, capfd, molecule, trajectory, ending):
     x = load(molecule, saved(trajectory, tmp_path / f"a.{ending}"))
     assert (x.shape, x.dtype) == ((20, 22, 3), torch.float64)
@@ -49,6 +49,20 @@ def test_several_files_are_one_after_the_other(tmp_path, molecule, trajectory):
     torch.testing.assert_close(load(molecule, *files), torch.from_numpy(trajectory.xyz).double(), atol=1e-6, rtol=0)
 
 
+def test_rounded_positions_are_taken_with_a_notice(tmp_path, molecule, trajectory):
+    """0.8 kT of noise in the energies of 22 atoms: enough to learn from, too much for a weight."""
+    rounded = saved(trajectory, tmp_path / "a.xtc")
+    with pytest.warns(
+        UserWarning, match=r"a\.xtc rounds positions to 0\.001 nm: enough to learn from, but its energies"
+    ):
+        x = load(molecule, rounded)
+    energy = molecule.energy(300.0)
+    noise = energy.energy(x) - energy.energy(torch.from_numpy(trajectory.xyz).double())
+    assert 0.1 < noise.std() < 5
+    load(molecule, saved(trajectory, tmp_path / "a.dcd"))  # warnings are errors
+
+
+@pytest.mark.filterwarnings("ignore:.*rounds positions")
 @pytest.mark.parametrize("ending", ["dcd", "xtc", "trr"])
 def test_of_a_file_cut_short_the_whole_frames_are_used_with_a_warning(tmp_path, molecule, trajectory, ending):
     path = tmp_path / f"a.{ending}"

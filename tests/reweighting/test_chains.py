@@ -1,11 +1,20 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from boltzgen.errors import InputError, UnreliableEstimateWarning
-from boltzgen.reweighting import autocorrelation_time, chain_average, expectation, independence_metropolis
+from boltzgen.reporting import judge
+from boltzgen.reweighting import (
+    autocorrelation_time,
+    chain_average,
+    expectation,
+    independence_metropolis,
+    log_partition,
+)
+from boltzgen.sampling import Samples
 
 OFF = math.log(1.05)
 
@@ -107,3 +116,46 @@ def test_mistakes_are_explained(series):
 def test_a_seed_must_be_a_whole_number(seed):
     with pytest.raises(InputError, match="seed must be a non-negative integer"):
         independence_metropolis(np.zeros(10), seed=seed)
+
+
+def ensemble(shifted, n=50_000):
+    target = shifted(0.3)
+    x, log_w = target.draw(n, seed=1)
+    return target, Samples(torch.tensor(x)[:, None], torch.zeros(n), -torch.tensor(log_w))
+
+
+def test_the_chain_as_samples_has_the_law_of_the_target_with_equal_weights(shifted, assert_consistent):
+    target, draws = ensemble(shifted)
+    chain = independence_metropolis(draws.log_w, seed=2)
+    along = chain.samples(draws)
+    assert along.x.equal(draws.x[chain.rows])
+    assert along.u.equal(draws.u[chain.rows])
+    assert along.log_w.numpy() == pytest.approx(log_partition(draws.log_w).value, abs=1e-12)
+    assert_consistent(chain_average(along.x[:, 0]), target.mean)
+    # weighed again: N(2m, 1)
+    assert float(expectation(draws[chain.rows].log_w, along.x[:, 0])) == pytest.approx(2 * target.mean, abs=0.1)
+
+
+def test_repeated_rows_are_judged_by_their_dependence(shifted):
+    _, draws = ensemble(shifted, 5000)
+    chain = independence_metropolis(draws.log_w, seed=2)
+    for repeated in (chain.samples(draws), draws[chain.rows], draws[[0, 1, -5000]]):
+        assert not repeated.independent
+        (light,) = (check.status for check in judge(repeated).checks if check.name == "independence")
+        assert light == "red"
+    assert draws[::2].independent
+    assert draws[[3, 1, -1]].independent
+    assert draws[draws.u < 0].independent
+
+
+def test_a_chain_belongs_to_its_draws(shifted):
+    _, draws = ensemble(shifted, 1000)
+    chain = independence_metropolis(draws.log_w, seed=2)
+    with pytest.raises(InputError, match="draws must be those of the chain, 1000 with weight"):
+        chain.samples(draws[:-1])
+    failed = draws.u.clone()
+    failed[chain.rows[-1]] = math.inf
+    with pytest.raises(InputError, match="draws must be those of the chain"):
+        chain.samples(replace(draws, u=failed))
+    with pytest.raises(InputError, match="draws must be"):
+        chain.samples(draws.log_w)

@@ -172,6 +172,51 @@ def test_a_population_must_fit(population):
         refine(identity(), gaussian(), 128, schedule=SCHEDULE, population=64, resample_below=1.5)
 
 
+AT_THE_TARGET = Schedule((1.0,), (0.7,), 3, moves=8)
+
+
+def wide():
+    """Wider than the flow: its heavy weights lie far out."""
+    return toys.Gaussian([0.2, 0.0], [[1.6, 0.0], [0.0, 1.0]])
+
+
+def test_moves_at_the_target_leave_the_weights_and_make_errors_of_means_smaller(assert_consistent):
+    """From errors that know the weights of x to sd(x)/√ess, that of as many equal draws."""
+    before, after = (
+        refine(identity(), wide(), 8192, seed=1, schedule=schedule)
+        for schedule in (Schedule((1.0,), (), 3), AT_THE_TARGET)
+    )
+    assert after.log_w.numpy() == pytest.approx(before.log_w.numpy(), abs=1e-9)
+    plain, moved = (expectation(samples.log_w, samples.x[:, 0]) for samples in (before, after))
+    assert moved.standard_error < plain.standard_error / 1.2
+    assert moved.standard_error == pytest.approx(math.sqrt(1.6 / moved.ess), rel=0.15)
+    assert_consistent(moved, 0.2)
+    assert_consistent(expectation(after.log_w, (after.x[:, 0] - 0.2) ** 2), 1.6)
+    assert_consistent(log_partition(after.log_w), wide().log_partition())
+    assert after.independent
+
+
+def test_relatives_part_at_the_target():
+    """A population resampled there has errors no larger than its draws had, once they have moved apart."""
+    errors = []
+    for schedule, resample_below in ((Schedule((1.0,), (), 3), 0.0), (AT_THE_TARGET, 1.0)):
+        options = {"schedule": schedule, "population": 64, "resample_below": resample_below}
+        samples = refine(identity(), wide(), 16 * BLOCK, seed=3, **options)
+        errors.append(expectation(*by_population(samples.log_w, samples.x[:, 0], 64)).standard_error)
+    assert errors[1] < errors[0] / 1.1, errors
+
+
+def test_the_step_at_the_target_is_found_and_its_evaluations_are_counted():
+    target = gaussian()
+    plain, moved = (annealing_schedule(identity(), target, seed=1, moves=moves) for moves in (0, 4))
+    assert (moved.beta, moved.step[:-1], len(moved.acceptance)) == (plain.beta, plain.step, len(moved.beta))
+    assert 0.4 < moved.acceptance[-1] < 0.95
+    assert moved.evaluations == plain.evaluations + 4 * 3
+    counted = gaussian()
+    refine(identity(), counted, BLOCK, seed=1, schedule=moved)
+    assert counted.evaluations.total == moved.evaluations * BLOCK
+
+
 def test_angles(assert_consistent):
     class VonMises(Energy):
         def _energy(self, x):
@@ -275,6 +320,9 @@ def test_energies_that_are_nowhere_finite_are_an_error():
         Schedule((0.5, 1.0), (-0.1,), 3),
         Schedule((math.nan, 1.0), (0.1,), 3),
         Schedule((0.5, 1.0), (0.1,), 0),
+        Schedule((0.5, 1.0), (0.1,), 3, moves=2),
+        Schedule((0.5, 1.0), (0.1, 0.1), 3),
+        Schedule((1.0,), (0.1,), 3, moves=-1),
     ],
 )
 def test_a_schedule_without_sense_is_refused(schedule):

@@ -1,13 +1,17 @@
 import math
+from dataclasses import replace
 
 import mdtraj
 import numpy as np
 import pytest
 import torch
 
+import boltzgen
+from boltzgen.energies import toys
 from boltzgen.errors import CheckpointError, InputError
+from boltzgen.flows import coupling_flow
 from boltzgen.reweighting import effective_sample_size, expectation, log_partition
-from boltzgen.sampling import Samples
+from boltzgen.sampling import Samples, draw, reweight
 from boltzgen.sampling.ensemble import write_ensemble
 
 INF = math.inf
@@ -207,7 +211,57 @@ def test_energies_kept_with_the_samples_survive_a_trajectory_that_rounds(tmp_pat
     assert kept.potential.equal(samples.potential)
 
 
-@pytest.mark.parametrize("make", [weighted, alkane])
+def drawn(seed=1, target=None, flow=None, n=100):
+    return draw(flow or coupling_flow(2), target or toys.DoubleWell(), n, seed=seed)
+
+
+def test_draws_know_where_they_come_from_and_so_does_their_file(tmp_path):
+    flow = coupling_flow(2, seed=3)
+    samples = drawn(flow=flow)
+    assert set(samples.provenance) == {"boltzgen", "target", "flow"}
+    assert samples.provenance["boltzgen"] == boltzgen.__version__
+    samples.save(tmp_path / "a.npz")
+    assert Samples.load(tmp_path / "a.npz").provenance == samples.provenance
+    assert drawn(seed=2, flow=flow).provenance == samples.provenance
+    with torch.no_grad():
+        next(flow.parameters()).add_(1e-3)
+    trained = drawn(flow=flow)
+    assert {name for name in trained.provenance if trained.provenance[name] != samples.provenance[name]} == {"flow"}
+    other = reweight(samples, toys.DoubleWell("snf"))
+    assert {name for name in other.provenance if other.provenance[name] != samples.provenance[name]} == {"target"}
+    pool = samples + drawn(seed=2, flow=flow) + replace(trained, seed=5, x=trained.x + 1)
+    assert pool.provenance["flow"].split() == [samples.provenance["flow"], trained.provenance["flow"]]
+    assert pool.provenance["target"] == samples.provenance["target"]
+
+
+def test_targets_of_one_name_are_not_pooled():
+    with pytest.raises(InputError, match="got two called 'DoubleWell' whose force fields or parameters differ"):
+        drawn(seed=1) + drawn(seed=2, target=toys.DoubleWell("snf"))
+    unknown = replace(drawn(seed=2, target=toys.DoubleWell("snf")), provenance={})  # a file of an older release
+    assert len(drawn(seed=1) + unknown) == 200
+
+
+def test_another_temperature_is_another_target_whose_hash_is_not_known():
+    samples = alkane()
+    named = replace(samples, provenance={"target": "abc", "flow": "def"})
+    assert named.at(310.0).provenance == {"flow": "def"}
+
+
+def test_the_file_holds_the_log_weights_bit_for_bit(tmp_path):
+    samples = weighted(100)
+    samples.u[3] = INF
+    samples.save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
+        assert archive["log_w"].tobytes() == samples.log_w.numpy().tobytes()
+        assert archive["log_w"][3] == -INF
+    again = Samples.load(tmp_path / "a.npz")
+    again.save(tmp_path / "b.npz")
+    assert again.log_w.equal(samples.log_w)
+    with np.load(tmp_path / "a.npz") as one, np.load(tmp_path / "b.npz") as two:
+        assert {name: one[name].tobytes() for name in one} == {name: two[name].tobytes() for name in two}
+
+
+@pytest.mark.parametrize("make", [weighted, alkane, drawn])
 @pytest.mark.parametrize("name", ["samples.npz", "my samples", "Bütan-φ.npz"])
 def test_saved_samples_are_read_back_bit_for_bit(tmp_path, make, name):
     samples = make()
@@ -216,7 +270,7 @@ def test_saved_samples_are_read_back_bit_for_bit(tmp_path, make, name):
     for column in ("x", "log_q", "u", "log_w"):
         assert getattr(loaded, column).equal(getattr(samples, column))
         assert getattr(loaded, column).dtype == getattr(samples, column).dtype
-    for plain in ("temperature", "system", "seed", "independent", "topology", "torsions"):
+    for plain in ("temperature", "system", "seed", "independent", "topology", "torsions", "provenance"):
         assert getattr(loaded, plain) == getattr(samples, plain)
     assert repr(loaded) == repr(samples)
     if samples.potential is not None:
