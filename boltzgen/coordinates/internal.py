@@ -21,7 +21,16 @@ from .geometry import angle, azimuth, dihedral, distance, wrap
 from .linear import CarriedFrames, straight_centres
 from .placement import Placement
 from .scales import harmonic_scales
-from .symmetry import Rotor, centre_and_reach, confirmed, find_rotors, inverting, opposite_siblings, ring_hands
+from .symmetry import (
+    Rotor,
+    amine_hydrogens,
+    centre_and_reach,
+    confirmed,
+    find_rotors,
+    inverting,
+    opposite_siblings,
+    ring_hands,
+)
 from .zmatrix import Row, z_matrix
 
 if TYPE_CHECKING:
@@ -40,21 +49,22 @@ class InternalCoordinates(Bijection):
     y = [r₂ … r_N | θ₃ … θ_N | τ₄ … τ_N] in nm and rad, in the order of the rows of `zmatrix`. With rigid motion
     integrated out,
 
-        log |det ∂x/∂y| = Σ 2 log r + Σ log sin θ − Σ log fold
+        log |det ∂x/∂y| = Σ 2 log r + Σ log sin θ − Σ log k
 
     over all placed atoms, the first three included; its own constant, 8π² times the volume, is left out.
 
     The chart is r > 0, 0 < θ < π, and, of the atoms placed about one bond: the first has a circular torsion in [−π, π)
     (about a bond in a ring: a bounded one within π of the reference); the others are measured against it and stay on
     their side of it, less than π from each other, which fixes chirality and the labels of equivalent hydrogens, as do
-    signs of volumes where a ring bond closes; only amines may invert. Beyond a straight angle (alkynes, nitriles,
-    allenes) two angles measured across the line take the place of θ and τ, so that it is no pole. Where a turn of 2π/k
-    only relabels k = 2 or 3 equivalent branches (methyl, t-butyl, phenyl, carboxylate, …), found in the graph and
-    confirmed by the energy, the coordinate of the turn is y = k (ψ − ψ₀), ψ being the mean of their azimuths and ψ₀ its
-    value in the reference: it has period 2π as well, and exactly one of the k labellings of a configuration lies in the
-    chart. (AMBER's impropers name one of two like atoms first, which makes them unlike: those turns are not folded.)
+    signs of volumes where a ring bond closes; only amines may invert, −NH₂ by an exchange of its hydrogens. Beyond a
+    straight angle (alkynes, nitriles, allenes) two angles measured across the line take the place of θ and τ, so that
+    it is no pole. Where a turn of 2π/k only relabels k = 2 or 3 equivalent branches (methyl, t-butyl, phenyl,
+    carboxylate, …), found in the graph and confirmed by the energy, the coordinate of the turn is y = k (ψ − ψ₀), ψ
+    being the mean of their azimuths and ψ₀ its value in the reference: it has period 2π as well, and exactly one of the
+    k labellings of a configuration lies in the chart. (AMBER's impropers name one of two like atoms first, which makes
+    them unlike: those turns are not folded.)
 
-    Outside the chart log_det is −inf, in both directions. `inverse` first relabels the atoms of folded rotors, so that
+    Outside the chart log_det is −inf, in both directions. `inverse` first relabels atoms, so that
     `forward(inverse(x))` is `into_chart(x)` up to rigid motion.
 
     Arguments:
@@ -67,7 +77,12 @@ class InternalCoordinates(Bijection):
         circular: (3N − 6,) bool, true for coordinates of period 2π.
         reference: (3N − 6,) float64, y of the molecule's own positions.
         rotors: the folded ones.
-        log_symmetry: Σ log fold: configurations come in so many copies, of which the chart holds one.
+        exchanges: pairs of hydrogens of −NH₂ of which one labelling is in the chart, confirmed by the energy as well:
+            an inversion of the pyramid leads to the other.
+        log_symmetry: Σ log k + log 2 for each of the exchanges: the configurations that a molecule passes through come
+            in so many copies, of which the chart holds one. Not counted are copies that no motion leads to while bonds
+            hold: the hydrogens of CH₂ exchanged, those of CH₃ in the order of its mirror image, the enantiomer. A
+            molecule is in one of these for good, the constant would be the same for all its states.
         molecule, n_atoms: as given, and N.
 
     Raises:
@@ -119,17 +134,22 @@ class InternalCoordinates(Bijection):
         for i, j in molecule.bonds:
             neighbours[i].append(j)
             neighbours[j].append(i)
-        centre, reach = centre_and_reach(rows, azimuths, inverting(rows, elements, neighbours))
+        amines = amine_hydrogens(rows, azimuths, elements, neighbours)
+        copies = [*find_rotors(rows, azimuths, elements, neighbours, x[0].numpy()), *amines.values()] if fold else []
+        copies = confirmed(copies, _precise_energy(molecule), x[0]) if copies else []
+        self.rotors: list[Rotor] = [copy for copy in copies if copy not in amines.values()]
+        self.exchanges = [pair.members for pair in amines.values() if pair in copies]
+        turned = inverting(rows, elements, neighbours) | {k for k, pair in amines.items() if pair not in copies}
+        centre, reach = centre_and_reach(rows, azimuths, turned)
         self._constant("_centre", torch.tensor(centre, dtype=torch.float64)[:, None])
         self._constant("_reach", torch.tensor(reach, dtype=torch.float64)[:, None])
         self._constant("_opposite", torch.tensor(opposite_siblings(rows, azimuths), dtype=torch.long).reshape(-1, 2).T)
         hands = ring_hands(rows, elements, neighbours, x[0].numpy())
         self._constant("_hands", torch.tensor(hands, dtype=torch.long).reshape(-1, 4).T)
 
-        rotors = find_rotors(rows, azimuths, elements, neighbours, x[0].numpy()) if fold else []
-        self.rotors: list[Rotor] = confirmed(rotors, _precise_energy(molecule), x[0]) if rotors else []
-        self.log_symmetry = sum(math.log(len(rotor.members)) for rotor in self.rotors)
-        self._folding = Folding(self.rotors, rows, self._centred(tau)) if self.rotors else None
+        self._log_fold = sum(math.log(len(rotor.members)) for rotor in self.rotors)
+        self.log_symmetry = self._log_fold + len(self.exchanges) * math.log(2)
+        self._folding = Folding(self.rotors, rows, self._centred(tau), self.exchanges) if copies else None
 
         folded = {rotor.members[0] for rotor in self.rotors}
         self._constant("circular", [False] * (2 * n - 3) + [row.kind == "circular" for row in rows[3:]])
@@ -167,7 +187,7 @@ class InternalCoordinates(Bijection):
         inside = torch.stack(within).all(0)
         first, others = torch.split(r, [1, len(theta)])
         volumes = torch.cat([first.square(), others.square() * theta.sin()])  # r² sin θ; the first atom has no θ
-        log_det = volumes.clamp_min(_TINY).log().sum(0) - self.log_symmetry
+        log_det = volumes.clamp_min(_TINY).log().sum(0) - self._log_fold
         return torch.where(inside & log_det.isfinite(), log_det, torch.full_like(log_det, -math.inf))
 
     def _margins(self, r: Tensor, theta: Tensor, tau: Tensor) -> tuple[Tensor, ...]:
@@ -209,7 +229,7 @@ class InternalCoordinates(Bijection):
         return self._folding.into_chart(x, lambda x: self._centred(self._measure(x)[2]))
 
     def into_chart(self, x: Tensor) -> Tensor:
-        """The same configurations, atoms of folded rotors relabelled so as to lie in the chart.
+        """The same configurations, equivalent atoms relabelled so as to lie in the chart.
 
         Arguments:
             x: positions (n, N, 3).
