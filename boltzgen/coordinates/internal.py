@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..flows.bijection import Bijection
 from .folding import Folding
 from .geometry import angle, azimuth, dihedral, distance, wrap
-from .linear import CarriedFrames, straight_centres
+from .linear import CarriedFrames, refuse_degenerate, straight_centres
 from .placement import Placement
 from .scales import harmonic_scales
 from .symmetry import (
@@ -31,7 +31,7 @@ from .symmetry import (
     opposite_siblings,
     ring_hands,
 )
-from .zmatrix import Row, z_matrix
+from .zmatrix import labels, z_matrix
 
 if TYPE_CHECKING:
     from ..molecule import Molecule
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["InternalCoordinates"]
 
 _TINY = 1e-30  # keeps the logarithms of coordinates outside the chart finite, and their gradients with them
-_STRAIGHT = math.sin(math.radians(10.0))
-_TOUCHING = 1e-3  # nm
 
 
 class InternalCoordinates(Bijection):
@@ -70,6 +68,8 @@ class InternalCoordinates(Bijection):
     Arguments:
         molecule: connected, of at least three atoms; its positions decide on chirality, labels and what is planar.
         fold: whether to restrict symmetric rotors to one sector.
+        hold: names of torsions to keep within π/2 of the reference: ["omega_1"] keeps an amide bond trans, or cis. They
+            are stiff coordinates then, and log Z is that of this part of the configurations alone.
 
     Attributes:
         zmatrix: one `Row` per atom, in the order of placement.
@@ -87,7 +87,7 @@ class InternalCoordinates(Bijection):
 
     Raises:
         InputError: if the molecule has fewer than three atoms, is not connected, lies on one line, or has a centre
-            with neighbours opposite each other among others.
+            with neighbours opposite each other among others; or if there is no such torsion to hold.
 
     Example:
         >>> from boltzgen.molecule import Molecule
@@ -111,7 +111,7 @@ class InternalCoordinates(Bijection):
     _opposite: Tensor
     _hands: Tensor
 
-    def __init__(self, molecule: Molecule, *, fold: bool = True) -> None:
+    def __init__(self, molecule: Molecule, *, fold: bool = True, hold: Sequence[str] = ()) -> None:
         if not hasattr(molecule, "bonds"):
             raise InputError(f"molecule must be a Molecule; got {molecule!r}: use Molecule.load or Molecule.from_pdb")
         n, names, elements = molecule.n_atoms, molecule.atom_labels, molecule.elements
@@ -128,21 +128,24 @@ class InternalCoordinates(Bijection):
 
         x = torch.tensor(molecule.positions, dtype=torch.float64)[None]
         r, theta, tau = self._measure(x.permute(2, 1, 0))
-        _refuse_degenerate(rows, r[:, 0].tolist(), theta[:, 0].tolist(), names)
+        refuse_degenerate(rows, r[:, 0].tolist(), theta[:, 0].tolist(), names)
         azimuths = tau[:, 0].tolist()
+        held = self._held([hold] if isinstance(hold, str) else hold)
         neighbours: list[list[int]] = [[] for _ in range(n)]
         for i, j in molecule.bonds:
             neighbours[i].append(j)
             neighbours[j].append(i)
         amines = amine_hydrogens(rows, azimuths, elements, neighbours)
         copies = [*find_rotors(rows, azimuths, elements, neighbours, x[0].numpy()), *amines.values()] if fold else []
+        copies = [copy for copy in copies if copy.members[0] not in held]
         copies = confirmed(copies, _precise_energy(molecule), x[0]) if copies else []
         self.rotors: list[Rotor] = [copy for copy in copies if copy not in amines.values()]
         self.exchanges = [pair.members for pair in amines.values() if pair in copies]
         turned = inverting(rows, elements, neighbours) | {k for k, pair in amines.items() if pair not in copies}
-        centre, reach = centre_and_reach(rows, azimuths, turned)
+        centre, reach = centre_and_reach(rows, azimuths, turned, held)
         self._constant("_centre", torch.tensor(centre, dtype=torch.float64)[:, None])
         self._constant("_reach", torch.tensor(reach, dtype=torch.float64)[:, None])
+        self._holding = [(row[:4], round(v, 1)) for row, v in zip(rows[3:], centre, strict=True) if row.atom in held]
         self._constant("_opposite", torch.tensor(opposite_siblings(rows, azimuths), dtype=torch.long).reshape(-1, 2).T)
         hands = ring_hands(rows, elements, neighbours, x[0].numpy())
         self._constant("_hands", torch.tensor(hands, dtype=torch.long).reshape(-1, 4).T)
@@ -152,9 +155,11 @@ class InternalCoordinates(Bijection):
         self._folding = Folding(self.rotors, rows, self._centred(tau), self.exchanges) if copies else None
 
         folded = {rotor.members[0] for rotor in self.rotors}
-        self._constant("circular", [False] * (2 * n - 3) + [row.kind == "circular" for row in rows[3:]])
+        self._constant(
+            "circular", [False] * (2 * n - 3) + [row.kind == "circular" and row.atom not in held for row in rows[3:]]
+        )
         self._constant("reference", self._inverse(x, None)[0][0])
-        self.labels = _labels(rows, names, folded)
+        self.labels = labels(rows, names, folded)
         other = folded | {row.atom for row in self._carried.rows}
         self._columns = {row[:4]: 2 * n - 3 + i for i, row in enumerate(rows[3:]) if row.atom not in other}
 
@@ -275,13 +280,16 @@ class InternalCoordinates(Bijection):
     def fingerprint(self) -> str:
         """Tells one chart from another: the same y means the same configuration wherever this is the same.
 
-        The z-matrix, the hands of stereocentres, the labels of atoms, and the sectors of rotors (rounded to 0.1 rad)
-        enter it; bond lengths and angles of the molecule's own positions do not.
+        The z-matrix, the hands of stereocentres, the labels of atoms, and (rounded to 0.1 rad) the sectors of rotors
+        and what is held enter it; bond lengths and angles of the molecule's own positions do not.
         """
         centres = zip(self.zmatrix[3:], self._centre[:, 0].tolist(), strict=True)
         sides = [round(centre, 3) for row, centre in centres if row.kind == "sibling"]
         sectors = [] if self._folding is None else self._folding.sectors
+        chart: tuple[object, ...]
         chart = (self.zmatrix, sides, self._hands.tolist(), self.rotors, [round(s, 1) for s in sectors])
+        if self._holding:
+            chart += (self._holding,)
         return hashlib.sha256(repr(chart).encode()).hexdigest()
 
     def torsion(self, y: Tensor, atoms: str | Sequence[int]) -> Tensor:
@@ -302,6 +310,19 @@ class InternalCoordinates(Bijection):
             if key in self._columns:
                 return wrap(y[:, self._columns[key]])
         return dihedral(self._forward(y, None)[0], quadruple)
+
+    def _held(self, hold: Sequence[str]) -> set[int]:
+        """The atoms placed by these torsions."""
+        own = [row for row in self.zmatrix if row.kind in ("circular", "ring") and row not in self._carried.rows]
+        placed: dict[tuple[int, ...], int] = {atoms: row.atom for row in own for atoms in (row[:4], row[3::-1])}
+        held = [(name, placed.get(self._quadruple(name))) for name in hold]
+        for name, atom in held:
+            if atom is None:
+                raise InputError(
+                    f"hold must name torsions that are coordinates of their own; got {name!r}, which follows from "
+                    "others: hold the one about the same bond that `labels` has"
+                )
+        return {atom for _, atom in held if atom is not None}
 
     def _quadruple(self, atoms: str | Sequence[int]) -> tuple[int, ...]:
         torsions = self.molecule.torsions
@@ -354,29 +375,3 @@ def _require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
     if tuple(value.shape[1:]) != tuple(shape):
         expected = "(n, " + ", ".join(map(str, shape)) + ")"
         raise InputError(f"{name} must have shape {expected}; got {tuple(value.shape)}: pass one configuration per row")
-
-
-def _refuse_degenerate(rows: Sequence[Row], r: Sequence[float], theta: Sequence[float], names: Sequence[str]) -> None:
-    for row, length in zip(rows[1:], r, strict=True):
-        if not length > _TOUCHING:
-            a, b = names[row.atom], names[row.bond]
-            raise InputError(f"bonded atoms must be apart; got {a} and {b} at {length:.2g} nm: check the positions")
-    for row, value in zip(rows[2:], theta, strict=True):
-        if not math.sin(value) > _STRAIGHT:
-            atoms = " - ".join(names[k] for k in row[:3])
-            raise InputError(
-                f"angles must stay away from 0 and 180 degrees; got {math.degrees(value):.1f} for {atoms}: "
-                "minimise a distorted structure; centres with neighbours opposite each other among others (square "
-                "planar, octahedral) have no such coordinates"
-            )
-
-
-def _labels(rows: Sequence[Row], names: Sequence[str], folded: set[int]) -> list[str]:
-    words = {"circular": "torsion", "ring": "torsion", "linear": "bend", "sibling": "improper"}
-    torsions = [("rotor" if row.atom in folded else words[row.kind], row[:4]) for row in rows[3:]]
-    columns = (
-        [("bond", row[:2]) for row in rows[1:]]
-        + [("bend" if row.kind == "linear" else "angle", row[:3]) for row in rows[2:]]
-        + torsions
-    )
-    return [" ".join([word, *(names[k] for k in atoms)]) for word, atoms in columns]

@@ -50,7 +50,7 @@ class Rotor(NamedTuple):
 
 
 def centre_and_reach(
-    rows: Sequence[Row], azimuths: Sequence[float], inverting: Collection[int] = ()
+    rows: Sequence[Row], azimuths: Sequence[float], inverting: Collection[int] = (), held: Collection[int] = ()
 ) -> tuple[list[float], list[float]]:
     """Middle and half-width, in rad, of the interval every torsion of a z-matrix (from its fourth row) is kept in.
 
@@ -58,11 +58,12 @@ def centre_and_reach(
     a pyramidal centre, so that no draw is ever a mirror image or swaps two hydrogens, and within π/2 of π (or 0) at a
     planar one. At a centre that inverts in the chart it goes round to either side. Torsions in rings and beyond
     straight angles may take any value, the interval being centred on the reference. Others are circular and have no
-    bounds.
+    bounds, unless they are held: within π/2 of the reference.
 
     Arguments:
         azimuths: torsions of the reference structure in rad.
         inverting: atoms whose pyramid may turn inside out to become another configuration: most amines.
+        held: atoms whose torsion is.
     """
     centres, reaches = [], []
     for row, azimuth in zip(rows[3:], azimuths, strict=True):
@@ -72,6 +73,9 @@ def centre_and_reach(
         elif row.kind == "sibling":
             pyramidal = abs(math.sin(azimuth)) > _PYRAMIDAL
             centres.append(math.copysign(math.pi / 2, azimuth) if pyramidal else _plane(azimuth))
+            reaches.append(math.pi / 2)
+        elif row.atom in held:
+            centres.append(azimuth)
             reaches.append(math.pi / 2)
         else:
             bounded = row.kind in ("ring", "linear")
