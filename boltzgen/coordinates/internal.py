@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from ..energies.openmm_energy import OpenMMEnergy
 from ..errors import InputError
 from ..flows.bijection import Bijection
 from .folding import Folding
+from .frames import in_chart
 from .geometry import angle, azimuth, dihedral, distance, wrap
 from .linear import CarriedFrames, refuse_degenerate, straight_centres
 from .placement import Placement
-from .scales import harmonic_scales
+from .scales import frame_scales, harmonic_scales
 from .symmetry import (
     Rotor,
     amine_hydrogens,
@@ -356,6 +357,25 @@ class InternalCoordinates(Bijection):
                 f"{', '.join(left)}: build the coordinates of a minimised structure"
             )
         return harmonic_scales(molecule.energy(temperature), self, self.circular, self.inverse(x)[0][0])
+
+    def frame_scales(self, frames: Any, temperature: float) -> tuple[Tensor, Tensor]:
+        """The same from frames of a simulation, where they tell; see `boltzgen.coordinates.scales.frame_scales`.
+
+        Arguments:
+            frames: (m, n_atoms, 3) in nm, as array, tensor or Quantity, or an mdtraj trajectory.
+            temperature: theirs, in K.
+
+        Returns:
+            mean (d,) and factor (d, d), as of `harmonic_scales`.
+
+        Raises:
+            InputError: if the frames are not the molecule's, or more than 1 % lie outside the chart.
+
+        Warns:
+            UserWarning: if frames are left out, or are too few, so that the harmonic scales are taken.
+        """
+        y, _ = in_chart(self, frames)
+        return frame_scales(y[:, ~self.circular], *self.harmonic_scales(temperature))
 
 
 def _numbers(values: Tensor) -> Tensor:
