@@ -2,8 +2,8 @@
 
     python benchmarks/build_systems.py [NAME...]      # all of them if none is named
 
-Rewrites systems/<name>/structure.pdb and system.toml, with the energy OpenMM's Reference platform gives the minimum.
-Systems with reference values keep them by hand: alanine_dipeptide itself is not made here.
+Rewrites systems/<name>/structure.pdb and system.toml, with the energy OpenMM's Reference platform gives the minimum;
+reference values that it has are kept. alanine_dipeptide itself is not made here.
 """
 
 from __future__ import annotations
@@ -231,10 +231,12 @@ def write_description(molecule: Molecule, folder: Path, description: str, source
     )
     context.setPositions(molecule.positions)
     energy = context.getState(energy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
-    (folder / "system.toml").write_text(
+    file = folder / "system.toml"
+    _, begin, kept = file.read_text(encoding="utf-8").partition("\n[reference") if file.exists() else ("", "", "")
+    file.write_text(
         f'title = "{folder.name.replace("_", " ")}"\ndescription = "{description}"\nstructure = "structure.pdb"\n'
         f"{source}\ntemperature = 300.0\n{more}\n[check]\n"
-        f"energy = {energy:.4f}  # kJ/mol, of the structure, OpenMM Reference\n",
+        f"energy = {energy:.4f}  # kJ/mol, of the structure, OpenMM Reference\n{begin}{kept}",
         encoding="utf-8",
     )
     print(f"{folder.name}: {molecule.n_atoms} atoms, {energy:.4f} kJ/mol, torsions {', '.join(molecule.torsions)}")

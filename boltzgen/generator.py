@@ -13,6 +13,7 @@ import torch
 
 from .arguments import counts, instances, positive_counts, positive_numbers
 from .coordinates import InternalCoordinates
+from .coordinates.frames import in_chart
 from .energies import Energy, Pullback, toys
 from .errors import CheckpointError, InputError
 from .files import as_path, exclusive
@@ -24,7 +25,6 @@ from .run_folder import RunFolder
 from .sampling import Samples, draw, weigh
 from .training import History, anneal, chart_data
 from .training.checkpoint import load_checkpoint, save_checkpoint
-from .training.frames import in_chart
 from .units import positive_temperature
 
 if TYPE_CHECKING:

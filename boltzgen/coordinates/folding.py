@@ -1,4 +1,4 @@
-"""Rotors folded onto one sector: their coordinate of period 2π, and the labelling that lies in the chart."""
+"""Rotors folded onto one sector, amines onto one side: coordinates of period 2π, the labelling in the chart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Folding"]
 
 
 class Folding(nn.Module):
-    """The coordinate y = k (ψ − ψ₀) of rotors of k = 2 or 3 branches, and the relabelling that keeps it small.
+    """The coordinate y = k (ψ − ψ₀) of rotors of k = 2 or 3 branches, and the relabelling into the chart.
 
     ψ is the mean of the branches' azimuths, τ of the first plus 1/k times those of its siblings relative to it: a turn
     by 2π/k, which only relabels the branches, adds 2π/k to it exactly, however they are bent.
@@ -25,20 +25,26 @@ class Folding(nn.Module):
         rotors: a rotor before those it carries along, each with its first branch on a circular torsion.
         rows: the z-matrix.
         tau: torsions of the reference structure, (N − 3, 1), those of siblings in the chart.
+        exchanges: first and sibling of two hydrogens that are exchanged where the sibling is on the other side.
     """
 
     _turns: Tensor
     _order: Tensor
     _weights: Tensor
     _phase: Tensor
+    _pairs: Tensor
+    _beside: Tensor
+    _side: Tensor
 
-    def __init__(self, rotors: Sequence[Rotor], rows: Sequence[Row], tau: Tensor) -> None:
+    def __init__(
+        self, rotors: Sequence[Rotor], rows: Sequence[Row], tau: Tensor, exchanges: Sequence[tuple[int, ...]] = ()
+    ) -> None:
         super().__init__()
         column = {row.atom: i for i, row in enumerate(rows[3:])}
         orders = [len(rotor.members) for rotor in rotors]
         # First branch and siblings; a rotor of two repeats its only sibling, with weight 0.
         turns = [[column[rotor.members[min(j, len(rotor.members) - 1)]] for rotor in rotors] for j in range(3)]
-        self._constant("_turns", torch.tensor(turns))
+        self._constant("_turns", torch.tensor(turns, dtype=torch.long))
         self._constant("_order", torch.tensor(orders, dtype=torch.float64)[:, None])
         weights = [[1 / k for k in orders], [1 / k if k == 3 else 0.0 for k in orders]]
         self._constant("_weights", torch.tensor(weights, dtype=torch.float64)[..., None])
@@ -51,6 +57,9 @@ class Folding(nn.Module):
             self._constant(f"_owners{s}", torch.tensor([owner for owner, _ in cycles]))
             self._constant(f"_cycles{s}", torch.tensor([cycle for _, cycle in cycles]))
             self._stages.append(orders[stage[0]])
+        self._constant("_pairs", torch.tensor(list(exchanges), dtype=torch.long).reshape(-1, 2).T)
+        self._constant("_beside", torch.tensor([column[sibling] for _, sibling in exchanges], dtype=torch.long))
+        self._constant("_side", tau[self._beside].sin().sign())
 
     def _constant(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value, persistent=False)
@@ -80,7 +89,7 @@ class Folding(nn.Module):
         return tau.index_copy(0, self._turns[0], first)
 
     def into_chart(self, x: Tensor, torsions: Callable[[Tensor], Tensor]) -> Tensor:
-        """x (3, N, n) with the branches of each rotor taking the places of those that many sectors back.
+        """x (3, N, n), the branches of each rotor in the places of those that many sectors back, amines on their side.
 
         Arguments:
             torsions: measures τ (N − 3, n) of x, those of siblings in the chart.
@@ -92,6 +101,13 @@ class Folding(nn.Module):
             order = torch.arange(x.shape[1], device=x.device)[:, None].repeat(1, x.shape[2])
             for j in range(k):
                 order[cycles[:, j]] = cycles.gather(1, (j - sector) % k)
+            x = x.gather(1, order.expand_as(x))
+        if self._pairs.numel():
+            other = torsions(x)[self._beside].sin() * self._side.to(x) < 0
+            first, sibling = self._pairs[..., None]
+            order = torch.arange(x.shape[1], device=x.device)[:, None].repeat(1, x.shape[2])
+            order[self._pairs[0]] = torch.where(other, sibling, first)
+            order[self._pairs[1]] = torch.where(other, first, sibling)
             x = x.gather(1, order.expand_as(x))
         return x
 

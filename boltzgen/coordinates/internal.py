@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,16 +14,26 @@ from torch import Tensor
 from ..arguments import four_atoms
 from ..energies.energy import Energy
 from ..energies.openmm_energy import OpenMMEnergy
-from ..energies.openmm_system import fields
-from ..errors import InputError, UnsupportedSystemError
+from ..errors import InputError
 from ..flows.bijection import Bijection
 from .folding import Folding
+from .frames import in_chart
 from .geometry import angle, azimuth, dihedral, distance, wrap
-from .linear import CarriedFrames, straight_centres
+from .invariance import refuse_fields
+from .linear import CarriedFrames, refuse_degenerate, straight_centres
 from .placement import Placement
-from .scales import harmonic_scales
-from .symmetry import Rotor, centre_and_reach, confirmed, find_rotors, inverting, opposite_siblings, ring_hands
-from .zmatrix import Row, z_matrix
+from .scales import frame_scales, harmonic_scales
+from .symmetry import (
+    Rotor,
+    amine_hydrogens,
+    centre_and_reach,
+    confirmed,
+    find_rotors,
+    inverting,
+    opposite_siblings,
+    ring_hands,
+)
+from .zmatrix import labels, z_matrix
 
 if TYPE_CHECKING:
     from ..molecule import Molecule
@@ -31,9 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["InternalCoordinates"]
 
 _TINY = 1e-30  # keeps the logarithms of coordinates outside the chart finite, and their gradients with them
-_STRAIGHT = math.sin(math.radians(10.0))
-_TOUCHING = 1e-3  # nm
-_UNMOVED = 1e-6  # relative change of an energy that rigid motion leaves as it is, by rounding
 
 
 class InternalCoordinates(Bijection):
@@ -42,26 +49,29 @@ class InternalCoordinates(Bijection):
     y = [r₂ … r_N | θ₃ … θ_N | τ₄ … τ_N] in nm and rad, in the order of the rows of `zmatrix`. With rigid motion
     integrated out,
 
-        log |det ∂x/∂y| = Σ 2 log r + Σ log sin θ − Σ log fold
+        log |det ∂x/∂y| = Σ 2 log r + Σ log sin θ − Σ log k
 
     over all placed atoms, the first three included; its own constant, 8π² times the volume, is left out.
 
     The chart is r > 0, 0 < θ < π, and, of the atoms placed about one bond: the first has a circular torsion in [−π, π)
     (about a bond in a ring: a bounded one within π of the reference); the others are measured against it and stay on
     their side of it, less than π from each other, which fixes chirality and the labels of equivalent hydrogens, as do
-    signs of volumes where a ring bond closes; only amines may invert. Beyond a straight angle (alkynes, nitriles,
-    allenes) two angles measured across the line take the place of θ and τ, so that it is no pole. Where a turn of 2π/k
-    only relabels k = 2 or 3 equivalent branches (methyl, t-butyl, phenyl, carboxylate, …), found in the graph and
-    confirmed by the energy, the coordinate of the turn is y = k (ψ − ψ₀), ψ being the mean of their azimuths and ψ₀ its
-    value in the reference: it has period 2π as well, and exactly one of the k labellings of a configuration lies in the
-    chart. (AMBER's impropers name one of two like atoms first, which makes them unlike: those turns are not folded.)
+    signs of volumes where a ring bond closes; only amines may invert, −NH₂ by an exchange of its hydrogens. Beyond a
+    straight angle (alkynes, nitriles, allenes) two angles measured across the line take the place of θ and τ, so that
+    it is no pole. Where a turn of 2π/k only relabels k = 2 or 3 equivalent branches (methyl, t-butyl, phenyl,
+    carboxylate, …), found in the graph and confirmed by the energy, the coordinate of the turn is y = k (ψ − ψ₀), ψ
+    being the mean of their azimuths and ψ₀ its value in the reference: it has period 2π as well, and exactly one of the
+    k labellings of a configuration lies in the chart. (AMBER's impropers name one of two like atoms first, which makes
+    them unlike: those turns are not folded.)
 
-    Outside the chart log_det is −inf, in both directions. `inverse` first relabels the atoms of folded rotors, so that
+    Outside the chart log_det is −inf, in both directions. `inverse` first relabels atoms, so that
     `forward(inverse(x))` is `into_chart(x)` up to rigid motion.
 
     Arguments:
         molecule: connected, of at least three atoms; its positions decide on chirality, labels and what is planar.
         fold: whether to restrict symmetric rotors to one sector.
+        hold: names of torsions to keep within π/2 of the reference: ["omega_1"] keeps an amide bond trans, or cis. They
+            are stiff coordinates then, and log Z is that of this part of the configurations alone.
 
     Attributes:
         zmatrix: one `Row` per atom, in the order of placement.
@@ -69,12 +79,17 @@ class InternalCoordinates(Bijection):
         circular: (3N − 6,) bool, true for coordinates of period 2π.
         reference: (3N − 6,) float64, y of the molecule's own positions.
         rotors: the folded ones.
-        log_symmetry: Σ log fold: configurations come in so many copies, of which the chart holds one.
+        exchanges: pairs of hydrogens of −NH₂ of which one labelling is in the chart, confirmed by the energy as well:
+            an inversion of the pyramid leads to the other.
+        log_symmetry: Σ log k + log 2 for each of the exchanges: the configurations that a molecule passes through come
+            in so many copies, of which the chart holds one. Not counted are copies that no motion leads to while bonds
+            hold: the hydrogens of CH₂ exchanged, those of CH₃ in the order of its mirror image, the enantiomer. A
+            molecule is in one of these for good, the constant would be the same for all its states.
         molecule, n_atoms: as given, and N.
 
     Raises:
         InputError: if the molecule has fewer than three atoms, is not connected, lies on one line, or has a centre
-            with neighbours opposite each other among others.
+            with neighbours opposite each other among others; or if there is no such torsion to hold.
         UnsupportedSystemError: if its energy changes with where the molecule is or how it is turned, as in an external
             field or with a restraint to a place.
 
@@ -100,7 +115,7 @@ class InternalCoordinates(Bijection):
     _opposite: Tensor
     _hands: Tensor
 
-    def __init__(self, molecule: Molecule, *, fold: bool = True) -> None:
+    def __init__(self, molecule: Molecule, *, fold: bool = True, hold: Sequence[str] = ()) -> None:
         if not hasattr(molecule, "bonds"):
             raise InputError(f"molecule must be a Molecule; got {molecule!r}: use Molecule.load or Molecule.from_pdb")
         n, names, elements = molecule.n_atoms, molecule.atom_labels, molecule.elements
@@ -116,30 +131,40 @@ class InternalCoordinates(Bijection):
         self._constant("_first", [number[row.torsion] - 2 if row.kind == "sibling" else 0 for row in rows[2:]])
 
         x = torch.tensor(molecule.positions, dtype=torch.float64)[None]
-        _refuse_fields(molecule, x)
+        refuse_fields(molecule, x)
         r, theta, tau = self._measure(x.permute(2, 1, 0))
-        _refuse_degenerate(rows, r[:, 0].tolist(), theta[:, 0].tolist(), names)
+        refuse_degenerate(rows, r[:, 0].tolist(), theta[:, 0].tolist(), names)
         azimuths = tau[:, 0].tolist()
+        held = self._held([hold] if isinstance(hold, str) else hold)
         neighbours: list[list[int]] = [[] for _ in range(n)]
         for i, j in molecule.bonds:
             neighbours[i].append(j)
             neighbours[j].append(i)
-        centre, reach = centre_and_reach(rows, azimuths, inverting(rows, elements, neighbours))
+        amines = amine_hydrogens(rows, azimuths, elements, neighbours)
+        copies = [*find_rotors(rows, azimuths, elements, neighbours, x[0].numpy()), *amines.values()] if fold else []
+        copies = [copy for copy in copies if copy.members[0] not in held]
+        copies = confirmed(copies, _precise_energy(molecule), x[0]) if copies else []
+        self.rotors: list[Rotor] = [copy for copy in copies if copy not in amines.values()]
+        self.exchanges = [pair.members for pair in amines.values() if pair in copies]
+        turned = inverting(rows, elements, neighbours) | {k for k, pair in amines.items() if pair not in copies}
+        centre, reach = centre_and_reach(rows, azimuths, turned, held)
         self._constant("_centre", torch.tensor(centre, dtype=torch.float64)[:, None])
         self._constant("_reach", torch.tensor(reach, dtype=torch.float64)[:, None])
+        self._holding = [(row[:4], round(v, 1)) for row, v in zip(rows[3:], centre, strict=True) if row.atom in held]
         self._constant("_opposite", torch.tensor(opposite_siblings(rows, azimuths), dtype=torch.long).reshape(-1, 2).T)
         hands = ring_hands(rows, elements, neighbours, x[0].numpy())
         self._constant("_hands", torch.tensor(hands, dtype=torch.long).reshape(-1, 4).T)
 
-        rotors = find_rotors(rows, azimuths, elements, neighbours, x[0].numpy()) if fold else []
-        self.rotors: list[Rotor] = confirmed(rotors, _precise_energy(molecule), x[0]) if rotors else []
-        self.log_symmetry = sum(math.log(len(rotor.members)) for rotor in self.rotors)
-        self._folding = Folding(self.rotors, rows, self._centred(tau)) if self.rotors else None
+        self._log_fold = sum(math.log(len(rotor.members)) for rotor in self.rotors)
+        self.log_symmetry = self._log_fold + len(self.exchanges) * math.log(2)
+        self._folding = Folding(self.rotors, rows, self._centred(tau), self.exchanges) if copies else None
 
         folded = {rotor.members[0] for rotor in self.rotors}
-        self._constant("circular", [False] * (2 * n - 3) + [row.kind == "circular" for row in rows[3:]])
+        self._constant(
+            "circular", [False] * (2 * n - 3) + [row.kind == "circular" and row.atom not in held for row in rows[3:]]
+        )
         self._constant("reference", self._inverse(x, None)[0][0])
-        self.labels = _labels(rows, names, folded)
+        self.labels = labels(rows, names, folded)
         other = folded | {row.atom for row in self._carried.rows}
         self._columns = {row[:4]: 2 * n - 3 + i for i, row in enumerate(rows[3:]) if row.atom not in other}
 
@@ -172,7 +197,7 @@ class InternalCoordinates(Bijection):
         inside = torch.stack(within).all(0)
         first, others = torch.split(r, [1, len(theta)])
         volumes = torch.cat([first.square(), others.square() * theta.sin()])  # r² sin θ; the first atom has no θ
-        log_det = volumes.clamp_min(_TINY).log().sum(0) - self.log_symmetry
+        log_det = volumes.clamp_min(_TINY).log().sum(0) - self._log_fold
         return torch.where(inside & log_det.isfinite(), log_det, torch.full_like(log_det, -math.inf))
 
     def _margins(self, r: Tensor, theta: Tensor, tau: Tensor) -> tuple[Tensor, ...]:
@@ -214,7 +239,7 @@ class InternalCoordinates(Bijection):
         return self._folding.into_chart(x, lambda x: self._centred(self._measure(x)[2]))
 
     def into_chart(self, x: Tensor) -> Tensor:
-        """The same configurations, atoms of folded rotors relabelled so as to lie in the chart.
+        """The same configurations, equivalent atoms relabelled so as to lie in the chart.
 
         Arguments:
             x: positions (n, N, 3).
@@ -260,13 +285,16 @@ class InternalCoordinates(Bijection):
     def fingerprint(self) -> str:
         """Tells one chart from another: the same y means the same configuration wherever this is the same.
 
-        The z-matrix, the hands of stereocentres, the labels of atoms, and the sectors of rotors (rounded to 0.1 rad)
-        enter it; bond lengths and angles of the molecule's own positions do not.
+        The z-matrix, the hands of stereocentres, the labels of atoms, and (rounded to 0.1 rad) the sectors of rotors
+        and what is held enter it; bond lengths and angles of the molecule's own positions do not.
         """
         centres = zip(self.zmatrix[3:], self._centre[:, 0].tolist(), strict=True)
         sides = [round(centre, 3) for row, centre in centres if row.kind == "sibling"]
         sectors = [] if self._folding is None else self._folding.sectors
+        chart: tuple[object, ...]
         chart = (self.zmatrix, sides, self._hands.tolist(), self.rotors, [round(s, 1) for s in sectors])
+        if self._holding:
+            chart += (self._holding,)
         return hashlib.sha256(repr(chart).encode()).hexdigest()
 
     def torsion(self, y: Tensor, atoms: str | Sequence[int]) -> Tensor:
@@ -287,6 +315,19 @@ class InternalCoordinates(Bijection):
             if key in self._columns:
                 return wrap(y[:, self._columns[key]])
         return dihedral(self._forward(y, None)[0], quadruple)
+
+    def _held(self, hold: Sequence[str]) -> set[int]:
+        """The atoms placed by these torsions."""
+        own = [row for row in self.zmatrix if row.kind in ("circular", "ring") and row not in self._carried.rows]
+        placed: dict[tuple[int, ...], int] = {atoms: row.atom for row in own for atoms in (row[:4], row[3::-1])}
+        held = [(name, placed.get(self._quadruple(name))) for name in hold]
+        for name, atom in held:
+            if atom is None:
+                raise InputError(
+                    f"hold must name torsions that are coordinates of their own; got {name!r}, which follows from "
+                    "others: hold the one about the same bond that `labels` has"
+                )
+        return {atom for _, atom in held if atom is not None}
 
     def _quadruple(self, atoms: str | Sequence[int]) -> tuple[int, ...]:
         torsions = self.molecule.torsions
@@ -321,6 +362,25 @@ class InternalCoordinates(Bijection):
             )
         return harmonic_scales(molecule.energy(temperature), self, self.circular, self.inverse(x)[0][0])
 
+    def frame_scales(self, frames: Any, temperature: float) -> tuple[Tensor, Tensor]:
+        """The same from frames of a simulation, where they tell; see `boltzgen.coordinates.scales.frame_scales`.
+
+        Arguments:
+            frames: (m, n_atoms, 3) in nm, as array, tensor or Quantity, or an mdtraj trajectory.
+            temperature: theirs, in K.
+
+        Returns:
+            mean (d,) and factor (d, d), as of `harmonic_scales`.
+
+        Raises:
+            InputError: if the frames are not the molecule's, or more than 1 % lie outside the chart.
+
+        Warns:
+            UserWarning: if frames are left out, or are too few, so that the harmonic scales are taken.
+        """
+        y, _ = in_chart(self, frames)
+        return frame_scales(y[:, ~self.circular], *self.harmonic_scales(temperature))
+
 
 def _numbers(values: Tensor) -> Tensor:
     """The values, zero in the place of what is none: those rows lie outside the chart."""
@@ -335,49 +395,7 @@ def _precise_energy(molecule: Molecule) -> Callable[[Tensor], Tensor]:
     return energy.energy
 
 
-def _refuse_fields(molecule: Molecule, x: Tensor) -> None:
-    """Refusal of an energy that changes under rigid motion, which these coordinates leave out."""
-    names = fields(molecule.system) if hasattr(molecule, "system") else []
-    if not names:
-        return
-    turn = torch.tensor([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]], dtype=x.dtype)
-    energy = OpenMMEnergy(molecule.system, 300.0, platform="Reference")
-    u, moved = energy.energy(torch.cat([x, x @ turn.T + 0.3])).tolist()
-    if not abs(moved - u) <= _UNMOVED * (1 + abs(u)):
-        raise UnsupportedSystemError(
-            f"a molecule's energy must not change as it moves as a whole, which internal coordinates leave out; got "
-            f"{moved - u:+.3g} kT for one such motion, with {', '.join(names)}: leave the field or restraint out, or "
-            "sample positions with a flow of your own"
-        )
-
-
 def _require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:
     if tuple(value.shape[1:]) != tuple(shape):
         expected = "(n, " + ", ".join(map(str, shape)) + ")"
         raise InputError(f"{name} must have shape {expected}; got {tuple(value.shape)}: pass one configuration per row")
-
-
-def _refuse_degenerate(rows: Sequence[Row], r: Sequence[float], theta: Sequence[float], names: Sequence[str]) -> None:
-    for row, length in zip(rows[1:], r, strict=True):
-        if not length > _TOUCHING:
-            a, b = names[row.atom], names[row.bond]
-            raise InputError(f"bonded atoms must be apart; got {a} and {b} at {length:.2g} nm: check the positions")
-    for row, value in zip(rows[2:], theta, strict=True):
-        if not math.sin(value) > _STRAIGHT:
-            atoms = " - ".join(names[k] for k in row[:3])
-            raise InputError(
-                f"angles must stay away from 0 and 180 degrees; got {math.degrees(value):.1f} for {atoms}: "
-                "minimise a distorted structure; centres with neighbours opposite each other among others (square "
-                "planar, octahedral) have no such coordinates"
-            )
-
-
-def _labels(rows: Sequence[Row], names: Sequence[str], folded: set[int]) -> list[str]:
-    words = {"circular": "torsion", "ring": "torsion", "linear": "bend", "sibling": "improper"}
-    torsions = [("rotor" if row.atom in folded else words[row.kind], row[:4]) for row in rows[3:]]
-    columns = (
-        [("bond", row[:2]) for row in rows[1:]]
-        + [("bend" if row.kind == "linear" else "angle", row[:3]) for row in rows[2:]]
-        + torsions
-    )
-    return [" ".join([word, *(names[k] for k in atoms)]) for word, atoms in columns]

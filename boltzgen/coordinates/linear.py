@@ -1,4 +1,4 @@
-"""Linear groups: what lies beyond a straight angle is measured in the frame that is carried along the line."""
+"""Linear groups: what lies beyond a straight angle is measured in a carried frame; others are refused."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .geometry import distance
 from .zmatrix import Row
 
-__all__ = ["CarriedFrames", "straight_centres"]
+__all__ = ["CarriedFrames", "refuse_degenerate", "straight_centres"]
 
 _STRAIGHT = math.radians(160.0)  # between an allene's or a nitrile's angle and the widest of rings and ethers
+_POLE = math.sin(math.radians(10.0))
+_TOUCHING = 1e-3  # nm
 _TURNING = ("circular", "ring")  # siblings are measured against the first of these
 
 
@@ -89,6 +92,31 @@ class CarriedFrames:
             taus.append(torch.atan2((d * torch.linalg.cross(m, e, dim=0)).sum(0), (d * m).sum(0)))
         theta = theta.index_copy(0, self._theta.to(theta.device), torch.stack(thetas))
         return theta, tau.index_copy(0, self._tau.to(tau.device), torch.stack(taus))
+
+
+def refuse_degenerate(rows: Sequence[Row], r: Sequence[float], theta: Sequence[float], names: Sequence[str]) -> None:
+    """Refusal of bonds without length, and of angles at a pole: there these coordinates are none.
+
+    Arguments:
+        rows: a z-matrix.
+        r, theta: its bond lengths in nm and angles in rad.
+        names: of the atoms.
+
+    Raises:
+        InputError: naming the atoms.
+    """
+    for row, length in zip(rows[1:], r, strict=True):
+        if not length > _TOUCHING:
+            a, b = names[row.atom], names[row.bond]
+            raise InputError(f"bonded atoms must be apart; got {a} and {b} at {length:.2g} nm: check the positions")
+    for row, value in zip(rows[2:], theta, strict=True):
+        if not math.sin(value) > _POLE:
+            atoms = " - ".join(names[k] for k in row[:3])
+            raise InputError(
+                f"angles must stay away from 0 and 180 degrees; got {math.degrees(value):.1f} for {atoms}: "
+                "minimise a distorted structure; centres with neighbours opposite each other among others (square "
+                "planar, octahedral) have no such coordinates"
+            )
 
 
 def _across(v: Tensor, axis: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""How far each stiff coordinate strays from the minimum, and with which others: the harmonic approximation."""
+"""How far each stiff coordinate strays, and with which others: in the harmonic approximation, or in frames."""
 
 from __future__ import annotations
+
+import warnings
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from ..errors import EnergyError
 from ..flows.bijection import Bijection
 from ..units import kT
 
-__all__ = ["harmonic_scales"]
+__all__ = ["frame_scales", "harmonic_scales"]
 
 _FORCE_CONSTANTS = 3e5, 400.0, 100.0
 """Typical ones of bonds (kJ/mol/nm²), angles and torsions (kJ/mol/rad²): the units in which curvature is judged."""
@@ -18,6 +20,8 @@ _SOFTEST = 0.05  # of the typical curvature
 _STEP = 1e-4  # nm or rad, of central differences of the gradient
 _CONVERGED = 1e-6  # kT still to be gained
 _ITERATIONS = 20
+_FEWEST = 2  # frames for each coordinate: with as many as coordinates, widths in some directions come out near zero
+_STILL = 0.05  # of the harmonic variance
 
 
 def harmonic_scales(energy: Energy, coordinates: Bijection, circular: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,3 +88,36 @@ def harmonic_scales(energy: Energy, coordinates: Bijection, circular: Tensor, y:
         y, u, gradient = trials[best], u_trials[best : best + 1], gradients[best : best + 1]
     covariance = unit[:, None] * (vectors / values) @ vectors.T * unit
     return y[stiff], torch.linalg.cholesky(covariance)
+
+
+def frame_scales(y: Tensor, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and Cholesky factor of the covariance C of the stiff coordinates in frames, for those of `harmonic_scales`.
+
+    They hold all wells that the frames visit: rings that pucker, amines that invert. C is judged in units of the
+    harmonic approximation, as L⁻¹ C L⁻ᵀ: where an eigenvalue is below 0.05 the frames do not move (bonds that were
+    constrained, say), and the harmonic width stands. Fewer different frames than two for each coordinate say too
+    little, and what was given is returned.
+
+    Arguments:
+        y: stiff coordinates of the frames, (m, s).
+        mean, factor: of the harmonic approximation, (s,) and L (s, s).
+
+    Returns:
+        (s,) and lower triangular (s, s), float64.
+
+    Warns:
+        UserWarning: if the frames are too few.
+    """
+    different, needed = len(torch.unique(y, dim=0)), _FEWEST * y.shape[1]
+    if different < needed:
+        warnings.warn(
+            f"frames must be at least {needed} different ones to tell how {y.shape[1]} stiff coordinates vary; got "
+            f"{different}: the harmonic scales are taken",
+            UserWarning,
+            stacklevel=3,
+        )
+        return mean, factor
+    z = torch.linalg.solve_triangular(factor, (y.double() - y.double().mean(0)).T, upper=False)
+    values, vectors = torch.linalg.eigh(z @ z.T / (len(y) - 1))
+    spread = factor @ vectors * torch.where(values < _STILL, 1.0, values).sqrt()
+    return y.double().mean(0), torch.linalg.cholesky(spread @ spread.T)

@@ -16,6 +16,7 @@ from .zmatrix import Row
 
 __all__ = [
     "Rotor",
+    "amine_hydrogens",
     "centre_and_reach",
     "confirmed",
     "find_rotors",
@@ -49,18 +50,20 @@ class Rotor(NamedTuple):
 
 
 def centre_and_reach(
-    rows: Sequence[Row], azimuths: Sequence[float], inverting: Collection[int] = ()
+    rows: Sequence[Row], azimuths: Sequence[float], inverting: Collection[int] = (), held: Collection[int] = ()
 ) -> tuple[list[float], list[float]]:
     """Middle and half-width, in rad, of the interval every torsion of a z-matrix (from its fourth row) is kept in.
 
     A sibling stays on its side of the plane through its first sibling and the bond they share: within π/2 of ±π/2 at
     a pyramidal centre, so that no draw is ever a mirror image or swaps two hydrogens, and within π/2 of π (or 0) at a
-    planar one. At a centre that may invert it goes round to either side. Torsions in rings and beyond straight angles
-    may take any value, the interval being centred on the reference. Others are circular and have no bounds.
+    planar one. At a centre that inverts in the chart it goes round to either side. Torsions in rings and beyond
+    straight angles may take any value, the interval being centred on the reference. Others are circular and have no
+    bounds, unless they are held: within π/2 of the reference.
 
     Arguments:
         azimuths: torsions of the reference structure in rad.
-        inverting: atoms whose pyramid may turn inside out to become another configuration: amines.
+        inverting: atoms whose pyramid may turn inside out to become another configuration: most amines.
+        held: atoms whose torsion is.
     """
     centres, reaches = [], []
     for row, azimuth in zip(rows[3:], azimuths, strict=True):
@@ -70,6 +73,9 @@ def centre_and_reach(
         elif row.kind == "sibling":
             pyramidal = abs(math.sin(azimuth)) > _PYRAMIDAL
             centres.append(math.copysign(math.pi / 2, azimuth) if pyramidal else _plane(azimuth))
+            reaches.append(math.pi / 2)
+        elif row.atom in held:
+            centres.append(azimuth)
             reaches.append(math.pi / 2)
         else:
             bounded = row.kind in ("ring", "linear")
@@ -105,7 +111,10 @@ def opposite_siblings(rows: Sequence[Row], azimuths: Sequence[float]) -> list[tu
 
 
 def inverting(rows: Sequence[Row], elements: Sequence[str], neighbours: Sequence[Sequence[int]]) -> set[int]:
-    """Nitrogens of three neighbours whose inversion is another configuration, not a mere exchange of two hydrogens."""
+    """Nitrogens of three neighbours whose inversion is another configuration, whatever `amine_hydrogens` are.
+
+    Two hydrogens in a plane need no more room than its two sides.
+    """
     return {
         row.bond
         for row in rows
@@ -113,6 +122,28 @@ def inverting(rows: Sequence[Row], elements: Sequence[str], neighbours: Sequence
         and elements[row.bond] == "N"
         and len(neighbours[row.bond]) == 3
         and not all(elements[k] == "H" for k in (row.atom, row.torsion))
+    }
+
+
+def amine_hydrogens(
+    rows: Sequence[Row], azimuths: Sequence[float], elements: Sequence[str], neighbours: Sequence[Sequence[int]]
+) -> dict[int, Rotor]:
+    """The two hydrogens of each pyramidal –NH₂ (or two of ammonia's), by its nitrogen, first and sibling.
+
+    The pyramid turned inside out is the pyramid with its hydrogens exchanged: of the two labellings, which a thermal
+    inversion leads to as often, one has the sibling on the side it has in the reference.
+
+    Arguments:
+        azimuths: torsions of the reference structure (from the fourth row) in rad.
+    """
+    return {
+        row.bond: Rotor((row.torsion, row.atom))
+        for row, azimuth in zip(rows[3:], azimuths, strict=True)
+        if row.kind == "sibling"
+        and elements[row.bond] == "N"
+        and len(neighbours[row.bond]) == 3
+        and all(elements[k] == "H" for k in (row.atom, row.torsion))
+        and abs(math.sin(azimuth)) > _PYRAMIDAL
     }
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import InputError
 
-__all__ = ["Row", "z_matrix"]
+__all__ = ["Row", "labels", "z_matrix"]
 
 _CANDIDATES = 16  # roots tried: enough for every backbone atom near the centre
 
@@ -95,6 +95,23 @@ def z_matrix(
 
     trees = (_walk(neighbours, heavy, root, named, linear) for root in roots[:_CANDIDATES])
     return max(trees, key=merit)  # the most central one wins a tie
+
+
+def labels(rows: Sequence[Row], names: Sequence[str], folded: set[int]) -> list[str]:
+    """Name of each coordinate of a z-matrix: bonds, angles, torsions, in the order of the rows.
+
+    Arguments:
+        names: of the atoms.
+        folded: atoms whose torsion is the turn of a folded rotor.
+    """
+    words = {"circular": "torsion", "ring": "torsion", "linear": "bend", "sibling": "improper"}
+    torsions = [("rotor" if row.atom in folded else words[row.kind], row[:4]) for row in rows[3:]]
+    columns = (
+        [("bond", row[:2]) for row in rows[1:]]
+        + [("bend" if row.kind == "linear" else "angle", row[:3]) for row in rows[2:]]
+        + torsions
+    )
+    return [" ".join([word, *(names[k] for k in atoms)]) for word, atoms in columns]
 
 
 def _distances(neighbours: Sequence[Sequence[int]], start: int) -> list[int]:

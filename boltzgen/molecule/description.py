@@ -19,7 +19,13 @@ __all__ = ["Description", "bundled"]
 
 FILE = "system.toml"
 
-_KINDS: dict[type, str] = {str: "a string", float: "a number", list: "a list of strings", dict: "a table"}
+_KINDS: dict[type, str] = {
+    str: "a string",
+    float: "a number",
+    list: "a list of strings",
+    tuple: "a list of numbers",
+    dict: "a table",
+}
 _ANY = {"title": str, "description": str, "reference": dict}
 _MOLECULE = _ANY | {
     "structure": str,
@@ -29,9 +35,10 @@ _MOLECULE = _ANY | {
     "torsions": dict,
     "check": dict,
 }
-_TOY = _ANY | {"toy": str, "parameters": dict}
+_TOY = _ANY | {"toy": str, "parameters": dict, "check": dict}
 _REFERENCE = {"value": float, "standard_error": float, "unit": str, "method": str}
 _CHECK = {"energy": float}
+_TOY_CHECK = {"point": tuple, "energy": float}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +56,8 @@ class Description:
         forcefield: names of the force-field files.
         system: the OpenMM System in XML that takes the place of a force field, if any.
         torsions: atoms of the torsions it names, besides those every peptide has.
-        check_energy: potential energy of the structure in kJ/mol, if it is known.
+        check_energy: potential energy of the structure in kJ/mol, if it is known; of a toy, in kT at `check_point`.
+        check_point: a configuration of the toy.
         reference: known values by name, each {"value", "standard_error", "unit", "method"}.
     """
 
@@ -65,6 +73,7 @@ class Description:
     system: Path | None = None
     torsions: Mapping[str, list[int | str]] = field(default_factory=dict)
     check_energy: float | None = None
+    check_point: tuple[float, ...] | None = None
     reference: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -97,7 +106,9 @@ class Description:
             if "system" in data and "forcefield" in data:
                 raise InputError(f"{file} must say system or forcefield; got both: leave one out")
         check = data.pop("check", {})
-        _check_table(file, check, _CHECK, "check.")
+        _check_table(
+            file, check, *((_TOY_CHECK, "check.", _TOY_CHECK) if "toy" in data and check else (_CHECK, "check."))
+        )
         for key, entry in data.get("reference", {}).items():
             if not isinstance(entry, dict):
                 raise _wrong_type(file, f"reference.{key}", "a table", entry)
@@ -111,8 +122,10 @@ class Description:
             "structure": folder / data.get("structure", "structure.pdb"),
             "forcefield": tuple(data.get("forcefield", ())),
             "system": folder / data["system"] if "system" in data else None,
+            "check_energy": check.get("energy"),
+            "check_point": tuple(check["point"]) if "point" in check else None,
         }
-        return cls(name=folder.resolve().name, folder=folder, check_energy=check.get("energy"), **data)
+        return cls(name=folder.resolve().name, folder=folder, **data)
 
 
 def bundled() -> dict[str, Path]:
@@ -155,12 +168,17 @@ def _check_table(
         if key not in schema:
             raise _unknown(file, f"{path}{key}", key, schema)
         kind = schema[key]
-        right = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
-        if not right or (kind is list and not all(isinstance(item, str) for item in value)):
+        if not _is(value, kind):
             raise _wrong_type(file, f"{path}{key}", _KINDS[kind], value)
     for key in required:
         if key not in table:
             raise InputError(f"{file} must say {path}{key}; got none: add it as {_KINDS[schema[key]]}")
+
+
+def _is(value: object, kind: type) -> bool:
+    if kind in (list, tuple):
+        return isinstance(value, list) and all(_is(item, str if kind is list else float) for item in value)
+    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
 
 
 def _wrong_type(file: Path, path: str, kind: str, value: object) -> InputError:

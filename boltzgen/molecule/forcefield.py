@@ -92,4 +92,7 @@ def _remedy(message: str) -> str:
         return "add the hydrogens with openmm.app.Modeller.addHydrogens(forcefield) or pdbfixer"
     if "is missing" in message:
         return "add the missing atoms with pdbfixer"
-    return "choose a force field that knows it, or build the System with another tool and use Molecule.from_openmm"
+    return (
+        "choose a force field that knows it, or have another tool write a system.xml for Molecule.from_xml or a folder "
+        "of your own, as docs/your_molecule.md shows"
+    )

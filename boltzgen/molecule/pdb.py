@@ -13,6 +13,7 @@ import numpy.typing as npt
 from openmm import app, unit
 
 from ..errors import InputError
+from .plausibility import TENFOLD_SHORT, covalent_bond_lengths, typical_ratio
 
 __all__ = ["read_pdb", "readable_file"]
 
@@ -25,7 +26,8 @@ def read_pdb(path: str | os.PathLike[str]) -> tuple[app.Topology, npt.NDArray[np
     Of several models the first is kept, of alternate locations the first of each atom; a `UserWarning` says so.
 
     Raises:
-        InputError: if the file cannot be read or holds no atoms, or a number in it is none, naming the line.
+        InputError: if the file cannot be read or holds no atoms, a number in it is none, naming the line, or it is
+            written in nanometres.
     """
     file = readable_file(path, "a PDB file")
     text = file.read_bytes().decode("utf-8", errors="replace")
@@ -45,7 +47,9 @@ def read_pdb(path: str | os.PathLike[str]) -> tuple[app.Topology, npt.NDArray[np
         raise InputError(
             f"{file} must be a PDB file that OpenMM can read; got {error}: mend or re-export the file"
         ) from error
-    return pdb.topology, np.array(pdb.positions.value_in_unit(unit.nanometer), dtype=np.float64)
+    x = np.array(pdb.positions.value_in_unit(unit.nanometer), dtype=np.float64)
+    _check_unit(file, pdb.topology, x)
+    return pdb.topology, x
 
 
 def readable_file(path: str | os.PathLike[str], what: str) -> Path:
@@ -78,6 +82,17 @@ def _coordinate(file: Path, number: int, axis: str, field: str) -> None:
         raise InputError(
             f"{file}, line {number}: {axis} must be a number in columns "
             f"{_COLUMNS[axis].start + 1}-{_COLUMNS[axis].stop}; got {field.strip()!r}: correct the line"
+        )
+
+
+def _check_unit(file: Path, topology: app.Topology, x: npt.NDArray[np.float64]) -> None:
+    elements = ["" if atom.element is None else atom.element.symbol for atom in topology.atoms()]
+    bonds = [(bond[0].index, bond[1].index) for bond in topology.bonds()]
+    typical = typical_ratio(x[None], covalent_bond_lengths(elements, bonds))
+    if TENFOLD_SHORT[0] < typical < TENFOLD_SHORT[1]:
+        raise InputError(
+            f"{file} must be in ångström, as PDB files are; got bonds {typical:.2g} times their usual length, which "
+            "looks like nanometres: write it again with all coordinates multiplied by 10"
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +11,15 @@ import openmm
 
 from ..errors import InputError
 
-__all__ = ["check_bond_lengths", "expected_bond_lengths"]
+__all__ = ["TENFOLD_SHORT", "check_bond_lengths", "covalent_bond_lengths", "expected_bond_lengths", "typical_ratio"]
 
 STIFF = 5e4
 """kJ/mol/nm²: harmonic bonds at least this stiff are chemical ones, not restraints or Urey-Bradley terms."""
 LONGEST, SHORTEST = 1.35, 0.6
 """Beyond these multiples of its expected length a bond is not strained but between the wrong atoms. A heavy atom
 exchanged with its own hydrogen stretches a bond 1.44 times; at 1000 K a bond varies by some 6 %."""
+TENFOLD_SHORT = 0.07, 0.14
+"""Of its expected length, what the typical bond has between where a unit ten times as large was meant."""
 
 # Cordero et al. (2008), Dalton Trans. 2832, table 2, in nm.
 _COVALENT_RADII = {
@@ -26,6 +29,15 @@ _COVALENT_RADII = {
 }  # fmt: skip
 
 
+def covalent_bond_lengths(elements: Sequence[str], bonds: Iterable[tuple[int, int]]) -> dict[tuple[int, int], float]:
+    """Sum of covalent radii in nm by bonded pair; pairs of unknown elements are left out."""
+    return {
+        (i, j): _COVALENT_RADII[elements[i]] + _COVALENT_RADII[elements[j]]
+        for i, j in bonds
+        if elements[i] in _COVALENT_RADII and elements[j] in _COVALENT_RADII
+    }
+
+
 def expected_bond_lengths(
     system: openmm.System, elements: Sequence[str], bonds: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], float]:
@@ -33,11 +45,7 @@ def expected_bond_lengths(
 
     Bonds of the System that the topology lacks count too, and show when the two list their atoms in another order.
     """
-    lengths = {
-        (i, j): _COVALENT_RADII[elements[i]] + _COVALENT_RADII[elements[j]]
-        for i, j in bonds
-        if elements[i] in _COVALENT_RADII and elements[j] in _COVALENT_RADII
-    }
+    lengths = covalent_bond_lengths(elements, bonds)
     for force in system.getForces():
         if isinstance(force, openmm.HarmonicBondForce):
             for index in range(force.getNumBonds()):
@@ -65,13 +73,11 @@ def check_bond_lengths(
     x = x[np.isfinite(x).all(axis=(1, 2))]
     if not lengths or not len(x):
         return
-    i, j = np.array(list(lengths)).T
-    measured = np.median(np.linalg.norm(x[:, i] - x[:, j], axis=-1), axis=0)
-    ratio = measured / np.array(list(lengths.values()))
+    measured, ratio = _measured(x, lengths)
     typical = float(np.median(ratio))
     if 7 < typical < 14:
         raise _wrong_unit(typical, "ångström", "divide them by 10")
-    if 0.07 < typical < 0.14:
+    if TENFOLD_SHORT[0] < typical < TENFOLD_SHORT[1]:
         raise _wrong_unit(typical, "nm divided by 10", "multiply them by 10")
     wrong = (ratio > LONGEST) | (ratio < SHORTEST)
     if wrong.any():
@@ -83,6 +89,25 @@ def check_bond_lengths(
             f"got {measured[worst]:.3f} nm: check that the positions are in nm, in the order of the topology's atoms, "
             "and minimise a distorted structure"
         )
+
+
+def typical_ratio(x: npt.NDArray[np.float64], lengths: Mapping[tuple[int, int], float]) -> float:
+    """Median over the bonds of how many times its expected length each has, NaN if there are none.
+
+    Arguments:
+        x: positions in nm, (n, n_atoms, 3).
+        lengths: expected length by pair of atoms, in nm.
+    """
+    return float(np.median(_measured(x, lengths)[1])) if lengths else math.nan
+
+
+def _measured(
+    x: npt.NDArray[np.float64], lengths: Mapping[tuple[int, int], float]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Length of each bond, the median over the frames, in nm and in units of what is expected."""
+    i, j = np.array(list(lengths)).T
+    measured = np.median(np.linalg.norm(x[:, i] - x[:, j], axis=-1), axis=0)
+    return measured, measured / np.array(list(lengths.values()))
 
 
 def _wrong_unit(ratio: float, unit: str, remedy: str) -> InputError:

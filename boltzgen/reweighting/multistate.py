@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..coordinates import InternalCoordinates
+from ..coordinates.frames import in_chart
 from ..energies import Energy, Pullback
 from ..errors import InputError
 from ..flows import Flow
 from ..sampling import ReplicaExchange, Samples, Simulation
-from ..training.frames import in_chart
 from .chains import autocorrelation_time
 from .free_energies import mbar_arrays
 from .reliability import FEWEST, warn

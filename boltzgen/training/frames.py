@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..coordinates import InternalCoordinates
+from ..coordinates.frames import in_chart
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ __all__ = ["chart_data"]
 
 FEWEST = 10
 """distinct frames below which there is nothing to learn from."""
-BAD_SHARE = 0.01
-"""of the frames, that may be left out."""
 _STRANGE = (0.8, 1.25)
 """Temperature of the frames, as their energy tells it, in units of the target's: beyond, something is wrong."""
 _JUDGED = 1000
@@ -77,23 +76,6 @@ def chart_data(target: Pullback, frames: Any) -> Tensor:
             stacklevel=2,
         )
     return y.float()
-
-
-def in_chart(coordinates: InternalCoordinates, frames: Any) -> tuple[Tensor, Tensor]:
-    """Internal coordinates (m', 3 n_atoms − 6) and positions of those frames that have them, as for `chart_data`."""
-    molecule = coordinates.molecule
-    x = torch.from_numpy(molecule.check_positions(getattr(frames, "xyz", frames))).to(coordinates.reference.device)
-    y, log_det = coordinates.inverse(x)
-    good = torch.isfinite(y).all(-1) & torch.isfinite(log_det)
-    bad = int((~good).sum())
-    if bad > BAD_SHARE * len(x):
-        raise InputError(
-            f"frames must lie in the chart of {molecule.name}; got {bad} of {len(x)} with NaN, of the mirror image, or "
-            "with other labels of equivalent hydrogens: check them, and load the molecule from one of them"
-        )
-    if bad:
-        warnings.warn(f"{bad} of {len(x)} frames are left out: NaN, or outside the chart", UserWarning, stacklevel=3)
-    return y[good], x[good]
 
 
 def _temperature(energy: Energy, molecule: Molecule, x: Tensor) -> float:

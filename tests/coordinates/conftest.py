@@ -59,20 +59,20 @@ def grown(structure, seed=0):
     return Placement(rows)(r[:, None], theta[:, None], phi[:, None])[..., 0].T.numpy()
 
 
-def capped(residue):
-    """ACE-X-NME as a Structure, from the bond graphs in OpenMM's own force-field files."""
+def peptide(*names):
+    """Residues, the first and last of them caps, as a Structure, from the bond graphs in OpenMM's force-field files."""
     path = os.path.join(os.path.dirname(openmm.app.__file__), "data", "amber14", "protein.ff14SB.xml")
     tree = ElementTree.parse(path)
     element = {t.get("name"): t.get("element") for t in tree.iter("Type")}
     residues = {r.get("name"): r for r in tree.iter("Residue")}
     labels, elements, bonds, place = [], [], [], {}
-    for k, name in enumerate(["ACE", residue, "NME"]):
+    for k, name in enumerate(names):
         for atom in residues[name].iter("Atom"):
             place[k, atom.get("name")] = len(labels)
             labels.append(f"{name}{k + 1}-{atom.get('name')}")
             elements.append(element[atom.get("type")])
         bonds += [(place[k, b.get("atomName1")], place[k, b.get("atomName2")]) for b in residues[name].iter("Bond")]
-    bonds += [(place[0, "C"], place[1, "N"]), (place[1, "C"], place[2, "N"])]
+    bonds += [(place[k - 1, "C"], place[k, "N"]) for k in range(1, len(names))]
     torsions = {
         "phi": [place[0, "C"], place[1, "N"], place[1, "CA"], place[1, "C"]],
         "psi": [place[1, "N"], place[1, "CA"], place[1, "C"], place[2, "N"]],
@@ -157,8 +157,15 @@ def benzene():
 
 
 @pytest.fixture(scope="session")
+def graph():
+    return peptide
+
+
+@pytest.fixture(scope="session")
 def structures(butane, benzene):
-    return {"butane": butane, "benzene": benzene} | {x: capped(x) for x in ("ALA", "ILE", "THR", "PRO", "TRP", "VAL")}
+    return {"butane": butane, "benzene": benzene} | {
+        x: peptide("ACE", x, "NME") for x in ("ALA", "ILE", "THR", "PRO", "TRP", "VAL")
+    }
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import torch
 
 from boltzgen.coordinates import InternalCoordinates
 from boltzgen.coordinates.scales import _FORCE_CONSTANTS, _SOFTEST, harmonic_scales
+from boltzgen.coordinates.symmetry import relabel
 from boltzgen.energies.energy import Energy
 from boltzgen.errors import EnergyError, InputError
 from boltzgen.molecule import Molecule
@@ -50,15 +51,20 @@ def test_a_quadratic_energy_gives_back_its_mean_and_covariance(chain):
     assert torch.equal(factor, factor.tril())
 
 
-def test_a_flat_direction_falls_back_to_a_multiple_of_the_typical_width(chain):
+@pytest.mark.parametrize("curvature", [0.0, -1.0, -30.0])
+def test_a_flat_or_negative_direction_falls_back_to_a_multiple_of_the_typical_width(chain, curvature):
+    """A saddle, which minimising in the stiff coordinates cannot leave: in one coordinate, and in a mixture of two."""
     coordinates, unit, _ = chain
-    a = torch.diag(1 / unit**2)
-    a[-1, -1] = 0.0
     m = coordinates.reference[~coordinates.circular]
-    _, factor = harmonic_scales(Quadratic(coordinates, m, a), coordinates, coordinates.circular, coordinates.reference)
-    widths = factor.diagonal() / unit
-    torch.testing.assert_close(widths[:-1], torch.ones_like(widths[:-1]), rtol=1e-5, atol=0)
-    torch.testing.assert_close(widths[-1], torch.tensor(_SOFTEST**-0.5, dtype=torch.float64), rtol=1e-5, atol=0)
+    for direction in (torch.eye(len(unit), dtype=torch.float64)[-1], torch.eye(len(unit), dtype=torch.float64)[-2:]):
+        v = direction.reshape(-1, len(unit)).sum(0) / math.sqrt(direction.sum())
+        a = (torch.eye(len(unit), dtype=torch.float64) + (curvature - 1) * torch.outer(v, v)) / torch.outer(unit, unit)
+        quadratic = Quadratic(coordinates, m, a)
+        mean, factor = harmonic_scales(quadratic, coordinates, coordinates.circular, coordinates.reference)
+        torch.testing.assert_close(mean, m, rtol=0, atol=1e-9)
+        covariance = factor @ factor.T / torch.outer(unit, unit)
+        expected = torch.eye(len(unit), dtype=torch.float64) + (1 / _SOFTEST - 1) * torch.outer(v, v)
+        torch.testing.assert_close(covariance, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_energy_that_is_infinite_at_the_minimum_is_an_error(chain):
@@ -131,3 +137,67 @@ def test_scales_of_a_molecule_grow_with_the_root_of_the_temperature(alanine, col
     hot_mean, hot_factor = coordinates.harmonic_scales(1200.0)
     assert ((mean - hot_mean) / hot_factor.diagonal()).abs().max() < 1e-2
     torch.testing.assert_close(hot_factor, 2 * factor, rtol=1e-3, atol=1e-5)
+
+
+# ---------------------------------------------------------------------- from frames
+
+
+@pytest.fixture(scope="module")
+def framed(cold):
+    """Coordinates, the harmonic mean and factor at 300 K, and a wider, shifted law N(m, L Lᵀ) with draws of it."""
+    coordinates, _ = cold
+    mean, factor = coordinates.harmonic_scales(300.0)
+    d, g = len(mean), torch.Generator().manual_seed(0)
+    mixed = factor @ (torch.eye(d) + 0.3 * torch.randn(d, d, generator=g, dtype=torch.float64) / math.sqrt(d))
+    shifted = mean + 0.2 * factor.diagonal()
+    y = coordinates.reference.repeat(8000, 1)
+    y[:, ~coordinates.circular] = shifted + torch.randn(8000, d, generator=g, dtype=torch.float64) @ mixed.T
+    turns = torch.rand(8000, int(coordinates.circular.sum()), generator=g, dtype=torch.float64)
+    y[:, coordinates.circular] = 2 * math.pi * turns - math.pi
+    return coordinates, (mean, factor), (shifted, mixed @ mixed.T), y
+
+
+def relative(a, b):
+    """Eigenvalues of a in units of b, both covariances."""
+    half = torch.linalg.cholesky(b)
+    return torch.linalg.eigvalsh(torch.linalg.solve(half, torch.linalg.solve(half, a).T))
+
+
+def test_frames_give_back_the_law_they_were_drawn_from(framed):
+    coordinates, (harmonic, harmonic_factor), (m, c), y = framed
+    x, _ = coordinates(y)
+    mean, factor = coordinates.frame_scales(relabel(x, coordinates.rotors[0], 1), 300.0)
+    assert mean.dtype == factor.dtype == torch.float64
+    assert torch.equal(factor, factor.tril())
+    n, d = len(y), len(m)
+    chi2 = n * torch.linalg.solve_triangular(factor, (mean - m)[:, None], upper=False).square().sum()
+    assert chi2 < d + 4 * math.sqrt(2 * d)
+    edge = math.sqrt(d / n)  # of Marchenko and Pastur's law
+    values = relative(factor @ factor.T, c)
+    assert (1 - edge) ** 2 - 0.03 < values.min() < values.max() < (1 + edge) ** 2 + 0.03
+    assert relative(harmonic_factor @ harmonic_factor.T, c).max() > (1 + edge) ** 2 + 0.1
+    assert ((harmonic - m) / factor.diagonal()).abs().mean() > 0.05
+
+
+def test_a_direction_in_which_frames_do_not_move_keeps_its_harmonic_width(framed):
+    coordinates, (_, harmonic), _, y = framed
+    y = y.clone()
+    y[:, 4] = coordinates.reference[4]  # a bond that was constrained
+    _, factor = coordinates.frame_scales(coordinates(y)[0], 300.0)
+    found, expected = (torch.linalg.inv(f @ f.T)[4, 4] ** -0.5 for f in (factor, harmonic))
+    assert 0.7 < found / expected < 1.4  # given all else; the frames' own would be zero
+
+
+def test_too_few_frames_leave_the_harmonic_scales(framed):
+    coordinates, harmonic, _, y = framed
+    few = coordinates(y[:50])[0].repeat(10, 1, 1)
+    with pytest.warns(UserWarning, match=r"at least 106 different ones to tell how 53 stiff .* got 50: the harmonic"):
+        found = coordinates.frame_scales(few, 300.0)
+    for a, b in zip(found, harmonic, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_frames_of_the_mirror_image_have_no_scales(framed):
+    coordinates, _, _, y = framed
+    with pytest.raises(InputError, match="of the mirror image"):
+        coordinates.frame_scales(-coordinates(y[:200])[0], 300.0)

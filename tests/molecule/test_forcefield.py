@@ -88,7 +88,7 @@ def test_a_trusted_file_must_exist_and_be_xml(tmp_path):
         (without(" HA  ALA"), "missing 1 H atom", "add the hydrogens with openmm.app.Modeller.addHydrogens"),
         (without("           H  "), "missing 3 H atoms", "pdbfixer"),
         (without(" O   ALA"), "missing 1 O atom", "add the missing atoms with pdbfixer"),
-        (TEXT.replace("ALA", "LIG"), r"residue 1 \(LIG\)", "Molecule.from_openmm"),
+        (TEXT.replace("ALA", "LIG"), r"residue 1 \(LIG\)", r"write a system\.xml for Molecule\.from_xml"),
     ],
 )
 def test_residues_the_force_field_does_not_describe(tmp_path, text, says, remedy):

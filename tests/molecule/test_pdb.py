@@ -44,6 +44,19 @@ def test_a_bad_number_names_file_line_and_axis(written, bad):
         read_pdb(written(TEXT.replace("-2.688", f"{bad:>6}", 1)))
 
 
+def test_a_file_in_nanometres_is_refused_by_name(written):
+    lines = [
+        f"{line[:30]}{''.join(f'{float(line[k : k + 8]) / 10:8.3f}' for k in (30, 38, 46))}{line[54:]}"
+        for line in ATOMS
+    ]
+    path = written("\n".join([*lines, *CONECT]))
+    for read in (read_pdb, Molecule.from_pdb):
+        with pytest.raises(
+            errors.InputError, match=r"a\.pdb must be in ångström, .* got bonds 0\.1 times .* nanometres"
+        ):
+            read(path)
+
+
 def test_a_truncated_line_is_a_bad_number(written):
     with pytest.raises(errors.InputError, match=r"line 23: x must be a number"):
         read_pdb(written("\n".join(TEXT.splitlines()[:23])[:-60]))

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boltzgen.coordinates import dihedral
 from boltzgen.energies import toys
 from boltzgen.errors import InputError
 from boltzgen.molecule import Molecule, System, available, find
@@ -17,6 +18,7 @@ from boltzgen.molecule.description import _MOLECULE, Description
 from boltzgen.units import kT
 
 ENERGY_TOLERANCE = 1e-3  # kJ/mol
+TOY_TOLERANCE = 1e-5  # kT
 
 MINIMAL = 'title = "mine"\nforcefield = ["amber96.xml", "implicit/obc1.xml"]\n'
 
@@ -41,14 +43,41 @@ def test_every_bundled_system_loads_and_has_its_check_energy(system):
     energy = system.energy()
     if system.toy is not None:
         assert energy.temperature == system.temperature == 1.0
+        point = torch.tensor([system.check_point], dtype=torch.float64)
+        assert energy.energy(point).item() == pytest.approx(system.check_energy, abs=TOY_TOLERANCE)
         return
     molecule = system.molecule()
     assert molecule.name == system.name
-    if system.check_energy is not None:
-        x = torch.tensor(molecule.positions)[None]
-        for backend in ("torch", "openmm"):
-            u = molecule.energy(system.temperature, backend=backend).energy(x).item()
-            assert abs(u * kT(system.temperature) - system.check_energy) < ENERGY_TOLERANCE
+    x = torch.tensor(molecule.positions)[None]
+    for backend in ("torch", "openmm"):
+        u = molecule.energy(system.temperature, backend=backend).energy(x).item()
+        assert abs(u * kT(system.temperature) - system.check_energy) < ENERGY_TOLERANCE
+
+
+@pytest.mark.parametrize("system", [s for s in available() if s.toy is not None], ids=lambda s: s.name)
+def test_exact_values_of_the_toys_are_bundled(system):
+    energy = system.energy()
+    known = {}
+    if hasattr(energy, "log_partition"):
+        known["log_partition"] = energy.log_partition()
+        known["mean_reduced_energy"] = energy.entropy() - energy.log_partition()
+    if hasattr(energy, "free_energy_difference"):
+        known["free_energy_difference"] = energy.free_energy_difference()
+    exact = {name: entry for name, entry in system.reference.items() if entry["standard_error"] == 0}
+    assert {name: entry["value"] for name, entry in exact.items()} == pytest.approx(known, abs=TOY_TOLERANCE)
+
+
+def test_butane_has_no_preference_for_either_gauche():
+    """The bundled value is exact: the mirror image has the same energy and the opposite phi."""
+    system = find("butane")
+    entry = system.reference["free_energy_difference_phi"]
+    assert (entry["value"], entry["standard_error"], entry["unit"]) == (0.0, 0.0, "kT")
+    molecule = system.molecule()
+    noise = torch.randn(20, molecule.n_atoms, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.tensor(molecule.positions) + 0.005 * noise
+    energy, phi = molecule.energy(300.0), molecule.torsions["phi"]
+    torch.testing.assert_close(energy.energy(-x), energy.energy(x))
+    torch.testing.assert_close(dihedral(-x, phi), -dihedral(x, phi))
 
 
 def test_alanine_dipeptide_is_bundled_with_its_check_energy():
@@ -146,6 +175,8 @@ def test_what_is_no_system(folder, tmp_path):
         (MINIMAL + "[reference.U]\nvalue = 3\nerror = 1", "reference.U.error must be one of"),
         ('title = "x"\ntoy = "duble_well"', "toy must be one of .*did you mean 'double_well'"),
         ('title = "x"\ntoy = "double_well"\nstructure = "a.pdb"', "structure must be one of"),
+        ('title = "x"\ntoy = "double_well"\n[check]\nenergy = 1', "must say check.point; got none: .* list of numbers"),
+        ('title = "x"\ntoy = "double_well"\n[check]\npoint = ["a"]', "check.point must be a list of numbers; got"),
     ],
 )
 def test_mistakes_in_a_system_toml_name_file_and_key(folder, text, says):
