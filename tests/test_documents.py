@@ -128,6 +128,18 @@ def test_the_readme_gives_the_recorded_effective_sample_sizes():
     assert f"larger network {hour} %" in " ".join(text.split())
 
 
+def test_the_table_of_densities_is_that_of_the_recorded_run_and_within_its_bounds(tmp_path):
+    script = ROOT / "benchmarks" / "densities.py"
+    recorded, out = script.parent / "results" / "densities.json", tmp_path / "densities.json"
+    out.write_bytes(recorded.read_bytes())
+    subprocess.run([sys.executable, str(script), "--table", "--out", str(out)], check=True)
+    table = out.with_suffix(".md").read_text()
+    assert table == recorded.with_suffix(".md").read_text()
+    cells = re.findall(r"(\d\.\d+) ± \d\.\d+ < (\d\.\d+)", table)
+    assert len(cells) == 12 * 6
+    assert all(float(kl) < float(bound) for kl, bound in cells)
+
+
 def test_the_makefile_has_the_two_commands():
     text = (ROOT / "Makefile").read_text()
     assert all(f"\n{target}:" in text for target in ("demo", "test"))
