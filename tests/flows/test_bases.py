@@ -6,7 +6,16 @@ import torch
 import boltzgen as bg
 import boltzgen.flows as flows
 from boltzgen.errors import InputError
-from boltzgen.flows import Base, GaussianMixture, MultivariateNormal, Normal, Product, Sobol, UniformTorus, VonMises
+from boltzgen.flows import (
+    Base,
+    GaussianMixture,
+    MultivariateNormal,
+    Normal,
+    Product,
+    Sobol,
+    UniformTorus,
+    VonMises,
+)
 
 PI = math.pi
 N = 100_000
@@ -28,6 +37,17 @@ REGISTRY = {
     "sobol": (lambda: Sobol(Product([Normal(1), UniformTorus(1)], [[1], [0]])), [True, False]),
     "product": (lambda: Product([Normal(1), UniformTorus(1)], [[1], [0]]), [True, False]),
 }
+
+
+class LogDensity(torch.nn.Module):
+    """A base as a function of its parameters, for `functional_call`."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+
+    def forward(self, z):
+        return self.base.log_prob(z)
 
 
 @pytest.fixture(params=REGISTRY)
@@ -82,6 +102,43 @@ def test_draws_have_the_dtype_of_the_module_and_come_from_the_generator(case, dt
     c = base.sample(5)
     torch.manual_seed(0)
     assert torch.equal(base.sample(5), c)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rows_do_not_see_each_other(case, dtype):
+    base = case[0].to(dtype)
+    z, other = (base.sample(64, torch.Generator().manual_seed(seed)).detach() for seed in (0, 1))
+    other[:5] = z[:5]
+    assert torch.equal(base.log_prob(z)[:5], base.log_prob(other)[:5])
+
+
+def test_derivatives_of_the_density_are_right(case):
+    density = LogDensity(case[0].double())
+    names, parameters = zip(*density.named_parameters(), strict=True) if list(density.parameters()) else ((), ())
+
+    def log_prob(z, *parameters):
+        return torch.func.functional_call(density, dict(zip(names, parameters, strict=True)), z)
+
+    z = density.base.sample(3, torch.Generator().manual_seed(0))
+    inputs = [v.detach().clone().requires_grad_() for v in (z, *parameters)]
+    assert torch.autograd.gradcheck(log_prob, inputs)
+    if log_prob(*inputs).requires_grad:
+        assert torch.autograd.gradgradcheck(log_prob, inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_density_is_a_number_at_the_edges(case, dtype):
+    base = case[0].to(dtype)
+    edges = torch.tensor([-PI, PI, 0.0, -1e-30, 8.0, -40.0, 1e4, -1e4], dtype=dtype)
+    z = torch.cartesian_prod(edges, edges).requires_grad_()
+    log_p = base.log_prob(z)
+    inside = log_p > -torch.inf
+    assert not log_p.isnan().any()
+    assert inside.all()
+    assert (log_p < 100).all()
+    if log_p.requires_grad:
+        gradients = torch.autograd.grad(log_p.sum(), [z, *base.parameters()])
+        assert all(g.isfinite().all() for g in gradients)
 
 
 def test_multivariate_normal_is_that_of_torch():
@@ -172,6 +229,23 @@ def test_sobol_draws_are_known_not_to_be_independent():
     assert evenly.base.tempered(2.0).sample(10).shape == (10, 2)
     bg.reverse_kl(evenly, target, 64).backward()
     assert not Product([Normal(1), Sobol(Normal(1))], [[0], [1]]).independent
+
+
+def test_profiles_from_sobol_draws_are_nearer_to_the_truth():
+    flow = bg.coupling_flow(2, layers=2)
+    target = bg.toys.Gaussian([0.0, 0.0], [[1.0, 0.3], [0.3, 0.5]])
+    edges = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64)
+    exact = -(torch.special.ndtr(edges).diff() / edges.diff()).log()
+
+    def error(one):
+        squares = []
+        for seed in range(10):
+            samples = bg.draw(one, target, 1024, seed=seed)
+            found = bg.profile(samples.log_w, samples.x[:, 0], bins=edges.numpy()).value
+            squares.append((torch.as_tensor(found) - exact).square().mean())
+        return float(torch.stack(squares).mean().sqrt())
+
+    assert error(flows.Flow(Sobol(flow.base), flow.bijection)) < 0.5 * error(flow) < 0.1
 
 
 def test_products_need_every_dimension_once():
