@@ -13,6 +13,7 @@ from boltzgen.flows import (
     Normal,
     Product,
     Sobol,
+    Uniform,
     UniformTorus,
     VonMises,
 )
@@ -25,8 +26,13 @@ MEAN = torch.tensor([0.5, -1.0])
 FACTOR = torch.tensor([[0.8, 0.0], [-0.6, 1.5]])
 MODES = torch.tensor([[-2.0, 0.0], [1.0, 1.5], [2.0, -1.0]])
 SCALES = torch.tensor([[0.5, 1.0], [0.7, 0.4], [1.2, 0.6]])
+STEP = 18 / 399  # of the grid of `quadrature`; the ends of the box lie midway between its points
 REGISTRY = {
     "normal": (lambda: Normal(2), [False, False]),
+    "box": (
+        lambda: Uniform(STEP * torch.tensor([-30.0, -9.0]), STEP * torch.tensor([21.0, 60.0])),
+        [False, False],
+    ),
     "torus": (lambda: UniformTorus(2), [True, True]),
     "multivariate normal": (lambda: MultivariateNormal(MEAN, FACTOR), [False, False]),
     "von Mises": (lambda: VonMises(torch.tensor([0.3, -1.5]), torch.tensor([0.2, 15.0])), [True, True]),
@@ -134,7 +140,7 @@ def test_the_density_is_a_number_at_the_edges(case, dtype):
     log_p = base.log_prob(z)
     inside = log_p > -torch.inf
     assert not log_p.isnan().any()
-    assert inside.all()
+    assert inside.all() or isinstance(base, Uniform)
     assert (log_p < 100).all()
     if log_p.requires_grad:
         gradients = torch.autograd.grad(log_p.sum(), [z, *base.parameters()])
@@ -183,6 +189,11 @@ def test_von_mises_is_that_of_torch(concentration):
         (lambda: VonMises(MEAN, torch.zeros(2)), "use UniformTorus"),
         (lambda: VonMises(MEAN, torch.full((2,), math.inf)), "positive concentration below 1e12"),
         (lambda: VonMises(MEAN * math.nan, torch.ones(2)), "finite mean"),
+        (lambda: Uniform(MEAN, MEAN), "low less than high"),
+        (lambda: Uniform(MEAN, torch.ones(3)), "of one shape"),
+        (lambda: Uniform(MEAN, MEAN + math.nan), "low and high must be finite"),
+        (lambda: Uniform(MEAN, torch.full((2,), math.inf)), "low and high must be finite"),
+        (lambda: Uniform(0.0, 1.0), "low must be a Tensor; got a float"),
         (lambda: Sobol(VonMises(MEAN, torch.ones(2))), "a base must be normal or uniform, .* got VonMises"),
         (lambda: Sobol(2), "base must be a Base; got an int"),
         (lambda: Sobol(Normal(30_000)), "base must have at most 21201 dimensions"),
@@ -200,6 +211,9 @@ def test_quantiles_belong_to_the_law():
     assert (base.quantile(p).T.cov() - (FACTOR @ FACTOR.T).double()).abs().max() < 0.03
     assert (Normal(2, scale=2.0).quantile(p) - torch.distributions.Normal(0.0, 2.0).icdf(p)).abs().max() < 1e-4
     assert torch.equal(UniformTorus(2).quantile(p), (2 * p - 1) * PI)
+    box = Uniform(torch.tensor([-1.0, 2.0]), torch.tensor([3.0, 2.5])).double()
+    assert (box.quantile(p) - torch.tensor([-1.0, 2.0]) - torch.tensor([4.0, 0.5]) * p).abs().max() < 1e-12
+    assert box.tempered(2.0) is box
     z = Product([Normal(1), UniformTorus(1)], [[1], [0]]).quantile(p)
     assert torch.equal(z, torch.cat([UniformTorus(1).quantile(p[:, :1]), Normal(1).quantile(p[:, 1:])], 1))
 
