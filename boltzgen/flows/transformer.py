@@ -160,25 +160,29 @@ class BoundedSpline(Transformer):
 
     def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         x, step = self._spline(z, theta[0], theta[1], inverse=False)
-        return x, step.sum(0)
+        return self._within(x, z), step.sum(0)
 
     def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         z, step = self._spline(x, theta[0], theta[1], inverse=True)
-        return z, step.sum(0)
+        return self._within(z, x), step.sum(0)
+
+    def _within(self, y: Tensor, v: Tensor) -> Tensor:
+        """y(v), where rounding carried it out of the interval, at the end."""
+        return torch.where((v > self.low) & (v < self.high), y.clamp(self.low, self.high), v)
 
     def _spline(self, v: Tensor, bins: Tensor, derivatives: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         """The spline's value and the logarithm of its derivative, dimension by dimension."""
-        centre, width = (self.low + self.high) / 2, self.high - self.low
+        width = self.high - self.low
+        offset = -self.low / width
         y, step = rational_quadratic_spline(
-            (v - centre) / width + 0.5,
+            v / width + offset,
             bins.view(2, self.bins, *v.shape),
             derivatives.view(self.bins + 1, *v.shape),
             inverse=inverse,
             **self._floors,
         )
-        inside = (v - centre).abs() < width / 2
-        y = ((y - 0.5) * width + centre).clamp(self.low, self.high)  # rounding can carry it past the ends
-        return torch.where(inside, y, v), torch.where(inside, step, 0.0)
+        inside = (v - (self.low + self.high) / 2).abs() < width / 2
+        return torch.where(inside, (y - offset) * width, v), torch.where(inside, step, 0.0)
 
 
 class Spline(BoundedSpline):

@@ -55,7 +55,7 @@ REGISTRY = {
     "triangular": lambda: Coupling(4, [3, 1, 0], [2], TriangularAffine(3), circular=[0, 0, 1, 0]),
     "triangular, one dimension": lambda: Coupling(2, [1], [0], TriangularAffine(1)),
     "spline": lambda: Coupling(3, [1, 0], [2], Spline(2)),
-    "bounded spline": lambda: Coupling(3, [1, 0], [2], BoundedSpline(2, low=-4.0, high=7.0)),
+    "bounded spline": lambda: Coupling(3, [1, 0], [2], BoundedSpline(2, low=-4.0, high=7.0), hidden=(16,)),
     "bounded spline, conditional": lambda: Autoregressive(2, BoundedSpline(2, low=-4.0, high=7.0), context=2),
     "spline, two bins": lambda: Coupling(2, [1], [0], Spline(1, bins=2)),
     "rotation": lambda: Coupling(2, [1], [0], Rotation(1), circular=[1, 1]),
