@@ -1,7 +1,7 @@
 """README and docs tell the truth: their Python blocks run, and the commands they name exist."""
 
 import glob
-import importlib
+import importlib.util
 import json
 import logging
 import re
@@ -172,7 +172,7 @@ def test_a_site_is_built_with_every_page_and_every_public_name(tmp_path):
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     for page in (ROOT / "docs").glob("*.md"):
         html = (tmp_path / "site" / f"{page.stem}.html").read_text()
-        for link in re.findall(r'href="([^"#:]+)"', html):
+        for link in re.findall(r'(?:href|src)="([^"#:]+)"', html):
             assert (tmp_path / "site" / link).exists(), f"{page.stem} links to {link}"
     reference = (tmp_path / "site" / "api" / "boltzgen.html").read_text()
     assert {name for name in bg.__all__ if f'id="{name}"' not in reference} == {"toys"}  # a module, with a page
@@ -198,6 +198,19 @@ def test_the_readme_gives_the_recorded_effective_sample_sizes():
     assert f"{first}, {second} and {third} %" in " ".join(text.split())
     (hour,) = recorded("alanine_dipeptide_60min_6x128")
     assert f"larger network {hour} %" in " ".join(text.split())
+
+
+def test_the_table_of_densities_is_that_of_the_recorded_run_and_within_its_bounds():
+    path = ROOT / "benchmarks" / "densities.py"
+    recorded = path.parent / "results" / "densities.json"
+    spec = importlib.util.spec_from_file_location("densities", path)
+    densities = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(densities)
+    result = json.loads(recorded.read_text())
+    assert densities.table(result) == recorded.with_suffix(".md").read_text()
+    assert densities.exceeded(result) == []
+    result["rows"]["spline couplings"]["rings"]["kl"] = 0.31
+    assert densities.exceeded(result) == ["spline couplings, rings: 0.310 > 0.3"]
 
 
 def test_the_makefile_has_the_two_commands():

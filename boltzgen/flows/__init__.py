@@ -3,7 +3,7 @@
 from .actnorm import ActNorm
 from .architectures import coupling_flow, iaf, maf, molecular_flow
 from .autoregressive import Autoregressive
-from .bases import Base, MultivariateNormal, Normal, Product, UniformTorus, VonMises
+from .bases import Base, MultivariateNormal, Normal, Product, Uniform, UniformTorus, VonMises
 from .bijection import Bijection, Composition, Given, Inverse
 from .continuous import Continuous
 from .coupling import Coupling
@@ -20,6 +20,7 @@ from .steering import steered
 from .transformer import (
     Additive,
     Affine,
+    BoundedSpline,
     CircularSpline,
     Mixed,
     Rotation,
@@ -37,6 +38,7 @@ __all__ = [
     "Autoregressive",
     "Base",
     "Bijection",
+    "BoundedSpline",
     "CircularSpline",
     "Composition",
     "Continuous",
@@ -59,6 +61,7 @@ __all__ = [
     "Spline",
     "Transformer",
     "TriangularAffine",
+    "Uniform",
     "UniformTorus",
     "VonMises",
     "Whitening",

@@ -45,7 +45,7 @@ def coupling_flow(
     *,
     layers: int = 8,
     transform: Transform = "spline",
-    masks: Literal["random", "alternating"] | Sequence[Sequence[int]] = "random",
+    masks: Literal["random", "alternating", "reversed"] | Sequence[Sequence[int]] = "random",
     hidden: Sequence[int] = (64, 64),
     residual: bool = False,
     circular: Sequence[bool] | Tensor | None = None,
@@ -62,7 +62,8 @@ def coupling_flow(
         layers: number of couplings.
         transform: the map of the linear dimensions; "logistic" starts near the base only.
         masks: the dimensions a layer transforms given the others: "random" halves and their complements, "alternating"
-            even and odd ones, or a list for each layer, which starts anew when it is used up.
+            even and odd ones, "reversed" the first half and the second by turns, or a list for each layer, which starts
+            anew when it is used up.
         hidden: widths of the hidden layers of each coupling's network.
         residual: whether these layers add to what they are given; see `Conditioner`.
         circular: which dimensions are angles, (d,).
@@ -78,7 +79,7 @@ def coupling_flow(
         (torch.Size([5, 2]), torch.Size([5]))
 
     References:
-        Dinh et al. (2015, 2017); Durkan et al. (2019); Rezende et al. (2020).
+        Dinh et al. (2015; 2017, section 3.4 for the masks); Durkan et al. (2019); Rezende et al. (2020).
     """
     dim, layers = _checked(dim, layers, transform)
     if layers < min(dim, 2):
@@ -269,12 +270,14 @@ def _halves(dims: list[int], layers: int, generator: torch.Generator) -> list[tu
 
 def _pairs(masks: str | Sequence[Sequence[int]], dim: int, layers: int) -> list[tuple[list[int], list[int]]]:
     """(transformed, given) of each layer, for masks other than random."""
-    parts = [range(0, dim, 2), range(1, dim, 2)][:dim] if masks == "alternating" else masks
+    cut = (dim + 1) // 2
+    named = {"alternating": [range(0, dim, 2), range(1, dim, 2)], "reversed": [range(cut), range(cut, dim)]}
+    parts = named[masks][:dim] if isinstance(masks, str) and masks in named else masks
     listed = hasattr(parts, "__len__") and all(hasattr(part, "__len__") for part in parts)
     cycle = [[int(i) for i in part] for part in parts] if listed and not isinstance(parts, str) else []
     if not cycle or not all(part and set(part) <= set(range(dim)) for part in cycle):
         raise InputError(
-            f"masks must be 'random', 'alternating' or lists of dimensions below {dim}; got {masks!r}: "
+            f"masks must be 'random', 'alternating', 'reversed' or lists of dimensions below {dim}; got {masks!r}: "
             "name the dimensions each layer transforms"
         )
     chosen = [cycle[k % len(cycle)] for k in range(layers)]

@@ -10,10 +10,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..arguments import positive_counts
+from ..arguments import instances, positive_counts
 from ..errors import InputError
 
-__all__ = ["Base", "MultivariateNormal", "Normal", "Product", "UniformTorus", "VonMises"]
+__all__ = ["Base", "MultivariateNormal", "Normal", "Product", "Uniform", "UniformTorus", "VonMises"]
 
 
 class Base(nn.Module, ABC):
@@ -150,6 +150,53 @@ class MultivariateNormal(Base):
 
     def _factor(self) -> Tensor:
         return self.weight.tril(-1) + self.weight.diagonal().exp().diag()
+
+
+class Uniform(Base):
+    """The uniform law of a box, p(z) = Π_i 1/(b_i − a_i) for a_i ≤ z_i ≤ b_i, and 0 outside.
+
+    A bijection that maps the box onto itself, such as couplings with a `BoundedSpline`, makes other laws on it.
+
+    Arguments:
+        low, high: the corners a and b, (d,).
+
+    Raises:
+        InputError: unless they have one shape (d,) and low < high, all finite.
+
+    Example:
+        >>> base = Uniform(torch.tensor([0.0]), torch.tensor([2.0]))
+        >>> base.log_prob(torch.tensor([[0.5], [3.0]]))
+        tensor([-0.6931,    -inf])
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Tensor, high: Tensor) -> None:
+        instances(low=(low, Tensor), high=(high, Tensor))
+        fits = low.ndim == 1 and low.shape == high.shape
+        if not fits or not bool((low < high).all() and (high - low).isfinite().all()):
+            raise InputError(
+                f"low and high must be finite, of one shape (d,), and low less than high; got {low} and {high}: give "
+                "the ends of an interval for every dimension"
+            )
+        super().__init__(len(low))
+        self.register_buffer("low", low.detach().to(torch.get_default_dtype(), copy=True))
+        self.register_buffer("high", high.detach().to(torch.get_default_dtype(), copy=True))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        p = torch.rand(n, *self.event_shape, generator=generator, dtype=self._like.dtype)
+        return self.quantile(p.to(self._like.device))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        inside = ((z >= self.low) & (z <= self.high)).all(-1)
+        return torch.where(inside, -(self.high - self.low).log().sum(), -torch.inf)
+
+    def quantile(self, p: Tensor) -> Tensor:
+        return torch.lerp(self.low.to(p), self.high.to(p), p)
+
+    def tempered(self, ratio: float) -> Uniform:
+        return self
 
 
 class UniformTorus(Base):

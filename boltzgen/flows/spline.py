@@ -36,6 +36,12 @@ def rational_quadratic_spline(
     A floor is a defensive mixture: whatever the parameters say, each bin keeps `min_width` of x and `min_height` of y,
     which is probability that a density pays everywhere.
 
+    Floors bound the slopes too: δ min(1, s)² ≤ y' ≤ max(2S, 1/δ), with δ = `min_derivative` and the slopes of bins
+    between s = min_height/(1 − (K − 1) min_width) and S = (1 − (K − 1) min_height)/min_width. Since y is rounded,
+    x → y → x loses up to ε (1 + 1/min y'), ε the rounding of the dtype, and no solution of y(x) could bring it back: in
+    float32 less than 1e-5 where y' > 0.03, and everywhere if the floors see to that (0.1, 0.1 and 0.3 for 8 bins), but
+    anything where y' comes near the 1e-9 that floors of 1e-3 allow. y → x → y loses up to ε (1 + max y').
+
     Arguments:
         x: points of any shape (…); ordinates if `inverse`.
         bins: unnormalised widths and heights, (2, K, …); a softmax makes each sum to one.
@@ -68,6 +74,9 @@ def rational_quadratic_spline(
     w, h = min_width + (1 - K * min_width) * w, min_height + (1 - K * min_height) * h
     d = derivatives.gather(0, torch.cat([k, following]))
     bound = -math.log(min_derivative)
+    if bound < 1:  # d / bound must not overflow
+        limit = bound * torch.finfo(d.dtype).max / 2
+        d = d.clamp(-limit, limit)
     d0, d1 = (bound * functional.softsign(d / bound)).exp()
     s = h / w
 

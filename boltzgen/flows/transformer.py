@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..arguments import positive_counts, positive_numbers
+from ..arguments import numbers, positive_counts, positive_numbers
 from ..errors import InputError
 from .spline import rational_quadratic_spline
 
 __all__ = [
     "Additive",
     "Affine",
+    "BoundedSpline",
     "CircularSpline",
     "Mixed",
     "Rotation",
@@ -120,7 +121,71 @@ class Affine(Transformer):
         return (-log_scale).exp() * (x - theta[0]), -log_scale.sum(0)
 
 
-class Spline(Transformer):
+class BoundedSpline(Transformer):
+    """A rational-quadratic spline of the interval [low, high] onto itself, the identity beyond.
+
+    Between a `Uniform` base of that interval and x it makes laws on a box.
+
+    Arguments:
+        dim: number of dimensions m.
+        low, high: the ends of the interval, of every dimension.
+        bins: number of bins K.
+        min_width, min_height, min_derivative: floors; see `rational_quadratic_spline`.
+
+    Raises:
+        InputError: unless low < high, both finite, or if a floor leaves nothing to the bins.
+
+    References:
+        Müller et al. (2019), Neural importance sampling; Durkan, Bekasov, Murray, Papamakarios (2019).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        low: float = 0.0,
+        high: float = 1.0,
+        bins: int = 8,
+        min_width: float = 1e-3,
+        min_height: float = 1e-3,
+        min_derivative: float = 1e-3,
+    ) -> None:
+        positive_counts(bins=bins)
+        super().__init__(dim, [2 * bins * dim, (bins + 1) * dim])
+        self._floors = _floors(bins, min_width, min_height, min_derivative)
+        self.bins = bins
+        self.low, self.high = numbers(low=low, high=high)
+        if not 0 < self.high - self.low < math.inf:
+            raise InputError(f"low must be less than high, both finite; got {low} and {high}: pass e.g. low=0, high=1")
+
+    def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        x, step = self._spline(z, theta[0], theta[1], inverse=False)
+        return self._within(x, z), step.sum(0)
+
+    def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        z, step = self._spline(x, theta[0], theta[1], inverse=True)
+        return self._within(z, x), step.sum(0)
+
+    def _within(self, y: Tensor, v: Tensor) -> Tensor:
+        """y(v), where rounding carried it out of the interval, at the end."""
+        return torch.where((v > self.low) & (v < self.high), y.clamp(self.low, self.high), v)
+
+    def _spline(self, v: Tensor, bins: Tensor, derivatives: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
+        """The spline's value and the logarithm of its derivative, dimension by dimension."""
+        width = self.high - self.low
+        offset = -self.low / width
+        y, step = rational_quadratic_spline(
+            v / width + offset,
+            bins.view(2, self.bins, *v.shape),
+            derivatives.view(self.bins + 1, *v.shape),
+            inverse=inverse,
+            **self._floors,
+        )
+        inside = (v - (self.low + self.high) / 2).abs() < width / 2
+        return torch.where(inside, (y - offset) * width, v), torch.where(inside, step, 0.0)
+
+
+class Spline(BoundedSpline):
     """A rational-quadratic spline on [−reach, reach], the identity beyond, followed by a translation and a scaling.
 
     Arguments:
@@ -142,11 +207,18 @@ class Spline(Transformer):
         min_height: float = 1e-3,
         min_derivative: float = 1e-3,
     ) -> None:
-        positive_counts(bins=bins)
-        super().__init__(dim, [2 * bins * dim, (bins + 1) * dim, 2 * dim])
-        self._floors = _floors(bins, min_width, min_height, min_derivative)
-        self.bins = bins
-        self.reach, self.max_log_scale = positive_numbers(reach=reach, max_log_scale=max_log_scale)
+        reach, max_log_scale = positive_numbers(reach=reach, max_log_scale=max_log_scale)
+        super().__init__(
+            dim,
+            low=-reach,
+            high=reach,
+            bins=bins,
+            min_width=min_width,
+            min_height=min_height,
+            min_derivative=min_derivative,
+        )
+        self.sizes = (*self.sizes, 2 * dim)
+        self.reach, self.max_log_scale = reach, max_log_scale
 
     def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = self._affine(theta[2])
@@ -182,18 +254,6 @@ class Spline(Transformer):
     def _affine(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = theta.chunk(2)
         return mean, _bounded(log_scale, self.max_log_scale)
-
-    def _spline(self, v: Tensor, bins: Tensor, derivatives: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        scale = 2 * self.reach
-        y, step = rational_quadratic_spline(
-            v / scale + 0.5,
-            bins.view(2, self.bins, *v.shape),
-            derivatives.view(self.bins + 1, *v.shape),
-            inverse=inverse,
-            **self._floors,
-        )
-        inside = v.abs() < self.reach
-        return torch.where(inside, (y - 0.5) * scale, v), torch.where(inside, step, 0.0)
 
 
 class CircularSpline(Transformer):

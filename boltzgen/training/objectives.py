@@ -204,7 +204,14 @@ def _estimate(log_w: Tensor, alpha: float) -> Tensor:
     return ((alpha * log_w).logsumexp(0) - math.log(len(log_w))) / (alpha * (alpha - 1))
 
 
-def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None, *, drawn_log_q: Tensor | None = None) -> Tensor:
+def forward_kl(
+    flow: Flow,
+    x: Tensor,
+    log_w: Tensor | None = None,
+    *,
+    context: Tensor | None = None,
+    drawn_log_q: Tensor | None = None,
+) -> Tensor:
     """Forward Kullback-Leibler divergence up to the data's entropy: −Σ w̄ log q(x), w̄ ∝ exp(log_w).
 
     Maximum likelihood on samples of the target, or on weighted samples of something near it. It is mode-covering, and
@@ -218,6 +225,7 @@ def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None, *, drawn_log_
         flow: the flow q.
         x: (n, *event_shape), in the flow's dtype.
         log_w: (n,) log-weights; equal ones if None.
+        context: (n, c), for a conditional flow: the density is that of each x given its row.
         drawn_log_q: (n,) log q₀(x).
 
     Returns:
@@ -227,7 +235,12 @@ def forward_kl(flow: Flow, x: Tensor, log_w: Tensor | None = None, *, drawn_log_
         Noé et al. (2019), "training by example"; Müller et al. (2019), ACM Trans. Graph. 38, 145, for the weights.
     """
     instances(flow=(flow, Flow))
-    (log_q,) = ranks().shared(lambda mine: (flow.log_prob(x[mine]),), len(x))
+    flow._check_context(context, len(x))
+
+    def rows(mine: slice) -> tuple[Tensor, ...]:
+        return (flow.log_prob(x[mine], None if context is None else context[mine]),)
+
+    (log_q,) = ranks().shared(rows, len(x))
     for name, given in (("log_w", log_w), ("drawn_log_q", drawn_log_q)):
         if given is not None and (not isinstance(given, Tensor) or given.shape != log_q.shape):
             got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__

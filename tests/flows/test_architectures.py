@@ -78,6 +78,8 @@ def transformed(flow):
 
 def test_masks_can_be_chosen():
     assert transformed(coupling_flow(5, masks="alternating", layers=3)) == [[0, 2, 4], [1, 3], [0, 2, 4]]
+    assert transformed(coupling_flow(5, masks="reversed", layers=3)) == [[0, 1, 2], [3, 4], [0, 1, 2]]
+    assert transformed(coupling_flow(1, masks="reversed", layers=2)) == [[0], [0]]
     assert transformed(coupling_flow(3, masks=[[2], [0, 1]], layers=3)) == [[2], [0, 1], [2]]
     assert transformed(coupling_flow(1, masks="alternating", layers=2)) == [[0], [0]]
     first, second = transformed(coupling_flow(4, masks="random", layers=2))

@@ -6,7 +6,17 @@ import torch
 import boltzgen as bg
 import boltzgen.flows as flows
 from boltzgen.errors import InputError
-from boltzgen.flows import Base, GaussianMixture, MultivariateNormal, Normal, Product, Sobol, UniformTorus, VonMises
+from boltzgen.flows import (
+    Base,
+    GaussianMixture,
+    MultivariateNormal,
+    Normal,
+    Product,
+    Sobol,
+    Uniform,
+    UniformTorus,
+    VonMises,
+)
 
 PI = math.pi
 N = 100_000
@@ -16,8 +26,13 @@ MEAN = torch.tensor([0.5, -1.0])
 FACTOR = torch.tensor([[0.8, 0.0], [-0.6, 1.5]])
 MODES = torch.tensor([[-2.0, 0.0], [1.0, 1.5], [2.0, -1.0]])
 SCALES = torch.tensor([[0.5, 1.0], [0.7, 0.4], [1.2, 0.6]])
+STEP = 18 / 399  # of the grid of `quadrature`; the ends of the box lie midway between its points
 REGISTRY = {
     "normal": (lambda: Normal(2), [False, False]),
+    "box": (
+        lambda: Uniform(STEP * torch.tensor([-30.0, -9.0]), STEP * torch.tensor([21.0, 60.0])),
+        [False, False],
+    ),
     "torus": (lambda: UniformTorus(2), [True, True]),
     "multivariate normal": (lambda: MultivariateNormal(MEAN, FACTOR), [False, False]),
     "von Mises": (lambda: VonMises(torch.tensor([0.3, -1.5]), torch.tensor([0.2, 15.0])), [True, True]),
@@ -28,6 +43,17 @@ REGISTRY = {
     "sobol": (lambda: Sobol(Product([Normal(1), UniformTorus(1)], [[1], [0]])), [True, False]),
     "product": (lambda: Product([Normal(1), UniformTorus(1)], [[1], [0]]), [True, False]),
 }
+
+
+class LogDensity(torch.nn.Module):
+    """A base as a function of its parameters, for `functional_call`."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+
+    def forward(self, z):
+        return self.base.log_prob(z)
 
 
 @pytest.fixture(params=REGISTRY)
@@ -84,6 +110,43 @@ def test_draws_have_the_dtype_of_the_module_and_come_from_the_generator(case, dt
     assert torch.equal(base.sample(5), c)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rows_do_not_see_each_other(case, dtype):
+    base = case[0].to(dtype)
+    z, other = (base.sample(64, torch.Generator().manual_seed(seed)).detach() for seed in (0, 1))
+    other[:5] = z[:5]
+    assert torch.equal(base.log_prob(z)[:5], base.log_prob(other)[:5])
+
+
+def test_derivatives_of_the_density_are_right(case):
+    density = LogDensity(case[0].double())
+    names, parameters = zip(*density.named_parameters(), strict=True) if list(density.parameters()) else ((), ())
+
+    def log_prob(z, *parameters):
+        return torch.func.functional_call(density, dict(zip(names, parameters, strict=True)), z)
+
+    z = density.base.sample(3, torch.Generator().manual_seed(0))
+    inputs = [v.detach().clone().requires_grad_() for v in (z, *parameters)]
+    assert torch.autograd.gradcheck(log_prob, inputs)
+    if log_prob(*inputs).requires_grad:
+        assert torch.autograd.gradgradcheck(log_prob, inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_density_is_a_number_at_the_edges(case, dtype):
+    base = case[0].to(dtype)
+    edges = torch.tensor([-PI, PI, 0.0, -1e-30, 8.0, -40.0, 1e4, -1e4], dtype=dtype)
+    z = torch.cartesian_prod(edges, edges).requires_grad_()
+    log_p = base.log_prob(z)
+    inside = log_p > -torch.inf
+    assert not log_p.isnan().any()
+    assert inside.all() or isinstance(base, Uniform)
+    assert (log_p < 100).all()
+    if log_p.requires_grad:
+        gradients = torch.autograd.grad(log_p.sum(), [z, *base.parameters()])
+        assert all(g.isfinite().all() for g in gradients)
+
+
 def test_multivariate_normal_is_that_of_torch():
     z = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     exact = torch.distributions.MultivariateNormal(MEAN.double(), scale_tril=FACTOR.double()).log_prob(z)
@@ -126,6 +189,11 @@ def test_von_mises_is_that_of_torch(concentration):
         (lambda: VonMises(MEAN, torch.zeros(2)), "use UniformTorus"),
         (lambda: VonMises(MEAN, torch.full((2,), math.inf)), "positive concentration below 1e12"),
         (lambda: VonMises(MEAN * math.nan, torch.ones(2)), "finite mean"),
+        (lambda: Uniform(MEAN, MEAN), "low less than high"),
+        (lambda: Uniform(MEAN, torch.ones(3)), "of one shape"),
+        (lambda: Uniform(MEAN, MEAN + math.nan), "low and high must be finite"),
+        (lambda: Uniform(MEAN, torch.full((2,), math.inf)), "low and high must be finite"),
+        (lambda: Uniform(0.0, 1.0), "low must be a Tensor; got a float"),
         (lambda: Sobol(VonMises(MEAN, torch.ones(2))), "a base must be normal or uniform, .* got VonMises"),
         (lambda: Sobol(2), "base must be a Base; got an int"),
         (lambda: Sobol(Normal(30_000)), "base must have at most 21201 dimensions"),
@@ -143,6 +211,9 @@ def test_quantiles_belong_to_the_law():
     assert (base.quantile(p).T.cov() - (FACTOR @ FACTOR.T).double()).abs().max() < 0.03
     assert (Normal(2, scale=2.0).quantile(p) - torch.distributions.Normal(0.0, 2.0).icdf(p)).abs().max() < 1e-4
     assert torch.equal(UniformTorus(2).quantile(p), (2 * p - 1) * PI)
+    box = Uniform(torch.tensor([-1.0, 2.0]), torch.tensor([3.0, 2.5])).double()
+    assert (box.quantile(p) - torch.tensor([-1.0, 2.0]) - torch.tensor([4.0, 0.5]) * p).abs().max() < 1e-12
+    assert box.tempered(2.0) is box
     z = Product([Normal(1), UniformTorus(1)], [[1], [0]]).quantile(p)
     assert torch.equal(z, torch.cat([UniformTorus(1).quantile(p[:, :1]), Normal(1).quantile(p[:, 1:])], 1))
 
@@ -172,6 +243,23 @@ def test_sobol_draws_are_known_not_to_be_independent():
     assert evenly.base.tempered(2.0).sample(10).shape == (10, 2)
     bg.reverse_kl(evenly, target, 64).backward()
     assert not Product([Normal(1), Sobol(Normal(1))], [[0], [1]]).independent
+
+
+def test_profiles_from_sobol_draws_are_nearer_to_the_truth():
+    flow = bg.coupling_flow(2, layers=2)
+    target = bg.toys.Gaussian([0.0, 0.0], [[1.0, 0.3], [0.3, 0.5]])
+    edges = torch.linspace(-2.0, 2.0, 9, dtype=torch.float64)
+    exact = -(torch.special.ndtr(edges).diff() / edges.diff()).log()
+
+    def error(one):
+        squares = []
+        for seed in range(10):
+            samples = bg.draw(one, target, 1024, seed=seed)
+            found = bg.profile(samples.log_w, samples.x[:, 0], bins=edges.numpy()).value
+            squares.append((torch.as_tensor(found) - exact).square().mean())
+        return float(torch.stack(squares).mean().sqrt())
+
+    assert error(flows.Flow(Sobol(flow.base), flow.bijection)) < 0.5 * error(flow) < 0.1
 
 
 def test_products_need_every_dimension_once():

@@ -15,6 +15,7 @@ from boltzgen.flows import (
     Affine,
     Autoregressive,
     Bijection,
+    BoundedSpline,
     CircularSpline,
     Composition,
     Continuous,
@@ -54,6 +55,8 @@ REGISTRY = {
     "triangular": lambda: Coupling(4, [3, 1, 0], [2], TriangularAffine(3), circular=[0, 0, 1, 0]),
     "triangular, one dimension": lambda: Coupling(2, [1], [0], TriangularAffine(1)),
     "spline": lambda: Coupling(3, [1, 0], [2], Spline(2)),
+    "bounded spline": lambda: Coupling(3, [1, 0], [2], BoundedSpline(2, low=-4.0, high=7.0), hidden=(16,)),
+    "bounded spline, conditional": lambda: Autoregressive(2, BoundedSpline(2, low=-4.0, high=7.0), context=2),
     "spline, two bins": lambda: Coupling(2, [1], [0], Spline(1, bins=2)),
     "rotation": lambda: Coupling(2, [1], [0], Rotation(1), circular=[1, 1]),
     "circular": lambda: Coupling(3, [2, 0], [1], CircularSpline(2, shift=seams(2)), circular=[1, 1, 1]),
@@ -94,6 +97,10 @@ REGISTRY = {
     "permutation": lambda: Permutation([2, 0, 1]),
     "ActNorm": lambda: ActNorm(3),
     "continuous": lambda: Continuous(2, hidden=(8, 8), tolerance=TOLERANCE),
+    "continuous, RK4": lambda: Continuous(2, hidden=(8, 8), steps=32),
+    "continuous, Hutchinson": lambda: Continuous(
+        2, hidden=(8, 8), tolerance=TOLERANCE, trace="hutchinson"
+    ).eval(),  # in training mode log_det is an estimate
     "continuous, conditional": lambda: Continuous(2, hidden=(8, 8), tolerance=TOLERANCE, context=2),
     "planar": lambda: Planar(3),
     "planar, conditional": lambda: Planar(2, context=2),
@@ -111,13 +118,13 @@ def circular_mask(bijection):
     return mask
 
 
-def points(bijection, n=64, seed=0):
+def points(bijection, n=64, seed=0, dtype=torch.float32):
     """Base points, far into the tails, and a context."""
     generator = torch.Generator().manual_seed(seed)
     z = 3 * torch.randn(n, *bijection.in_shape, generator=generator)
     z = torch.where(circular_mask(bijection), (z + PI).remainder(2 * PI) - PI, z)
     context = torch.randn(n, bijection.context_size, generator=generator) if bijection.context_size else None
-    return z, context
+    return z.to(dtype), None if context is None else context.to(dtype)
 
 
 def difference(bijection, a, b):
@@ -131,10 +138,6 @@ def slack(bijection):
     return 100 * TOLERANCE if any(isinstance(layer, Continuous) for layer in bijection.modules()) else 0.0
 
 
-def as_double(context):
-    return None if context is None else context.double()
-
-
 @pytest.fixture(params=REGISTRY)
 def bijection(request, randomise):
     torch.manual_seed(0)
@@ -143,8 +146,8 @@ def bijection(request, randomise):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_round_trips_cancel_and_keep_the_dtype(bijection, dtype):
-    z, context = points(bijection)
-    bijection, z, context = bijection.to(dtype), z.to(dtype), None if context is None else context.to(dtype)
+    bijection = bijection.to(dtype)
+    z, context = points(bijection, dtype=dtype)
     x, log_det = bijection.forward(z, context)
     again, back = bijection.inverse(x, context)
     assert x.dtype == log_det.dtype == again.dtype == back.dtype == dtype
@@ -155,8 +158,7 @@ def test_round_trips_cancel_and_keep_the_dtype(bijection, dtype):
 
 def test_log_det_is_that_of_the_jacobian(bijection):
     bijection = bijection.double()
-    z, context = points(bijection, n=16)
-    z, context = z.double(), as_double(context)
+    z, context = points(bijection, n=16, dtype=torch.float64)
     for call in (bijection.forward, bijection.inverse):
         z.requires_grad_()
         x, log_det = call(z, context)
@@ -166,9 +168,11 @@ def test_log_det_is_that_of_the_jacobian(bijection):
         z = x.detach()
 
 
-def test_rows_do_not_see_each_other(bijection):
-    z, context = points(bijection)
-    other, _ = points(bijection, seed=1)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rows_do_not_see_each_other(bijection, dtype):
+    bijection = bijection.to(dtype)
+    z, context = points(bijection, dtype=dtype)
+    other, _ = points(bijection, seed=1, dtype=dtype)
     other[:5] = z[:5]
     for call in (bijection.forward, bijection.inverse):
         (x, log_det), (y, other_log_det) = call(z, context), call(other, context)
@@ -184,9 +188,11 @@ def test_no_rows_give_no_rows(bijection):
         assert log_det.shape == (0,)
 
 
-def test_finite_at_the_edges(bijection):
-    z, context = points(bijection, n=40)
-    edges = torch.tensor([-PI, PI, -5.0, 5.0, -4.9999995, 4.9999995, 0.0, 2.5, -1e4, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_finite_at_the_edges(bijection, dtype):
+    bijection = bijection.to(dtype)
+    z, context = points(bijection, n=40, dtype=dtype)
+    edges = torch.tensor([-PI, PI, -5.0, 5.0, -4.9999995, 4.9999995, 0.0, 2.5, -1e4, 1e4], dtype=dtype)
     z[:, 0] = edges.repeat(4)
     z[10:20] = edges[:, None]
     for call in (bijection.forward, bijection.inverse):
@@ -206,13 +212,52 @@ def test_every_parameter_and_the_context_matter(bijection):
     assert all(g is not None and g.isfinite().all() and (g != 0).any() for g in gradients if g is None or g.numel())
 
 
-def test_second_derivatives_exist(bijection):
-    bijection = bijection.double()
+def with_one_step(bijection):
+    """The bijection in float64, of a step if continuous: derivatives are those of the steps, however many."""
     for layer in bijection.modules():
-        if isinstance(layer, Continuous):  # they are those of the steps, however many
+        if isinstance(layer, Continuous):
             layer.steps = 1
-    z, context = points(bijection, n=4)
-    z, context = z.double().requires_grad_(), as_double(context)
+    return bijection.double()
+
+
+def derivatives_are_right(bijection):
+    """Whether those of value and log_det by z, context and every parameter are those of small steps, either way."""
+    bijection = with_one_step(bijection)
+    fixed = [v for v in points(bijection, n=3, dtype=torch.float64) if v is not None]
+    bijection.forward(*fixed)  # the first call gives an ActNorm its parameters
+    for layer in (bijection, Inverse(bijection)):
+        parameters = {name: p for name, p in layer.named_parameters() if p.numel()}
+
+        def call(*inputs, layer=layer, names=tuple(parameters)):
+            mine = dict(zip(names, inputs[len(fixed) :], strict=True))
+            return torch.func.functional_call(layer, mine, inputs[: len(fixed)])
+
+        inputs = [v.detach().clone().requires_grad_() for v in (*fixed, *parameters.values())]
+        if not torch.autograd.gradcheck(call, inputs, atol=1e-5, fast_mode=True, raise_exception=False):
+            return False
+    return True
+
+
+def test_first_derivatives_are_right(bijection):
+    assert derivatives_are_right(bijection)
+
+
+def test_wrong_derivatives_would_be_seen(randomise):
+    class Forgetful(Affine):
+        def inverse(self, x, *theta):
+            return super().inverse(x, theta[0], theta[1].detach())
+
+    def layer(transformer):
+        return randomise(Coupling(2, [0], [1], transformer, hidden=(4,)))  # gradcheck takes long to fail
+
+    assert derivatives_are_right(layer(Affine(1)))
+    assert not derivatives_are_right(layer(Forgetful(1)))
+
+
+def test_second_derivatives_exist(bijection):
+    bijection = with_one_step(bijection)
+    z, context = points(bijection, n=4, dtype=torch.float64)
+    z.requires_grad_()
     for call in (bijection.forward, bijection.inverse):
         torch.autograd.gradgradcheck(lambda z, call=call: call(z, context), z, atol=1e-4, rtol=1e-3)
 
@@ -229,8 +274,7 @@ def test_copies_carry_the_state(bijection):
 
 def test_angles_are_taken_modulo_two_pi(bijection):
     bijection = bijection.double()
-    z, context = points(bijection)
-    z, context = z.double(), as_double(context)
+    z, context = points(bijection, dtype=torch.float64)
     turned = torch.where(circular_mask(bijection), z + 2 * PI, z)
     for call in (bijection.forward, bijection.inverse):
         (x, log_det), (y, turned_log_det) = call(z, context), call(turned, context)

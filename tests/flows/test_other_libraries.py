@@ -1,7 +1,8 @@
-"""Zuko and normflows as oracles: the same parameters give the same map and the same density; and zuko flows plug in."""
+"""Zuko and normflows as oracles: the same parameters give the same map and the same density; and theirs plug in."""
 
 import math
 
+import normflows as nf
 import pytest
 import torch
 import zuko
@@ -133,10 +134,36 @@ def test_a_zuko_flow_plugs_in(kind, context):
     assert history.losses[-1] < history.losses[0]
 
 
-@pytest.fixture
-def nf():
-    """Normflows, an oracle that is not a dependency."""
-    return pytest.importorskip("normflows")
+class FromNormflows(bg.Bijection):
+    """The adapter of docs/flows.md."""
+
+    def __init__(self, dim, layer):
+        super().__init__(dim)
+        self.layer = layer
+
+    def _forward(self, z, context):
+        return self.layer(z)
+
+    def _inverse(self, x, context):
+        return self.layer.inverse(x)
+
+
+def test_a_normflows_flow_plugs_in():
+    torch.manual_seed(0)
+    layers = [
+        nf.flows.AutoregressiveRationalQuadraticSpline(3, 1, 8, init_identity=False),
+        nf.flows.LULinearPermute(3),
+        nf.flows.CoupledRationalQuadraticSpline(3, 1, 8),
+    ]
+    theirs = nf.NormalizingFlow(nf.distributions.DiagGaussian(3, trainable=False), layers).double()
+    flow = Flow(Normal(3), Composition([FromNormflows(3, layer) for layer in layers])).double()
+    x, log_q = flow.sample(50, seed=1)
+    assert log_q.dtype == torch.float64
+    assert (theirs.log_prob(x) - log_q).abs().max() < SAME
+    assert (flow.log_prob(x) - log_q).abs().max() < 1e-9, "float32 sums would be worse"
+    assert len(bg.draw(flow, Harmonic(3), 500, seed=1)) == 500
+    history = bg.train(flow, lambda q: -q.log_prob(x).mean(), steps=20, progress=False)
+    assert history.losses[-1] < history.losses[0]
 
 
 def softplus_derivatives(raw):
@@ -147,7 +174,7 @@ def softplus_derivatives(raw):
 
 
 @pytest.mark.parametrize("tails", ["circular", "linear"])
-def test_splines_are_those_of_normflows(nf, tails):
+def test_splines_are_those_of_normflows(tails):
     n_derivatives = BINS if tails == "circular" else BINS - 1
     bound = math.pi if tails == "circular" else 5.0
     widths, heights, raw = noise(N, BINS), noise(N, BINS, seed=1), noise(N, n_derivatives, seed=2)
@@ -175,7 +202,7 @@ def constants(layer, *values):
     return layer
 
 
-def test_planar_is_that_of_normflows(nf):
+def test_planar_is_that_of_normflows():
     theirs = nf.flows.Planar((3,), u=noise(1, 3), w=noise(1, 3, seed=1), b=noise(1, seed=2)).double()
     w, inner = theirs.w[0].detach(), float((theirs.w * theirs.u).sum().detach())
     along = math.log1p(math.exp(inner)) - 1  # w·û there; ours is 0.999 (log(1 + (e − 1) e^c) − 1) at w·u = c
@@ -192,7 +219,7 @@ def test_planar_is_that_of_normflows(nf):
     assert (back + log_det).abs().max() < SAME
 
 
-def test_radial_is_that_of_normflows(nf):
+def test_radial_is_that_of_normflows():
     torch.manual_seed(0)
     theirs = nf.flows.Radial((3,)).double()
     alpha = theirs.alpha.detach().abs()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.flows import Additive, Affine, CircularSpline, Mixed, Rotation, Spline, TriangularAffine
+from boltzgen.flows import Additive, Affine, BoundedSpline, CircularSpline, Mixed, Rotation, Spline, TriangularAffine
 
 PI = math.pi
 EXACT = 1e-12
@@ -23,6 +23,7 @@ def parameters(transformer, n, scale=1.0, seed=0):
         Affine(2),
         TriangularAffine(2),
         Spline(2),
+        BoundedSpline(2, low=-2.0, high=4.0),
         CircularSpline(2),
         Rotation(2),
         Mixed(Spline(1), Rotation(1)),
@@ -50,6 +51,39 @@ def test_spline_is_linear_beyond_its_reach():
     x, log_det = spline(z, *theta)
     assert (x - z).abs().max() < EXACT
     assert log_det[[0, 3]].abs().max() == 0
+
+
+def test_bounded_spline_maps_its_interval_onto_itself():
+    low, high = -0.1, 0.3
+    spline = BoundedSpline(1, low=low, high=high)
+    n = 10_000
+    theta = [t.expand(-1, n).float() for t in parameters(spline, 1, scale=3.0)]
+    z = torch.linspace(low, high, n)[None]
+    for way in (spline.forward, spline.inverse):
+        x, log_det = way(z, *theta)
+        assert (x.diff() >= 0).all()
+        assert (x - torch.tensor([low, high])[:, None]).abs().amin(1).max() == 0, "both ends stay"
+        assert ((x >= z[0, 0]) & (x <= z[0, -1])).all(), "rounding carries nothing out of the interval"
+        assert (log_det.exp().mean() * (high - low)).item() == pytest.approx(high - low, rel=1e-2)
+        assert torch.equal(way(z + 1.0, *theta)[0], z + 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spline", [Spline(1, reach=0.5), BoundedSpline(1), CircularSpline(1)])
+def test_splines_are_finite_at_the_limits_of_the_dtype(spline, dtype):
+    limits = torch.finfo(dtype)
+    values = torch.tensor([limits.max, -limits.max, limits.smallest_normal / 8, 0.3, -1.0, 0.0], dtype=dtype)
+    z, size = torch.cartesian_prod(values, values).T
+    z = z[None]
+    theta = [(size * torch.randn(rows, len(size)).sign()).clamp(limits.min, limits.max) for rows in spline.sizes]
+    theta[2:] = [t.clamp(-1, 1) for t in theta[2:]]  # the affine map of `Spline` has no bounds
+    for way in (spline.forward, spline.inverse):
+        inputs = [v.detach().requires_grad_() for v in (z, *theta)]
+        x, log_det = way(*inputs)
+        gradients = torch.autograd.grad((x / limits.max).sum() + log_det.sum(), inputs)
+        assert (x.isfinite() | (z.abs() == limits.max)).all()
+        assert not x.isnan().any()
+        assert all(v.isfinite().all() for v in (log_det, *gradients))
 
 
 def test_circular_spline_covers_the_circle_once():
@@ -83,6 +117,10 @@ def test_one_bin_is_allowed():
         (Spline, {"bins": 0}, "bins must be a positive integer"),
         (CircularSpline, {"bins": "8"}, "bins must be a positive integer"),
         (Spline, {"reach": math.nan}, "reach must be a positive number"),
+        (BoundedSpline, {"low": 1.0}, "low must be less than high"),
+        (BoundedSpline, {"low": math.nan}, "low must be less than high"),
+        (BoundedSpline, {"high": math.inf}, "low must be less than high"),
+        (BoundedSpline, {"high": "1"}, "high must be a number"),
         (Spline, {"max_log_scale": -1.0}, "max_log_scale must be a positive number"),
         (Affine, {"max_log_scale": 0.0}, "max_log_scale must be a positive number"),
         (Spline, {"min_width": 0.2}, "min_width must lie between"),

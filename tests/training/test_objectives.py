@@ -8,9 +8,10 @@ import torch
 
 from boltzgen.energies.energy import Energy
 from boltzgen.errors import InputError
-from boltzgen.flows import Flow
+from boltzgen.flows import Flow, coupling_flow
 from boltzgen.flows.bases import Normal
 from boltzgen.flows.bijection import Bijection
+from boltzgen.training.loop import train
 from boltzgen.training.objectives import coordinate_entropy, forward_kl, log_variance, reverse_kl
 
 SIGMAS = 5.0
@@ -307,3 +308,48 @@ def test_rows_without_a_density_spoil_nothing():
     assert torch.isfinite(flow.bijection.log_scale.grad)
     with pytest.raises(InputError, match=r"drawn_log_q must be a tensor of shape \(10,\); got \(9,\)"):
         forward_kl(flow, x, log_w, drawn_log_q=drawn_log_q[1:])
+
+
+def conditional_data(n, seed=None):
+    """Rows of x ~ N(sin c, (0.3 + c²)²) and their c, (n, 1) each."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    c, noise = (torch.randn(n, 1, generator=generator) for _ in range(2))
+    return c.sin() + (0.3 + c.square()) * noise, c
+
+
+def divergences(permuted):
+    """KL(p‖q) at several contexts, after training on rows with their own contexts, or on rows that lost them."""
+    torch.manual_seed(0)
+    flow = coupling_flow(1, layers=2, transform="affine", hidden=(32, 32), context=1)
+
+    def loss(q):
+        x, c = conditional_data(512)
+        return forward_kl(q, x, context=c[torch.randperm(len(c))] if permuted else c)
+
+    train(flow, loss, steps=600, learning_rate=1e-2, progress=False)
+    found = []
+    for c in (-1.5, -0.5, 0.0, 0.7, 1.2):
+        law = torch.distributions.Normal(math.sin(c), 0.3 + c * c)
+        x = law.icdf((torch.arange(2000) + 0.5) / 2000)[:, None]
+        with torch.no_grad():
+            found.append(float((law.log_prob(x)[:, 0] - flow.log_prob(x, torch.full_like(x, c))).mean()))
+    return found
+
+
+def test_a_conditional_density_is_learned_from_rows_with_their_contexts():
+    assert max(divergences(permuted=False)) < 0.05
+    assert max(divergences(permuted=True)) > 0.05, "the twin with the contexts of other rows must fail"
+
+
+def test_contexts_go_with_their_rows():
+    flow = coupling_flow(1, layers=2, context=1)
+    x, c = conditional_data(6, seed=0)
+    log_w = torch.arange(6.0)
+    flow.bijection.bijections[0].conditioner.heads[2].weight.data.fill_(0.1)
+    exact = -(log_w.softmax(0) * flow.log_prob(x, c)).sum()
+    assert forward_kl(flow, x, log_w, context=c).item() == pytest.approx(exact.item(), rel=1e-6)
+    for wrong in (None, c[:5], torch.cat([c, c]), c[:, 0]):
+        with pytest.raises(InputError, match=r"context must have shape \(6, 1\)"):
+            forward_kl(flow, x, context=wrong)
+    with pytest.raises(InputError, match="context must be None"):
+        forward_kl(gaussian_flow(), x.double(), context=c)
