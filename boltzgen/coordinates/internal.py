@@ -291,10 +291,8 @@ class InternalCoordinates(Bijection):
         centres = zip(self.zmatrix[3:], self._centre[:, 0].tolist(), strict=True)
         sides = [round(centre, 3) for row, centre in centres if row.kind == "sibling"]
         sectors = [] if self._folding is None else self._folding.sectors
-        chart: tuple[object, ...]
         chart = (self.zmatrix, sides, self._hands.tolist(), self.rotors, [round(s, 1) for s in sectors])
-        if self._holding:
-            chart += (self._holding,)
+        chart += (self._holding,) if self._holding else ()
         return hashlib.sha256(repr(chart).encode()).hexdigest()
 
     def torsion(self, y: Tensor, atoms: str | Sequence[int]) -> Tensor:
