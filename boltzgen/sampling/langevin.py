@@ -61,8 +61,9 @@ def simulate(
         thin: steps between kept configurations.
         resume: `state` of an earlier simulation with the same arguments; with OpenMM, whose random numbers cannot be
             kept, it goes on by the same law but not to the same bits.
-        engine: "torch" evaluates all walkers as one batch; "openmm" leaves an `OpenMMEnergy` to OpenMM's own
-            LangevinMiddleIntegrator, a Context for each walker, which is the faster way for it.
+        engine: "torch" evaluates all walkers as one batch; "openmm" leaves an `OpenMMEnergy`, or a `HybridEnergy` with
+            all of its forces, to OpenMM's own LangevinMiddleIntegrator, a Context for each walker, which is the faster
+            way for it.
         show: what to call with the fraction done, and how many steps that is.
 
     Raises:

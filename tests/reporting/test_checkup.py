@@ -8,7 +8,7 @@ from boltzgen.coordinates import InternalCoordinates
 from boltzgen.energies import HybridEnergy
 from boltzgen.energies.force_field import ForceFieldEnergy
 from boltzgen.molecule import Molecule
-from boltzgen.reporting import examine
+from boltzgen.reporting import checkup, examine
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,14 @@ def test_what_is_compiled_beside_openmm_is_compared_with_it(molecule, monkeypatc
     restraint.addCollectiveVariable("d", openmm.RMSDForce(molecule.positions))
     system.addForce(restraint)
     restrained = Molecule.from_openmm(system, molecule.topology, molecule.positions)
-    found = examine(restrained)
-    assert isinstance(restrained.energy(300.0), HybridEnergy)
-    (check,) = (one for one in found.checks if one.name == "energy against OpenMM")
-    assert check.status == "green"
+    energy = restrained.energy(300.0)
+    assert isinstance(energy, HybridEnergy)
+    check, _ = checkup._of_energy(energy, restrained)
+    assert (check.name, check.status) == ("energy against OpenMM", "green")
     assert 0 <= check.value < 1e-6
     reduced = ForceFieldEnergy._reduced
     monkeypatch.setattr(ForceFieldEnergy, "_reduced", lambda self, x: 1.001 * reduced(self, x))
-    assert lights(examine(restrained))["energy against OpenMM"] == "red"
+    assert checkup._of_energy(energy, restrained)[0].status == "red"
 
 
 def test_a_mirror_image_is_d(molecule):
