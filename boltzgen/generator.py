@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -50,6 +50,7 @@ class BoltzmannGenerator:
         temperature: K; what the molecule's system says if None. An `Energy` has its own.
         flow: a flow for the target, if not the one chosen here.
         seed: of the flow's initial weights and of the noise of training.
+        hold: torsions of the molecule to keep near its structure's, see `InternalCoordinates`.
 
     Attributes:
         molecule, coordinates: of a molecular target, else None.
@@ -71,12 +72,14 @@ class BoltzmannGenerator:
         temperature: float | None = None,
         flow: Flow | None = None,
         seed: int = 0,
+        hold: Sequence[str] = (),
     ) -> None:
         self.molecule: Molecule | None = None
         self.coordinates: InternalCoordinates | None = None
         (self.seed,) = counts(seed=seed)
         self.history: History | None = None
         self._toy: dict[str, Any] | None = None
+        self._hold = [hold] if isinstance(hold, str) else list(hold)
         if isinstance(target, System):
             if target.toy is not None:
                 self._toy = {"name": target.toy, "parameters": dict(target.parameters)}
@@ -84,7 +87,7 @@ class BoltzmannGenerator:
         if isinstance(target, Molecule):
             self.molecule = target
             self.temperature = positive_temperature(target.default_temperature if temperature is None else temperature)
-            self.coordinates = InternalCoordinates(target)
+            self.coordinates = InternalCoordinates(target, hold=self._hold)
             self.target: Energy = Pullback(target.energy(self.temperature), self.coordinates)
         elif isinstance(target, Energy):
             if temperature is not None and temperature != target.temperature:
@@ -93,6 +96,10 @@ class BoltzmannGenerator:
         else:
             raise InputError(
                 f"target must be a Molecule or an Energy; got {type(target).__name__}: use e.g. Molecule.from_pdb(path)"
+            )
+        if self._hold and self.molecule is None:
+            raise InputError(
+                f"hold must name torsions of a molecule; got {self._hold} for another target: leave it out"
             )
         if flow is None and len(self.target.event_shape) != 1:
             raise InputError(
@@ -231,6 +238,7 @@ class BoltzmannGenerator:
             "toy": self._toy,
             "temperature": self.temperature,
             "seed": self.seed,
+            "hold": self._hold,
             "flow": self.flow.state_dict(),
             "history": None if self.history is None else self.history.state_dict(),
         }
@@ -268,7 +276,7 @@ class BoltzmannGenerator:
             subject = toys.load(toy["name"], **toy["parameters"])
         else:
             subject = Molecule.from_state(state["molecule"])
-        generator = cls(subject, temperature=temperature, flow=flow, seed=state["seed"])
+        generator = cls(subject, temperature=temperature, flow=flow, seed=state["seed"], hold=state.get("hold", ()))
         generator._toy = toy
         load_checkpoint(file, fingerprint=generator.fingerprint, kind=_KIND)
         generator.flow.load_state_dict(state["flow"])

@@ -176,3 +176,14 @@ def test_numbers_of_numpy_can_be_saved_and_loaded(tmp_path):
 def test_a_flow_by_name_is_refused():
     with pytest.raises(bg.InputError, match="flow must be a Flow; got a str"):
         bg.BoltzmannGenerator(bg.toys.DoubleWell(), flow="spline")
+
+
+def test_torsions_that_are_held_stay_so_in_a_file(tmp_path):
+    held = bg.BoltzmannGenerator(bg.Molecule.load("alanine_dipeptide"), hold="omega_1")
+    assert held.coordinates.fingerprint == bg.InternalCoordinates(held.molecule, hold=["omega_1"]).fingerprint
+    held.save(tmp_path / "held.pt")
+    found = bg.BoltzmannGenerator.load(tmp_path / "held.pt")
+    assert found.fingerprint == held.fingerprint != bg.BoltzmannGenerator(held.molecule).fingerprint
+    assert not (found.sample(200, seed=1).torsion("omega_1").abs() < 1.5).any()
+    with pytest.raises(bg.InputError, match="hold must name torsions of a molecule"):
+        bg.BoltzmannGenerator(bg.toys.DoubleWell(), hold=["phi"])

@@ -102,7 +102,7 @@ def fastest(settings: Settings) -> int:
     from ..training import History
     from ..training.checkpoint import load_checkpoint
 
-    names = ("forcefield", "temperature", "threads", "device")
+    names = ("forcefield", "temperature", "hold", "threads", "device")
     given = {f"--{name}": getattr(settings, name) for name in names}
     options = [str(part) for name, value in given.items() if value is not None for part in (name, *_parts(value))]
     rates = {}

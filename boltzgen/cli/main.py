@@ -284,6 +284,10 @@ def _parser() -> argparse.ArgumentParser:
         "--forcefield", nargs="+", metavar="XML", default=None,
         help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
     )  # fmt: skip
+    train.add_argument(
+        "--hold", nargs="+", metavar="TORSION", default=None,
+        help="torsions to keep within 90 degrees of the structure's, such as omega of a peptide bond",
+    )  # fmt: skip
     train.add_argument("--seed", type=seed, default=None, help="of the network and the noise (default: 0)")
     train.add_argument(
         "--no-compile", dest="compile", action="store_false", default=None, help="do not use torch.compile"

@@ -153,7 +153,9 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     from ..generator import BoltzmannGenerator
 
     target = target_of(settings.system, settings.forcefield)
-    generator = BoltzmannGenerator(target, temperature=settings.temperature, seed=settings.seed).to(settings.device)
+    generator = BoltzmannGenerator(
+        target, temperature=settings.temperature, seed=settings.seed, hold=settings.hold or ()
+    ).to(settings.device)
     say(_described(target.name, generator))
     data = None
     if settings.data is not None:

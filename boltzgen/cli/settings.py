@@ -37,6 +37,7 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
         system: name of a system, or path of a folder with a system.toml, or of a PDB file.
         temperature: K; the system's own if None.
         forcefield: OpenMM force fields, for a PDB file.
+        hold: torsions to keep near those of the structure.
         data: files of frames to start from, see `load_frames`.
         weights: a text file with the weights of the frames.
         minutes: time to train.
@@ -49,6 +50,7 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
     system: Text = Field(description="a name or a path")
     temperature: Positive | None = Field(default=None, description=f"{POSITIVE}, in kelvin")
     forcefield: list[Text] | None = Field(default=None, min_length=1, description="a list of file names")
+    hold: list[Text] | None = Field(default=None, min_length=1, description="a list of torsions' names")
     data: list[Text] | None = Field(default=None, min_length=1, description="a list of file names")
     weights: Text | None = Field(default=None, description="a file name")
     minutes: Positive = Field(default=10.0, description=POSITIVE)
@@ -177,6 +179,9 @@ system = {system}
 {forcefield}
 # Temperature in kelvin; the training starts at four times it.
 {temperature}
+
+# Torsions to keep within 90 degrees of the structure's, such as those of peptide bonds (`boltzgen check` names them).
+# hold = ["omega_1"]
 
 # Frames of a simulation at this temperature to start from, in any format that mdtraj reads, or .npz of boltzgen; they
 # need not be converged. Weights, if they have any: a text file with one per frame.

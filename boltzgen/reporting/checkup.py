@@ -42,7 +42,7 @@ class Checkup:
         forces: where each force is evaluated, a line each.
         zmatrix: a line for each coordinate: its name, its value in the structure, what kind it is.
         stereocentres: atoms whose hand stays that of the structure: "ALA2: L" for amino acids, else the atom's name.
-        rotors: symmetric rotors of which one sector is sampled.
+        rotors: symmetric rotors of which one sector is sampled, and hydrogens of −NH₂ of which one labelling is.
         angles: the three that are nearest to 0° or 180°, where a coordinate would end.
         checks: the self-tests.
         speed: measured times in µs per configuration: energy with gradient, and a training sample.
@@ -124,7 +124,10 @@ def examine(molecule: Molecule, temperature: float | None = None) -> Checkup:
         describe().splitlines() if describe else [f"all: OpenMM, {type(energy).__name__}"],
         _rows(coordinates),
         _hands(molecule),
-        [", ".join(molecule.atom_labels[i] for i in rotor.members) for rotor in coordinates.rotors],
+        [
+            *(", ".join(molecule.atom_labels[i] for i in rotor.members) for rotor in coordinates.rotors),
+            *(f"{', '.join(molecule.atom_labels[i] for i in pair)}, exchanged" for pair in coordinates.exchanges),
+        ],
         _worst_angles(coordinates),
         [
             *_of_energy(energy, molecule),
