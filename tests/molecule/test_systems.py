@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -96,18 +97,30 @@ def test_the_bundled_reference_is_of_the_bundled_energy():
 
 
 def test_the_bundled_reference_is_that_of_the_benchmark():
-    path = Path(__file__).parents[2] / "benchmarks" / "results" / "alanine_dipeptide_reference.json"
-    measured = json.loads(path.read_text(encoding="utf-8"))
-    assert measured["finished"]
+    """Two runs that know nothing of each other, weighted by their precision; populations are of the second."""
+    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    runs = [
+        json.loads((results / f"alanine_dipeptide_reference{name}.json").read_text(encoding="utf-8"))
+        for name in ("", "_seed5")
+    ]
+    assert all(run["finished"] for run in runs)
     bundled = find("alanine_dipeptide").molecule().reference
     for name, column in (
         ("mean_potential_energy", "mean_potential_energy"),
         ("free_energy_difference_phi", "delta_f_phi"),
     ):
-        assert bundled[name]["unit"] == measured[column]["unit"]
-        assert bundled[name]["value"] == pytest.approx(measured[column]["value"], abs=0.005)
-        assert bundled[name]["standard_error"] > 0.95 * measured[column]["standard_error"]
-        assert f"--seed {measured['seed']}" in bundled["mean_potential_energy"]["method"]
+        values, errors = (np.array([run[column][key] for run in runs]) for key in ("value", "standard_error"))
+        assert abs(values[0] - values[1]) < 3 * np.hypot(*errors)
+        precision = 1 / errors**2
+        assert {run[column]["unit"] for run in runs} == {bundled[name]["unit"]}
+        assert bundled[name]["value"] == pytest.approx((precision * values).sum() / precision.sum(), abs=0.001)
+        assert bundled[name]["standard_error"] == pytest.approx(precision.sum() ** -0.5, rel=0.03)
+    assert all(f"--seed {run['seed']}" in bundled["mean_potential_energy"]["method"] for run in runs)
+    populations = runs[1]["populations"]
+    assert sum(population["value"] for population in populations.values()) == pytest.approx(1)
+    for basin, population in populations.items():
+        for key in ("value", "standard_error"):
+            assert bundled[f"population_{basin}"][key] == pytest.approx(population[key], rel=0.02)
 
 
 def test_a_folder_of_ones_own(folder, monkeypatch):
