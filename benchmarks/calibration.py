@@ -19,7 +19,7 @@ import torch
 
 import boltzgen as bg
 from boltzgen.energies import toys
-from boltzgen.reweighting import free_energy_change
+from boltzgen.reweighting import conformers, free_energy_change
 
 SHARES = (0.05, 0.2, 0.5, 0.8)
 HOTTER = 1.1
@@ -36,6 +36,7 @@ class Plane:
     energy: bg.Energy
     box: tuple[float, float, float, float]
     in_a: Callable
+    level: float = 0.0
     copies: int = 1
     cells: int = 500
 
@@ -74,6 +75,8 @@ class Plane:
         p_a = float(self.p[a].sum())
         log_z_hot = self.copies * (float(np.logaddexp.reduce(-self.u / HOTTER)) + self.log_area)
         hot = np.exp(-self.u / HOTTER - np.logaddexp.reduce(-self.u / HOTTER))
+        u_hot = self.copies * float(hot @ self.u)
+        spread_hot = self.copies * float(hot @ (self.u - hot @ self.u) ** 2)
         log_z = self.copies * self.log_z1
         marginal = self.p.reshape(self.cells, self.cells).sum(1)
         edges = self.box[0] + self.h[0] * np.arange(self.cells + 1)
@@ -87,7 +90,11 @@ class Plane:
             "difference": -math.log((1 - p_a) / p_a),
             "profile": -math.log(1 - p_a),
             "F(T)": -HOTTER * log_z_hot,
-            "U(T)": self.copies * float(hot @ self.u),
+            "U(T)": u_hot,
+            "C(T)": spread_hot / HOTTER**2,
+            "S(T)": u_hot / HOTTER + log_z_hot,
+            "conformer": p_a,
+            "2-D profile": -math.log(float(self.p[~a & (self.grid[:, 1] < self.level)].sum())),
             "change": log_z - log_z_hot,
         }
 
@@ -106,12 +113,15 @@ def problems():
         "gaussian": Plane(gaussian, (-7, 7, -6, 6), lambda x: x[:, 0] < 0.5),
         "double well": Plane(well, (-4, 4, -7, 7), plane_states(well)),
         "many well": Plane(well, (-4, 4, -7, 7), plane_states(well), copies=16),
-        "mueller-brown": Plane(brown, (-2.3, 1.6, -1.2, 2.8), plane_states(brown)),
+        "mueller-brown": Plane(brown, (-2.3, 1.6, -1.2, 2.8), plane_states(brown), level=0.5),
     }
 
 
-def estimates(log_w, x, u, a):
-    """Every estimator, on one set of draws."""
+def estimates(log_w, x, u, a, low):
+    """Every estimator, on one set of draws, of which some lie in state a, and some low in the other variable."""
+    found = conformers(log_w, np.where(a, 1.0, -1.0)[:, None], boundaries=[0.0, 2.0])
+    (of_a,) = np.flatnonzero(found.cell[:, 0] == 0)
+    halves = [-0.5, 0.5, 1.5]
     curves = bg.thermodynamics(log_w, u, [HOTTER], drawn_at=1.0)
     return {
         "log Z": bg.log_partition(log_w),
@@ -120,9 +130,13 @@ def estimates(log_w, x, u, a):
         "median": bg.quantile(log_w, x, 0.5),
         "probability": bg.probability(log_w, a),
         "difference": bg.free_energy_difference(log_w, a, ~a),
-        "profile": bg.profile(log_w, (~a).astype(float), bins=[-0.5, 0.5, 1.5])[1],
+        "profile": bg.profile(log_w, (~a).astype(float), bins=halves)[1],
+        "2-D profile": bg.profile(log_w, np.stack([~a, low], 1).astype(float), bins=(halves, halves))[1, 1],
+        "conformer": found.population[of_a],
         "F(T)": curves.free_energy[0],
         "U(T)": curves.mean_energy[0],
+        "C(T)": curves.heat_capacity[0],
+        "S(T)": curves.entropy[0],
         "change": free_energy_change(log_w, log_w + (1 - 1 / HOTTER) * u),
     }
 
@@ -137,7 +151,7 @@ def coverage(problem, share, *, n, replicas, off=0.0, seed=0):
             random = np.random.default_rng([seed, replica])
             x, u, log_w = draw(n, random)
             a = problem.in_a(x)
-            found = estimates(log_w + off * a, x[:, 0], u, a)
+            found = estimates(log_w + off * a, x[:, 0], u, a, x[:, 1] < problem.level)
             for name, estimate in found.items():
                 low, high = estimate.interval
                 hits.setdefault(name, []).append(low <= truths[name] <= high)

@@ -2,8 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/parallel.py
 
-Each process has one thread. A rate is that of the median turn, start-up and the first steps left out; a ratio compares
-several processes with one in the same run. Writes benchmarks/results/parallel.json and prints a table.
+Rows: one process of one thread; one of several threads; several processes that share the work; and as many that do a
+share of it each and never wait for each other, like `sample --shard`, which is the most that sharing could reach. What
+the processors can do together is told by the products of matrices, all of which every process does.
+
+A time is that of the median turn, start-up and the first steps left out; a ratio compares with one process in the same
+run. Writes benchmarks/results/parallel.json and prints a table.
 """
 
 import argparse
@@ -15,72 +19,127 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 import boltzgen as bg
-from boltzgen.processes import distributed
+from boltzgen.processes import Ranks, distributed
 
 BATCH = 1024
+WHAT = {
+    "forward": ("forward KL, 1024 rows", 1e3, "ms"),
+    "reverse": ("reverse KL, 512 rows", 1e3, "ms"),
+    "exchange": ("exchange", 1e3, "ms"),
+    "anneal": ("annealing, a sample", 1e6, "us"),
+    "draw": ("a draw", 1e6, "us"),
+    "products": ("matrices", 1e3, "ms"),
+}
+"""What is timed, in seconds for the work of all processes together, and how the table shows it."""
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+parser.add_argument("--processes", type=int, default=2, help="of the rows with several, and threads of that with one")
 parser.add_argument("--turns", type=int, default=5)
-parser.add_argument("--steps", type=int, default=60, help="gradient steps of a turn")
+parser.add_argument("--steps", type=int, default=60, help="gradient steps of a turn, for each loss")
+parser.add_argument("--annealing", type=int, default=300, help="gradient steps of the annealing of a turn")
 parser.add_argument("--draws", type=int, default=40_960, help="draws of a turn")
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "parallel.json")
 parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
+parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
 
 
-def work(steps: int, draws: int, out: Path) -> None:
-    """One process of several: seconds of a gradient step of forward and of reverse KL, of their exchange, of a draw."""
-    torch.set_num_threads(1)
-    with distributed() as team:
+class Way(NamedTuple):
+    """A way to use the machine: so many processes of so many threads, which share the work or do a share each."""
+
+    name: str
+    processes: int
+    threads: int = 1
+    apart: bool = False
+
+
+@contextmanager
+def company(apart: bool) -> Iterator[Ranks]:
+    """The processes as those that share the work; or each by itself, so that they only begin at once."""
+    if not apart:
+        with distributed() as team:
+            yield team
+        return
+    torch.distributed.init_process_group("gloo")
+    yield Ranks()
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def timed(job: Callable[[], object]) -> float:
+    """Seconds that all of the processes need, which begin at once."""
+    together = torch.distributed.is_initialized()
+    if together:
+        torch.distributed.barrier()
+    begin = time.perf_counter()
+    job()
+    seconds = torch.tensor(time.perf_counter() - begin, dtype=torch.float64)
+    if together:
+        torch.distributed.all_reduce(seconds, torch.distributed.ReduceOp.MAX)
+    return float(seconds)
+
+
+def work(options: argparse.Namespace) -> None:
+    """One process of several: what `WHAT` names."""
+    torch.set_num_threads(options.threads)
+    shares = int(os.environ["WORLD_SIZE"]) if options.apart else 1
+    with company(options.apart) as team:
         generator = bg.BoltzmannGenerator.load("alanine_dipeptide")
         flow, target = generator.flow, generator.target
-        x, _ = flow.sample(BATCH, seed=0)
+        x, _ = flow.sample(BATCH // shares, seed=0)
+        parameters = list(flow.parameters())
 
-        def forward() -> torch.Tensor:
-            return bg.forward_kl(flow, x)
+        def step(loss: torch.Tensor) -> None:
+            flow.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            team.average_gradients(parameters)
 
-        def reverse() -> torch.Tensor:
-            return bg.reverse_kl(flow, target, BATCH // 2, soften=20.0)
+        def forward(steps: int) -> None:
+            for _ in range(steps):
+                step(bg.forward_kl(flow, x))
+
+        def reverse(steps: int) -> None:
+            for _ in range(steps):
+                step(bg.reverse_kl(flow, target, BATCH // 2 // shares, soften=20.0))
+
+        def exchange(steps: int) -> None:
+            for _ in range(steps):
+                team.average_gradients(parameters)
 
         found = {}
-        for name, loss in (("forward", forward), ("reverse", reverse)):
-            for k in range(steps + 5):
-                if k == 5:
-                    begin = time.perf_counter()
-                flow.zero_grad()
-                loss().backward()
-                team.average_gradients(list(flow.parameters()))
-            found[name] = (time.perf_counter() - begin) / steps
-        begin = time.perf_counter()
-        for _ in range(steps):
-            team.average_gradients(list(flow.parameters()))
-        found["exchange"] = (time.perf_counter() - begin) / steps
+        for job in (forward, reverse, exchange):
+            job(5)
+            found[job.__name__] = timed(lambda job=job: job(options.steps)) / options.steps
         generator.sample(4096, seed=0)
-        begin = time.perf_counter()
-        generator.sample(draws, seed=1)
-        found["draw"] = (time.perf_counter() - begin) / draws
-        if team.leads:
-            out.write_text(json.dumps(found))
+        found["draw"] = timed(lambda: generator.sample(options.draws // shares, seed=1)) / options.draws
+        fresh = bg.BoltzmannGenerator(bg.Molecule.load("alanine_dipeptide"))
+        seconds = timed(lambda: fresh.train(steps=options.annealing, compile="never", progress=False))
+        assert fresh.history is not None
+        found["anneal"] = seconds / (shares * fresh.history.training_samples)
+        a = torch.rand(256, 256)
+        found["products"] = timed(lambda: [a @ a for _ in range(1000)]) / 1000
+        if os.environ["RANK"] == "0":
+            options.worker.write_text(json.dumps(found))
 
 
-def turn(processes: int, options: argparse.Namespace) -> dict[str, float]:
+def turn(way: Way, options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={processes}",
-            __file__,
-        ]
-        command += ["--steps", str(options.steps), "--draws", str(options.draws), "--worker", str(out)]
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={way.processes}"]
+        command = [*launcher, __file__, *(["--apart"] if way.apart else []), "--worker", str(out)]
+        for name in ("steps", "annealing", "draws"):
+            command += [f"--{name}", str(getattr(options, name))]
+        command += ["--threads", str(way.threads)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(way.threads)}
+        subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
         found: dict[str, float] = json.loads(out.read_text())
         return found
 
@@ -88,34 +147,37 @@ def turn(processes: int, options: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     options = parser.parse_args()
     if options.worker is not None:
-        work(options.steps, options.draws, options.worker)
+        work(options)
         return
-    turns: dict[int, list[dict[str, float]]] = {k: [] for k in options.processes}
+    k = options.processes
+    ways = [
+        Way("one process", 1),
+        Way(f"one process, {k} threads", 1, threads=k),
+        Way(f"{k} processes", k),
+        Way(f"{k} processes apart", k, apart=True),
+    ]
+    turns: dict[Way, list[dict[str, float]]] = {way: [] for way in ways}
     load = os.getloadavg()
     for _ in range(options.turns):
-        for processes in options.processes:
-            turns[processes].append(turn(processes, options))
-    names = ("forward", "reverse", "exchange", "draw")
-    medians = {k: {name: statistics.median(one[name] for one in found) for name in names} for k, found in turns.items()}
-    first = medians[options.processes[0]]
-    rows = [
-        {
-            "processes": k,
-            "seconds": row,
-            "ratio": {name: first[name] / row[name] for name in names if name != "exchange"},
-        }
-        for k, row in medians.items()
-    ]
-    print(
-        f"{'processes':>9}  {'forward KL, 1024 rows':>22}  {'reverse KL, 512 rows':>22}  {'exchange':>9}  {'draw':>18}"
-    )
-    for row in rows:
-        s, r = row["seconds"], row["ratio"]
-        print(
-            f"{row['processes']:>9}  {1e3 * s['forward']:>12.1f} ms {r['forward']:>5.2f} x"
-            f"  {1e3 * s['reverse']:>12.1f} ms {r['reverse']:>5.2f} x  {1e3 * s['exchange']:>6.1f} ms"
-            f"  {1e6 * s['draw']:>8.1f} us {r['draw']:>5.2f} x"
-        )
+        for way in ways:
+            turns[way].append(turn(way, options))
+    seconds = {
+        way: {name: statistics.median(one[name] for one in found) for name in WHAT} for way, found in turns.items()
+    }
+    first = seconds[ways[0]]
+    ratios = {
+        way: {name: first[name] / row[name] for name in WHAT if name != "exchange"} for way, row in seconds.items()
+    }
+    for way in ways:
+        ratios[way]["products"] *= way.processes  # each did all of them
+    print(f"{'':<26}" + "".join(f"{title:>24}" for title, _, _ in WHAT.values()))
+    for way in ways:
+        cells = []
+        for name, (_, scale, unit) in WHAT.items():
+            ratio = f"{ratios[way][name]:.2f} x" if name in ratios[way] else ""
+            cells.append(f"{scale * seconds[way][name]:.1f} {unit} {ratio:>6}")
+        print(f"{way.name:<26}" + "".join(f"{cell:>24}" for cell in cells))
+    rows = [way._asdict() | {"seconds": seconds[way], "ratio": ratios[way], "turns": turns[way]} for way in ways]
     record = {"rows": rows, "turns": options.turns, "load_before": load[0], "machine": platform.processor(),
               "processors": os.cpu_count(), "torch": torch.__version__}  # fmt: skip
     options.out.write_text(json.dumps(record, indent=1) + "\n")

@@ -31,11 +31,12 @@ import torch
 
 import boltzgen as bg
 from boltzgen.energies import toys
-from boltzgen.reweighting import chain_average, independence_metropolis
+from boltzgen.reweighting import by_population, chain_average, independence_metropolis
 from boltzgen.sampling import annealing_schedule, refine
 
 EARLY = 165  # training steps of the flow that is to be refined
 ADAPTATION = 300  # more of them, at the temperature of the target
+POPULATION = 64  # draws that are resampled among each other
 QUANTITIES = ("mean of x", "left population", "log Z")
 
 
@@ -87,17 +88,42 @@ def annealed(share, steps):
     return run
 
 
-def adapted(spent):
+def sequential(share, steps, moves=0):
+    """Sequential Monte Carlo: the same with populations, resampled at every stage, and moves at the target at last."""
+
+    def run(spent):
+        schedule = annealing_schedule(spent.flow, spent.target, share=share, steps=steps, moves=moves, seed=2)
+        n = spent.left // schedule.evaluations // POPULATION * POPULATION
+        options = {"population": POPULATION, "resample_below": 1.0}
+        samples = refine(spent.flow, spent.target, n, seed=1, schedule=schedule, **options)
+        x = samples.x[:, 0].double()
+        log_w, mean = by_population(samples.log_w, x, POPULATION)
+        _, left = by_population(samples.log_w, x < spent.target.well.barrier, POPULATION)
+        found = [bg.expectation(log_w, mean), bg.expectation(log_w, left), bg.log_partition(log_w)]
+        yield f"{len(schedule.beta)} stages", found, bg.effective_sample_size(log_w) / len(log_w)
+
+    return run
+
+
+def adapted(then):
     """Short rounds of draws and weighted fits first: a better proposal for what is left."""
-    bg.anneal(spent.flow, spent.target, hot=spent.target.temperature, steps=ADAPTATION, seed=1, progress=False)
-    yield from drawn(spent)
+
+    def run(spent):
+        bg.anneal(spent.flow, spent.target, hot=spent.target.temperature, steps=ADAPTATION, seed=1, progress=False)
+        yield from then(spent)
+
+    return run
 
 
 METHODS: dict[str, Callable] = {
     "as it is": drawn,
-    "adapted": adapted,
+    "adapted": adapted(drawn),
+    "adapted, then annealed, 30 % kept, 1 leapfrog step": adapted(annealed(0.3, 1)),
+    "adapted, then SMC, 30 % kept, 1 leapfrog step": adapted(sequential(0.3, 1)),
     "annealed, 30 % kept, 1 leapfrog step": annealed(0.3, 1),
     "annealed, 80 % kept, 3 leapfrog steps": annealed(0.8, 3),
+    "SMC, 80 % kept, 1 leapfrog step": sequential(0.8, 1),
+    "SMC, 80 % kept, 1 leapfrog step, 4 moves at last": sequential(0.8, 1, moves=4),
 }
 
 
@@ -141,7 +167,7 @@ def main():
     flow, target = untrained(), toys.ManyWell()
     bg.anneal(flow, target, steps=options.early, progress=False)
     exact = dict(zip(QUANTITIES, truths(target), strict=True))
-    print(f"{'':52} quality " + "".join(f"{name:>24}" for name in QUANTITIES))
+    print(f"{'':64} quality " + "".join(f"{name:>24}" for name in QUANTITIES))
     plain, rows = None, []
     for method, run in METHODS.items():
         spent, start = Spent(copy.deepcopy(flow), toys.ManyWell(), options.evaluations), time.perf_counter()
@@ -170,7 +196,7 @@ def main():
                 }
                 cells.append(f"{gain:12.2f} × ({off:+.1f} σ)")
             rows.append(row)
-            print(f"{name:52} {quality:6.1%} " + "".join(cells), flush=True)
+            print(f"{name:64} {quality:6.1%} " + "".join(cells), flush=True)
     best = limits(bg.draw(flow, toys.ManyWell(), 2**18, seed=4).log_w)
     print("annealing at its best: " + ", ".join(f"{name} {gain:.2f} ×" for name, gain in best.items()))
     result = {

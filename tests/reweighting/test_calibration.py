@@ -44,7 +44,7 @@ def test_intervals_cover_the_truth(calibration, problems, name, share):
     replicas = 150
     margin = 3 * math.sqrt(0.05 * 0.95 / replicas)
     found = calibration.coverage(problems[name], share, n=1000, replicas=replicas)
-    assert len(found) == 10
+    assert len(found) == 14
     assert all(0.94 - margin <= value <= 0.96 + margin for value in found.values()), found
 
 
