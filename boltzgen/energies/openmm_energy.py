@@ -73,21 +73,30 @@ class OpenMMEnergy(Energy):
     ) -> None:
         check_supported(system)
         super().__init__((system.getNumParticles(), 3), temperature)
-        self.platform = _platform(platform, system)
+        self._engine: dict[str, Any] = {"platform": _platform(platform, system), "workers": _workers(workers)}
         self._names = list(named_forces(system))
-        self._remarks = dict[str, str]()  # why OpenMM evaluates a force; the fingerprint does not depend on it
-        self.workers = _workers(workers)
+        self._remarks = dict[str, str]()  # why OpenMM evaluates a force
         xml = serialize(system)
-        self._system = re.sub(r' openmmVersion="[^"]*"', "", xml)  # for the fingerprint, which takes plain attributes
+        self._system = re.sub(r' openmmVersion="[^"]*"', "", xml)  # for the fingerprint: no dict is
         self._settings: dict[str, Any] = {
             "xml": xml,
             "platform": self.platform,
             "centred": translation_invariant(system),
         }
         self._lock = threading.Lock()
-        self._owner = {"pid": os.getpid()}  # a dict for the same reason
+        self._owner = {"pid": os.getpid()}
         frames = self._open()  # whatever OpenMM has against the System, it says now
         self._backend: Frames | Pool | None = None if self.workers else frames
+
+    @property
+    def platform(self) -> str:
+        """Name of the OpenMM platform."""
+        return str(self._engine["platform"])
+
+    @property
+    def workers(self) -> int:
+        """Number of processes that share each batch; 0 if this one evaluates it."""
+        return int(self._engine["workers"])
 
     def describe(self) -> str:
         """Which force is evaluated where, one per line."""

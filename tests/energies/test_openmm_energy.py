@@ -394,3 +394,8 @@ def test_torch_compile_steps_aside(system, x):
     expected = value_and_gradient(energy, x)
     assert torch.equal(u, 2 * expected[0])
     assert torch.equal(torch.autograd.grad(u.sum(), y)[0], 2 * expected[1])
+
+
+def test_the_fingerprint_is_of_what_is_evaluated_and_not_of_how(system):
+    energies = [OpenMMEnergy(system, 300.0, platform=p, workers=w) for p, w in zip(PLATFORMS, (0, 1), strict=True)]
+    assert energies[0].fingerprint == energies[1].fingerprint != OpenMMEnergy(system, 301.0).fingerprint
