@@ -22,7 +22,7 @@ from ..errors import (
     RankError,
     UnreliableEstimateWarning,
 )
-from ..processes import distributed
+from ..processes import distributed, processors
 from . import commands, ensembles, runs, simulation
 from .installation import doctor
 from .launching import AUTO, fastest, launch, launched, limit_threads
@@ -111,7 +111,10 @@ def _in_company(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Runs the command in several processes."""
     if launched():
         raise ConfigurationError("--processes must not be given under torchrun; got both: drop one of them")
-    processes = fastest(runs.settings_of(options)) if options.processes == AUTO else options.processes
+    processes = options.processes
+    if processes == AUTO:  # draws do not wait for each other: all processors are the fastest
+        drawing = options.run is runs.sample
+        processes = max(1, processors() // options.threads) if drawing else fastest(runs.settings_of(options))
     place = next(i for i, word in enumerate(arguments) if word.startswith("--processes"))
     rest = [*arguments[:place], *arguments[place + (1 if "=" in arguments[place] else 2) :]]
     return main(rest) if processes == 1 else launch(rest, processes)
@@ -209,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     def shared(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--processes", type=process_count, default=1, metavar="N",
-            help="processes of this machine that share the work; auto: as many as train fastest (default: 1)",
+            help="processes of this machine that share the work; auto: as many as are fastest (default: 1)",
         )  # fmt: skip
         sub.set_defaults(shared=True)
 

@@ -60,6 +60,17 @@ def test_an_interruption_while_numbers_of_processes_are_tried_ends_the_command(c
     assert "none tried with success; going on with 1" in capsys.readouterr().err
 
 
+def test_draws_take_all_processors_without_a_trial(capsys, monkeypatch):
+    started = []
+    monkeypatch.setattr("boltzgen.cli.main.processors", lambda: 6)
+    monkeypatch.setattr(
+        "boltzgen.cli.main.launch", lambda arguments, processes: started.append((arguments, processes)) or 0
+    )
+    monkeypatch.setattr("boltzgen.cli.main.fastest", lambda settings: pytest.fail("tried a training"))
+    assert run(capsys, "sample", "run", "--processes", "auto", "--threads", 2)[0] == 0
+    assert started == [(["sample", "run", "--threads", "2"], 3)]
+
+
 def child_of_rank(rank, parent):
     """The process of this rank that a launcher started."""
     for process in Path("/proc").glob("[0-9]*"):
