@@ -86,7 +86,7 @@ class OpenMMEnergy(Energy):
         self._lock = threading.Lock()
         self._owner = {"pid": os.getpid()}
         frames = self._open()  # whatever OpenMM has against the System, it says now
-        self._backend: Frames | Pool | None = None if self.workers else frames
+        self._engine["backend"] = None if self.workers else frames
 
     @property
     def platform(self) -> str:
@@ -116,9 +116,9 @@ class OpenMMEnergy(Energy):
         """End of the worker processes and of the Context; the next evaluation starts new ones."""
         with self._lock:
             self._leave_inherited()
-            if isinstance(self._backend, Pool):
-                self._backend.close()
-            self._backend = None
+            if isinstance(self._engine["backend"], Pool):
+                self._engine["backend"].close()
+            self._engine["backend"] = None
 
     def _energy(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():  # a loop over frames is nothing to compile; as a decorator: 3 s at import
@@ -147,15 +147,17 @@ class OpenMMEnergy(Energy):
 
     def _ready(self) -> Frames | Pool:
         self._leave_inherited()
-        if self._backend is None:
-            self._backend = Pool(self.workers, **self._settings) if self.workers else self._open()
-        return self._backend
+        backend: Frames | Pool | None = self._engine["backend"]
+        if backend is None:
+            backend = Pool(self.workers, **self._settings) if self.workers else self._open()
+            self._engine["backend"] = backend
+        return backend
 
     def _leave_inherited(self) -> None:
         """After a fork the Context's threads and the pipes to the workers are the parent's."""
         if self._owner["pid"] != os.getpid():
-            _INHERITED.append(self._backend)
-            self._backend, self._owner = None, {"pid": os.getpid()}
+            _INHERITED.append(self._engine["backend"])
+            self._engine["backend"], self._owner = None, {"pid": os.getpid()}
 
     def _open(self) -> Frames:
         try:
@@ -167,7 +169,9 @@ class OpenMMEnergy(Energy):
             ) from None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_lock"} | {"_backend": None}
+        return {key: value for key, value in self.__dict__.items() if key != "_lock"} | {
+            "_engine": self._engine | {"backend": None}
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

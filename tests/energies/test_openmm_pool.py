@@ -171,7 +171,7 @@ bond.addBond(0, 1, 0.15, 1000.0)
 system.addForce(bond)
 energy = OpenMMEnergy(system, 300.0, workers=2)
 u = energy.energy(torch.tensor([[[0.0, 0, 0], [0.25, 0, 0]]] * 3))
-print(*energy._backend.pids, *u.tolist(), flush=True)
+print(*energy._engine['backend'].pids, *u.tolist(), flush=True)
 if sys.argv[1:] == ["wait"]:
     time.sleep(60)
 """
