@@ -49,9 +49,9 @@ def print_json(results: Any) -> None:
 def print_results(
     options: argparse.Namespace, results: dict[str, Any], verdict: Verdict, reference: Mapping[str, Any] | None = None
 ) -> None:
-    """The results: JSON if asked for, else a table, with the reasons against it if there are any."""
+    """The results: JSON if asked for, without what only pictures show, else a table, with the reasons against it."""
     if options.json:
-        print_json(results)
+        print_json({key: value for key, value in results.items() if key != "pictures"})
         return
     known = reference or {}
     n, ess = results["n"], results["ess"]

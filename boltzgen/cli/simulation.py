@@ -44,6 +44,10 @@ def simulate(options: argparse.Namespace) -> None:
     say(f"{molecule.name}: {options.walkers} walkers at {', '.join(f'{t:.0f}' for t in ladder)} K")
     say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
     out = Path(options.out)
+    if (out / "run.json").exists():
+        raise InputError(
+            f"{out} must not be the folder of a training, whose draws would make way; got one: name another with --out"
+        )
     with exclusive(out):
         run = _Run(molecule, ladder, options)
         x, u = run.until(math.ceil(options.n / options.walkers), out / "simulation.pt")

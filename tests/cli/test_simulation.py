@@ -126,3 +126,11 @@ def test_what_cannot_be_simulated_is_refused(capsys, tmp_path, arguments, says):
     assert code == 3
     assert says in err
     assert not (tmp_path / "a").exists()
+
+
+def test_a_simulation_does_not_take_the_place_of_a_training_s_draws(capsys, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "samples.npz").write_text("drawn")
+    code, _, err = run(capsys, *SIMULATE, "-n", 12, "--out", tmp_path)
+    assert (code, "must not be the folder of a training" in err) == (3, True)
+    assert (tmp_path / "samples.npz").read_text() == "drawn"
