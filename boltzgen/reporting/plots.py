@@ -173,17 +173,21 @@ def running_estimates(samples: Samples) -> Figure:
 
 
 def training_curve(history: History) -> Figure:
-    """The loss, and beside it, of `anneal`, the effective sample share of each round with its temperature."""
+    """The loss of `train`; of `anneal` the effective sample share of each round with its temperature, and KL(q‖p)."""
     numbers = training_numbers(history)
-    rounds, loss = numbers["rounds"], np.array(numbers["loss"], dtype=float)
+    rounds = numbers["rounds"]
+    x, y = (rounds["minutes"], rounds["kl"]) if rounds["minutes"] else (numbers["steps"], numbers["loss"])
+    loss = np.array(y, dtype=float)
     panels = 1 + bool(rounds["minutes"])
     figure = Figure(figsize=(4.2 * panels if panels > 1 else 5.6, 3.4), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].plot(numbers["steps"], loss, color=REWEIGHTED, lw=0.8)
+    axes[-1].plot(x, loss, color=REWEIGHTED, lw=0.8)
     axes[-1].set(xlabel="step", ylabel="loss")
-    if np.isfinite(loss).sum() > 10:  # the first steps may be far above all others
+    if rounds["minutes"]:
+        axes[-1].set(xlabel="minutes of training", ylabel="KL(q‖p) of the draws", yscale="log")
+    elif np.isfinite(loss).sum() > 10:  # the first steps may be far above all others
         low, high = np.nanpercentile(loss, [0, 98])
         axes[-1].set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.05 * (high - low) + 1e-9)
     if rounds["minutes"]:
@@ -202,7 +206,7 @@ def training_numbers(history: History) -> dict[str, Any]:
 
     Returns:
         Under "loss" its means over equal stretches of steps, some hundred, that end at "steps"; None where every step
-        was skipped. Under "rounds" the "minutes", "ess" and "temperature" of each.
+        was skipped. Under "rounds" the "minutes", "ess", "kl" and "temperature" of each.
     """
     stretch = max(1, -(-len(history.losses) // _STRETCHES))
     parts = [history.losses[k : k + stretch] for k in range(0, len(history.losses), stretch)]
@@ -213,6 +217,7 @@ def training_numbers(history: History) -> dict[str, Any]:
         "rounds": {
             "minutes": [one.seconds / 60 for one in history.rounds],
             "ess": [one.ess for one in history.rounds],
+            "kl": [one.kl if math.isfinite(one.kl) else None for one in history.rounds],
             "temperature": [one.temperature for one in history.rounds],
         },
     }

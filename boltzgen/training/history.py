@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ class Round:
         next_temperature: K, fitted next.
         rows: number of draws.
         seconds: since training began.
+        kl: KL(q‖p) as these draws estimate it, those of weight zero left out; NaN in records of before.
     """
 
     temperature: float
@@ -26,6 +28,7 @@ class Round:
     next_temperature: float
     rows: int
     seconds: float
+    kl: float = math.nan
 
 
 @dataclass

@@ -21,6 +21,7 @@ __all__ = [
     "alpha_divergence",
     "coordinate_entropy",
     "divergence",
+    "estimated",
     "forward_kl",
     "frozen",
     "log_variance",
@@ -189,10 +190,10 @@ def divergence(draws: Draws, *, alpha: float, trust: float) -> Tensor:
     power = trusted(log_w, trust, alpha)
     w = torch.softmax(raised(log_w, power), 0).to(loss.dtype)
     moved = torch.where(finite, w * loss, torch.zeros_like(loss)).sum()
-    return moved - moved.detach() + _estimate(log_w, power).to(loss.dtype)
+    return moved - moved.detach() + estimated(log_w, power).to(loss.dtype)
 
 
-def _estimate(log_w: Tensor, alpha: float) -> Tensor:
+def estimated(log_w: Tensor, alpha: float) -> Tensor:
     """The α-divergence of draws with these log-weights; its limits at 0, without those of weight zero, and 1."""
     if alpha < 1e-6:
         log_w = log_w[log_w.isfinite()]

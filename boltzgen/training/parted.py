@@ -15,7 +15,7 @@ from ..flows.noise import keyed_generator
 from ..processes import ranks
 from .autosave import Autosave
 from .history import Round
-from .objectives import Draws, divergence, forward_kl, frozen, mean_of_finite, pathwise
+from .objectives import Draws, divergence, estimated, forward_kl, frozen, mean_of_finite, pathwise
 from .rounds import BATCH, COLD_DECAY, DECAY, SETTLE_BATCH, SETTLE_STEPS, STEP_ESS, Rounds, in_words, require_weight
 from .trust import boundary, effective_fraction
 
@@ -74,7 +74,7 @@ class PartedRounds(Rounds):
     def round(self, autosave: Autosave) -> None:
         index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), []
         decay = DECAY if self.cold_start is None else COLD_DECAY
-        message = in_words(self.history.rounds[-1].ess) if index else "first draws"
+        message = in_words(self.history.rounds[-1]) if index else "first draws"
         if index == 0:
             self.hot_marginal.load_state_dict(self.marginal.state_dict())
 
@@ -95,7 +95,8 @@ class PartedRounds(Rounds):
         potential = torch.where(require_weight(log_w, self.temperature).isfinite(), potential, 0.0)
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(SETTLE_BATCH)
         following, ess = self.next_temperature(log_w[own], potential[own]), effective_fraction(log_w[own])
-        self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds))
+        kl = float(estimated(log_w[own], 0.0))
+        self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds, kl))
         log_own, log_now, log_mixture = self.laws(x, own)
         log_p = log_w + (log_own - log_now) + (1.0 - self.temperature / following) * potential
         log_w = self.shared_out(torch.where(log_w.isneginf(), log_w, log_p), log_now - log_mixture)

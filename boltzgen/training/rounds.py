@@ -25,7 +25,7 @@ from .checkpoint import load_if_there
 from .history import History, Round
 from .learner import Learner
 from .loop import cosine
-from .objectives import divergence, forward_kl, pathwise, reverse_kl
+from .objectives import divergence, estimated, forward_kl, pathwise, reverse_kl
 from .trust import boundary, effective_fraction, raised, trusted
 
 __all__ = ["Rounds", "in_words", "require_weight"]
@@ -164,7 +164,7 @@ class Rounds:
         self.history.losses.append(self.learner.step(loss, rate, decay=min(decay, (taken + 1) / (taken + 10))))
         self.budget.spent_steps += 1
         self.budget.tick()
-        words = [f"{self.temperature:.0f} K", f"loss {self.history.losses[-1]:.4g}", *filter(None, [message])]
+        words = [f"{self.temperature:.0f} K", message or f"loss {self.history.losses[-1]:.4g}"]
         words += [f"{self.learner.skipped} skipped"] * bool(self.learner.skipped)
         self.show(min(self.budget.fraction, 0.999), ", ".join(words), count=len(self.history.losses))
         self.watch(self.history)
@@ -199,7 +199,9 @@ class Rounds:
         x, log_w, potential = self.buffer(index, autosave)
         ess = effective_fraction(log_w)
         following = self.next_temperature(log_w, potential)
-        self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds))
+        self.history.rounds.append(
+            Round(self.temperature, ess, following, BUFFER, self.budget.seconds, float(estimated(log_w, 0.0)))
+        )
         log_w = log_w + (1.0 - self.temperature / following) * potential
         self.temperature = following
         share = torch.softmax(raised(log_w, trusted(log_w, STEP_ESS)), 0).cpu()
@@ -208,7 +210,7 @@ class Rounds:
         for rows in chosen.to(x.device).view(-1, BATCH):
             loss = forward_kl(self.flow, x[rows])
             self.history.training_samples += BATCH
-            self.step(loss, LADDER_RATE * self.learning_rate, DECAY, in_words(ess))
+            self.step(loss, LADDER_RATE * self.learning_rate, DECAY, in_words(self.history.rounds[-1]))
             autosave()
         self.arrive()
 
@@ -226,7 +228,7 @@ class Rounds:
     def settle(self, autosave: Autosave) -> None:
         """Fresh draws at the cold temperature, learnt from along the forces and then by their weights."""
         index, target, drawn = len(self.history.rounds), self.target.at(self.cold), []
-        message = in_words(self.history.rounds[-1].ess)
+        message = in_words(self.history.rounds[-1])
         near = self.history.rounds[-1].ess >= STEP_ESS
 
         def learn(loss: Tensor, rows: int) -> None:
@@ -243,11 +245,12 @@ class Rounds:
                 learn(divergence(draws, alpha=1.0, trust=STEP_ESS), SETTLE_BATCH)
         x, log_q, log_w = (torch.cat(part) for part in zip(*drawn, strict=True))
         ess = effective_fraction(require_weight(log_w, self.cold))
+        kl = float(estimated(log_w, 0.0))
         log_w = raised(log_w, trusted(log_w, STEP_ESS))
         order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index)).to(x.device)
         for rows in order.view(-1, BATCH):
             learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), BATCH)
-        self.history.rounds.append(Round(self.cold, ess, self.cold, len(x), self.budget.seconds))
+        self.history.rounds.append(Round(self.cold, ess, self.cold, len(x), self.budget.seconds, kl))
 
     @torch.no_grad()
     def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:
@@ -296,5 +299,6 @@ def require_weight(log_w: Tensor, temperature: float) -> Tensor:
     return log_w
 
 
-def in_words(ess: float) -> str:
-    return f"effective samples {100 * ess:.1f} %"
+def in_words(last: Round) -> str:
+    """What a round has seen of the flow."""
+    return f"KL {last.kl:.3g}, ESS {100 * last.ess:.1f} %"

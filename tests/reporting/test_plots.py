@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import matplotlib
@@ -61,9 +62,9 @@ def test_pictures_are_drawn_from_the_numbers_that_are_kept(peptide):
         np.testing.assert_allclose(np.asarray(mesh).reshape(p.shape)[shown], -np.log((p / p.max()).T[shown]))
     difference = np.array(numbers["difference"]["kT"], dtype=float)
     assert np.nanmax(np.abs(difference)) < 1e-6  # from itself
-    history = History(losses=[2.0, 1.0], rounds=[Round(600.0, 0.5, 300.0, 10, 30.0)])
+    history = History(losses=[2.0, 1.0], rounds=[Round(600.0, 0.5, 300.0, 10, 30.0, 0.25)])
     numbers, axes = training_numbers(history), training_curve(history).axes
-    assert axes[1].lines[0].get_ydata().tolist() == numbers["loss"]
+    assert axes[1].lines[0].get_ydata().tolist() == numbers["rounds"]["kl"] == [0.25]
     assert axes[0].lines[0].get_xdata().tolist() == numbers["rounds"]["minutes"] == [0.5]
 
 
@@ -99,12 +100,15 @@ def test_there_is_no_picture_of_nothing(plot):
 def test_the_course_of_a_training():
     history = History(losses=[3.0, float("nan"), 1.0])
     assert training_curve(history).axes[0].get_ylabel() == "loss"
-    history.rounds = [Round(1200.0, 0.5, 600.0, 1000, 60.0), Round(600.0, 0.7, 300.0, 1000, 120.0)]
+    assert training_curve(history).axes[0].lines[0].get_ydata()[[0, 2]].tolist() == [3.0, 1.0]
+    history.rounds = [Round(1200.0, 0.5, 600.0, 1000, 60.0), Round(600.0, 0.7, 300.0, 1000, 120.0, 0.2)]
     figure = training_curve(history)
-    share, loss, temperature = figure.axes
+    share, divergence, temperature = figure.axes
     assert share.lines[0].get_ydata().tolist() == [0.5, 0.7]
-    assert loss.get_ylabel() == "loss"
-    assert loss.lines[0].get_ydata()[[0, 2]].tolist() == [3.0, 1.0]
+    assert divergence.get_ylabel() == "KL(q‖p) of the draws"
+    before, now = divergence.lines[0].get_ydata().tolist()
+    assert math.isnan(before), "a record from before it was kept"
+    assert now == 0.2
     assert temperature.lines[0].get_ydata().tolist() == [1200.0, 600.0]
 
 

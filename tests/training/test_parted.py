@@ -65,6 +65,9 @@ def test_both_wells_end_with_their_weights():
     n, (near, far) = len(x), Hinge().masses()
     ess = float(1 / log_w.softmax(0).square().sum()) / n
     assert ess > 0.9
+    last = history.rounds[-1].kl
+    assert 0 < last < 0.2
+    assert last < 0.2 * max(r.kl for r in history.rounds)
     error = math.sqrt((1 / ess - 1) / n)
     assert float(log_w.logsumexp(0)) - math.log(n) == pytest.approx(math.log(near + far), abs=4 * error)
     w, beyond = log_w.softmax(0), x[:, 1].abs() > PI / 2
