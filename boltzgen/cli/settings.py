@@ -151,7 +151,7 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
     def template(system: str, temperature: float | None) -> str:
         """A commented TOML file with everything that can be said, as it is if nothing is."""
         return _TEMPLATE.format(
-            system=json.dumps(system, ensure_ascii=False),
+            system=json.dumps(system, ensure_ascii=False).replace("\x7f", "\\u007f"),  # which JSON may hold, TOML not
             forcefield=_FORCEFIELD if system.lower().endswith((".pdb", ".ent")) else "",
             temperature="# temperature = 300.0" if temperature is None else f"temperature = {temperature}",
         )

@@ -174,6 +174,7 @@ PLAIN = st.one_of(st.booleans(), st.integers(), st.floats(), st.text(), st.none(
 
 
 @given(st.dictionaries(st.one_of(st.text(), st.sampled_from(["system", "seed", "minutes", "forcefield"])), PLAIN))
+@example({"system": "\x7f"})
 def test_whatever_is_told_is_taken_or_refused_in_a_sentence(told):
     try:
         found = Settings.recalled(told, "a")
