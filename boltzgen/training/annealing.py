@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..arguments import counts, instances, positive_numbers
 from ..energies.energy import Energy
-from ..errors import InputError, RankError
+from ..errors import InputError
 from ..flows.flow import Flow
 from ..processes import ranks
 from ..progress import show
@@ -133,11 +133,7 @@ def anneal(
             Autosave(checkpoint, annealing.state_dict, fingerprint=annealing.fingerprint) as autosave,
         ):
             annealing.history.compiled = how
-            try:
-                annealing.run(autosave)
-            except RankError:
-                autosave.finish()
-                raise
+            annealing.run(autosave)
     annealing.learner.keep_average()
     return annealing.history
 

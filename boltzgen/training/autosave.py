@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from ..errors import RankError
 from ..processes import ranks
 from .checkpoint import save_checkpoint
 
@@ -27,8 +28,9 @@ class Autosave:
 
     Called between two steps, it saves if a minute has passed or a signal has come in. After SIGINT (Ctrl-C) it raises
     KeyboardInterrupt, after SIGTERM SystemExit(143); after SIGUSR1 the training goes on. What comes in during the last
-    save ends the block so too. A second SIGINT or SIGTERM does not wait for the step to end. Signals are left alone
-    where Python cannot handle them (outside the main thread), and without a path.
+    save ends the block so too. Where another process was lost (`RankError`) the block saves before it ends. A second
+    SIGINT or SIGTERM does not wait for the step to end. Signals are left alone where Python cannot handle them (outside
+    the main thread), and without a path.
 
     Of several processes one writes, and a signal to any of them counts for all; so all call it after every step.
 
@@ -56,6 +58,8 @@ class Autosave:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, RankError):  # the others are lost, and what was done must not be
+            self.finish()
         for number in list(self._handlers):
             self._restore(number)
         if kind is None:  # what came in since the last step, the last save included

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import counts, instances, numbers, positive_counts, positive_numbers
-from ..errors import InputError, RankError
+from ..errors import InputError
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..processes import ranks
@@ -105,21 +105,17 @@ def train(
 
     begin, before = time.monotonic(), history.seconds
     with show("training", visible=progress) as bar, Autosave(checkpoint, state, fingerprint=fingerprint) as autosave:
-        try:
-            while done < steps:
-                with _noise(flow, seed, done):
-                    loss = objective(flow)
-                rate = learning_rate * min(1.0, (done + 1) / max(warmup, 1)) * cosine(done / steps)
-                # an average over the first steps must not remember the initial weights
-                history.losses.append(learner.step(loss, rate, decay=min(decay, (done + 1) / (done + 10))))
-                done += 1
-                history.skipped, history.seconds = learner.skipped, before + time.monotonic() - begin
-                skipped = f", {learner.skipped} skipped" if learner.skipped else ""
-                bar(done / steps, f"loss {history.losses[-1]:.4g}{skipped}", count=done)
-                autosave()
-        except RankError:
-            autosave.finish()
-            raise
+        while done < steps:
+            with _noise(flow, seed, done):
+                loss = objective(flow)
+            rate = learning_rate * min(1.0, (done + 1) / max(warmup, 1)) * cosine(done / steps)
+            # an average over the first steps must not remember the initial weights
+            history.losses.append(learner.step(loss, rate, decay=min(decay, (done + 1) / (done + 10))))
+            done += 1
+            history.skipped, history.seconds = learner.skipped, before + time.monotonic() - begin
+            skipped = f", {learner.skipped} skipped" if learner.skipped else ""
+            bar(done / steps, f"loss {history.losses[-1]:.4g}{skipped}", count=done)
+            autosave()
         autosave.finish()
     if decay > 0:
         learner.keep_average()
