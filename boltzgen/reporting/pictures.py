@@ -95,10 +95,10 @@ def album(samples: Samples, *, history: History | None = None, reference: Sample
     if history is not None and (history.rounds or history.losses):
         found["training"] = Picture(
             training_curve(history),
-            "Course of the training: the loss"
-            + (", and the effective share of the draws of every round" if history.rounds else ""),
-            "In each round the flow is fitted to its own weighted draws, at the next lower temperature. The loss falls "
-            "and rises with the temperature too."
+            "Course of the training: "
+            + ("effective share of the draws of every round, and KL(q‖p)" if history.rounds else "the loss"),
+            "In each round the flow is fitted to its own weighted draws, at the next lower temperature. KL(q‖p) "
+            "is how far it is from the target at the temperature of the round, as its draws tell."
             if history.rounds
             else "The loss of the steps.",
             training_numbers(history),

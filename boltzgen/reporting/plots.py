@@ -175,29 +175,28 @@ def running_estimates(samples: Samples) -> Figure:
 def training_curve(history: History) -> Figure:
     """The loss of `train`; of `anneal` the effective sample share of each round with its temperature, and KL(q‖p)."""
     numbers = training_numbers(history)
-    rounds = numbers["rounds"]
-    x, y = (rounds["minutes"], rounds["kl"]) if rounds["minutes"] else (numbers["steps"], numbers["loss"])
-    loss = np.array(y, dtype=float)
-    panels = 1 + bool(rounds["minutes"])
-    figure = Figure(figsize=(4.2 * panels if panels > 1 else 5.6, 3.4), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for axis in axes:
+    if not history.rounds:
+        figure, axis = _single()
+        loss = np.array(numbers["loss"], dtype=float)
+        axis.plot(numbers["steps"], loss, color=REWEIGHTED, lw=0.8)
+        axis.set(xlabel="step", ylabel="loss")
+        if np.isfinite(loss).sum() > 10:  # the first steps may be far above all others
+            low, high = np.nanpercentile(loss, [0, 98])
+            axis.set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.05 * (high - low) + 1e-9)
+        return figure
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    share, divergence = figure.subplots(1, 2)
+    share.plot(numbers["minutes"], numbers["ess"], "o-", color=REWEIGHTED, ms=3.5)
+    share.set(xlabel="minutes of training", ylabel="effective share of the draws", ylim=(0, 1))
+    share.yaxis.set_major_formatter(PercentFormatter(1.0))
+    other = share.twinx()
+    other.plot(numbers["minutes"], numbers["temperature"], color=FLOW, lw=1, ls="--")
+    other.set_ylabel("temperature (K), dashed", color=FLOW)
+    other.spines["top"].set_visible(False)
+    divergence.plot(numbers["minutes"], np.array(numbers["kl"], dtype=float), color=REWEIGHTED, lw=0.8)
+    divergence.set(xlabel="minutes of training", ylabel="KL(q‖p) of the draws", yscale="log")
+    for axis in (share, divergence):
         axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].plot(x, loss, color=REWEIGHTED, lw=0.8)
-    axes[-1].set(xlabel="step", ylabel="loss")
-    if rounds["minutes"]:
-        axes[-1].set(xlabel="minutes of training", ylabel="KL(q‖p) of the draws", yscale="log")
-    elif np.isfinite(loss).sum() > 10:  # the first steps may be far above all others
-        low, high = np.nanpercentile(loss, [0, 98])
-        axes[-1].set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.05 * (high - low) + 1e-9)
-    if rounds["minutes"]:
-        axes[0].plot(rounds["minutes"], rounds["ess"], "o-", color=REWEIGHTED, ms=3.5)
-        axes[0].set(xlabel="minutes of training", ylabel="effective share of the draws", ylim=(0, 1))
-        axes[0].yaxis.set_major_formatter(PercentFormatter(1.0))
-        other = axes[0].twinx()
-        other.plot(rounds["minutes"], rounds["temperature"], color=FLOW, lw=1, ls="--")
-        other.set_ylabel("temperature (K), dashed", color=FLOW)
-        other.spines["top"].set_visible(False)
     return figure
 
 
@@ -205,21 +204,23 @@ def training_numbers(history: History) -> dict[str, Any]:
     """The numbers of `training_curve`, as plain data.
 
     Returns:
-        Under "loss" its means over equal stretches of steps, some hundred, that end at "steps"; None where every step
-        was skipped. Under "rounds" the "minutes", "ess", "kl" and "temperature" of each.
+        Of rounds the "minutes", "ess", "temperature" and "kl" of each, None where it was not kept. Without rounds the
+        "loss", as means over equal stretches of steps, some hundred, that end at "steps"; None where every step was
+        skipped.
     """
+    if history.rounds:
+        return {
+            "minutes": [one.seconds / 60 for one in history.rounds],
+            "ess": [one.ess for one in history.rounds],
+            "temperature": [one.temperature for one in history.rounds],
+            "kl": [one.kl if math.isfinite(one.kl) else None for one in history.rounds],
+        }
     stretch = max(1, -(-len(history.losses) // _STRETCHES))
     parts = [history.losses[k : k + stretch] for k in range(0, len(history.losses), stretch)]
     good = [[loss for loss in part if math.isfinite(loss)] for part in parts]
     return {
         "steps": [min((k + 1) * stretch, len(history.losses)) for k in range(len(parts))],
         "loss": [sum(part) / len(part) if part else None for part in good],
-        "rounds": {
-            "minutes": [one.seconds / 60 for one in history.rounds],
-            "ess": [one.ess for one in history.rounds],
-            "kl": [one.kl if math.isfinite(one.kl) else None for one in history.rounds],
-            "temperature": [one.temperature for one in history.rounds],
-        },
     }
 
 

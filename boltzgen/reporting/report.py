@@ -157,13 +157,11 @@ def write_report(
 
 
 def _written(found: dict[str, Any]) -> bytes:
-    """As text to be read; but for the many numbers of each picture, which are in a line."""
-    pictures = {name: json.dumps(numbers, allow_nan=False) for name, numbers in found["pictures"].items()}
-    text = json.dumps(found | {"pictures": {name: name for name in pictures}}, indent=2, allow_nan=False)
-    head, _, tail = text.rpartition('"pictures": ')
-    for name, numbers in pictures.items():
-        tail = tail.replace(f"{json.dumps(name)}: {json.dumps(name)}", f"{json.dumps(name)}: {numbers}", 1)
-    return f'{head}"pictures": {tail}\n'.encode()
+    """As text to be read, but for the many numbers of the pictures: those of each are in a line."""
+    rest = json.dumps({key: value for key, value in found.items() if key != "pictures"}, indent=2, allow_nan=False)
+    lines = [f"    {json.dumps(name)}: {json.dumps(own, allow_nan=False)}" for name, own in found["pictures"].items()]
+    pictures = ",\n".join(lines)
+    return f'{rest[:-2]},\n  "pictures": {{\n{pictures}\n  }}\n}}\n'.encode()
 
 
 def _headline(

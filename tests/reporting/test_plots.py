@@ -64,8 +64,8 @@ def test_pictures_are_drawn_from_the_numbers_that_are_kept(peptide):
     assert np.nanmax(np.abs(difference)) < 1e-6  # from itself
     history = History(losses=[2.0, 1.0], rounds=[Round(600.0, 0.5, 300.0, 10, 30.0, 0.25)])
     numbers, axes = training_numbers(history), training_curve(history).axes
-    assert axes[1].lines[0].get_ydata().tolist() == numbers["rounds"]["kl"] == [0.25]
-    assert axes[0].lines[0].get_xdata().tolist() == numbers["rounds"]["minutes"] == [0.5]
+    assert axes[1].lines[0].get_ydata().tolist() == numbers["kl"] == [0.25]
+    assert axes[0].lines[0].get_xdata().tolist() == numbers["minutes"] == [0.5]
 
 
 def test_a_toy_is_shown_in_kt_and_has_no_map():
