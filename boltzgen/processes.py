@@ -191,6 +191,8 @@ def distributed() -> Iterator[Ranks]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     own = not dist.is_initialized()
     if own:
+        import torch.distributed.nn  # imported later it would keep our group as a default argument, and its threads
+
         with _peers():
             store, rank, size = next(dist.rendezvous("env://", timeout=_TIMEOUT))  # type: ignore[attr-defined]
             if os.environ.get("GROUP_WORLD_SIZE") == "1":
