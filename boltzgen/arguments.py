@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import operator
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 
-__all__ = ["counts", "four_atoms", "instances", "numbers", "positive_counts", "positive_numbers"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["counts", "device_of", "four_atoms", "instances", "numbers", "positive_counts", "positive_numbers"]
 
 
 def positive_counts(**values: Any) -> list[int]:
@@ -98,3 +101,24 @@ def _real(value: Any) -> bool:
 
 def _a(noun: str) -> str:
     return f"{'an' if noun[0] in 'AEIOaeio' else 'a'} {noun}"
+
+
+def device_of(wanted: Any) -> torch.device:
+    """The device meant; "auto" is a GPU if there is one.
+
+    Raises:
+        InputError: if there is no such device.
+    """
+    import torch
+
+    there = torch.cuda.device_count()
+    if wanted == "auto":
+        return torch.device("cuda" if there else "cpu")
+    try:
+        device = torch.device(wanted)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= there):
+        known = ", ".join(["auto", "cpu", *(f"cuda:{k}" for k in range(there))])
+        raise InputError(f"device must be one of {known}; got {str(wanted)!r}: name one that torch can see here")
+    return device

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from .arguments import counts, instances, positive_counts, positive_numbers
+from .arguments import counts, device_of, instances, positive_counts, positive_numbers
 from .coordinates import InternalCoordinates
 from .coordinates.frames import in_chart
 from .energies import Energy, Pullback, toys
@@ -214,7 +214,7 @@ class BoltzmannGenerator:
         Raises:
             InputError: if there is no such device.
         """
-        device = _device(device)
+        device = device_of(device)
         self.target.to(device)
         self.flow.to(device)
         return self
@@ -301,21 +301,6 @@ def _held(folder: Path) -> Iterator[None]:
 
         ranks().first(hold)
         yield
-
-
-def _device(wanted: Any) -> torch.device:
-    """The device meant, refused unless it is there."""
-    there = torch.cuda.device_count()
-    if wanted == "auto":
-        return torch.device("cuda" if there else "cpu")
-    try:
-        device = torch.device(wanted)
-    except (RuntimeError, TypeError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= there):
-        known = ", ".join(["auto", "cpu", *(f"cuda:{k}" for k in range(there))])
-        raise InputError(f"device must be one of {known}; got {str(wanted)!r}: name one that torch can see here")
-    return device
 
 
 def _saved(path: Path) -> Path:

@@ -3,6 +3,9 @@
 import math
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # what is small runs many times slower on more threads that share a processor
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import torch
 
 import boltzgen as bg
 from boltzgen.molecule import available
+from boltzgen.reporting import checkup, examine
 from boltzgen.sampling import replica_exchange
 
 MOLECULES = [system.name for system in available() if system.toy is None]
@@ -29,10 +30,20 @@ def test_a_generator_goes_where_it_is_sent(device):
     assert generator.sample(10, seed=1).x.shape == (10, 2)
 
 
+def test_what_a_check_times_is_on_the_device():
+    molecule = bg.Molecule.load("alanine_dipeptide")
+    generator = bg.BoltzmannGenerator(molecule)
+    energy, meta = molecule.energy(300.0).to("meta"), torch.device("meta")
+    assert checkup._energy_time(energy, molecule, meta) > 0
+    assert checkup._training_time(generator.flow.to("meta"), generator.target.to("meta")) > 0
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "mps", None, 1.5])
 def test_a_device_that_is_not_there_is_refused(device):
     with pytest.raises(bg.InputError, match=r"device must be one of auto, cpu.*; got"):
         bg.BoltzmannGenerator(bg.toys.DoubleWell()).to(device)
+    with pytest.raises(bg.InputError, match=r"device must be one of auto, cpu.*; got"):
+        examine(bg.Molecule.load("alanine_dipeptide"), device=device)
 
 
 @pytest.mark.gpu
@@ -49,6 +60,12 @@ def test_a_gpu_gives_the_numbers_of_the_cpu(name, tmp_path):
     both = torch.isfinite(samples.log_w) & torch.isfinite(here.log_w)
     assert both.sum() > 1000
     assert (samples.log_w - here.log_w)[both].abs().median() < 1e-2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not THERE, reason="there is no GPU")
+def test_a_molecule_is_examined_on_a_gpu():
+    assert examine(bg.Molecule.load("alanine_dipeptide"), device="cuda").status == "green"
 
 
 @pytest.mark.gpu

@@ -94,7 +94,7 @@ def check(options: argparse.Namespace) -> None:
     molecule = target if isinstance(target, Molecule) else target.molecule() if target.toy is None else None
     if molecule is None:
         raise InputError(f"{options.system} must be a molecule to be checked; got a toy: train it at once")
-    found = reporting.examine(molecule, options.temperature)
+    found = reporting.examine(molecule, options.temperature, hold=options.hold or (), device=options.device)
     if options.json:
         plain = {
             name: getattr(found, name) for name in ("forces", "zmatrix", "stereocentres", "rotors", "angles", "speed")
@@ -107,8 +107,9 @@ def check(options: argparse.Namespace) -> None:
     if found.status == "red":
         failed = ", ".join(one.name for one in found.checks if one.status == "red")
         raise EnergyError(f"{molecule.name} must pass its checks; got red for: {failed}")
-    field = ["--forcefield", *options.forcefield] if options.forcefield else []
-    say(f"next: {shlex.join(['boltzgen', 'train', options.system, *field, '--out', 'run'])}")
+    given = {name: getattr(options, name) for name in ("forcefield", "hold")}
+    more = [word for name, words in given.items() if words for word in (f"--{name}", *words)]
+    say(f"next: {shlex.join(['boltzgen', 'train', options.system, *more, '--out', 'run'])}")
 
 
 def estimate(options: argparse.Namespace) -> Status:

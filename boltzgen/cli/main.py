@@ -209,6 +209,12 @@ def _parser() -> argparse.ArgumentParser:
             help=f"where to compute: cpu, cuda, or auto for a GPU if there is one (default: {usual})",
         )  # fmt: skip
 
+    def held(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--hold", nargs="+", metavar="TORSION", default=None,
+            help="torsions to keep within 90 degrees of the structure's, such as omega of a peptide bond",
+        )  # fmt: skip
+
     def shared(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--processes", type=process_count, default=1, metavar="N",
@@ -244,7 +250,9 @@ def _parser() -> argparse.ArgumentParser:
         "--forcefield", nargs="+", metavar="XML", default=None,
         help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
     )  # fmt: skip
+    held(check)
     threaded(check)
+    placed(check)
 
     simulate = command(
         "simulate", simulation.simulate, "replica exchange, to compare with", "boltzgen simulate mine.pdb --out md"
@@ -265,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--seed", type=seed, default=0, help="of all random numbers (default: 0)")
     going_on(simulate)
     threaded(simulate)
+    placed(simulate)
 
     init = command("init", runs.init, "write a commented configuration for train", "boltzgen init mine.pdb")
     init.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
@@ -287,10 +296,7 @@ def _parser() -> argparse.ArgumentParser:
         "--forcefield", nargs="+", metavar="XML", default=None,
         help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
     )  # fmt: skip
-    train.add_argument(
-        "--hold", nargs="+", metavar="TORSION", default=None,
-        help="torsions to keep within 90 degrees of the structure's, such as omega of a peptide bond",
-    )  # fmt: skip
+    held(train)
     train.add_argument("--seed", type=seed, default=None, help="of the network and the noise (default: 0)")
     train.add_argument(
         "--no-compile", dest="compile", action="store_false", default=None, help="do not use torch.compile"

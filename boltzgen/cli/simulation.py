@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import device_of
 from ..errors import InputError
 from ..files import exclusive
 from .printing import goes_on, number, print_json, say
@@ -96,8 +97,9 @@ class _Run:
 
         from ..units import kT
 
-        self.energy = molecule.energy(ladder[0])
-        self.start = torch.tensor(molecule.minimized().positions, dtype=torch.float32)
+        device = device_of(options.device)
+        self.energy = molecule.energy(ladder[0]).to(device)
+        self.start = torch.tensor(molecule.minimized().positions, dtype=torch.float32, device=device)
         self.settings: dict[str, Any] = {
             "masses": _MASS / kT(ladder[0]),
             "temperatures": ladder,
@@ -109,7 +111,7 @@ class _Run:
         what = (molecule.fingerprint, molecule.positions.tobytes(), sorted(self.settings.items()))
         self.fingerprint = hashlib.sha256(repr(what).encode()).hexdigest()
         self.state: dict[str, Tensor] = {}
-        self.x = self.start.new_empty(0, options.walkers, *self.start.shape)
+        self.x = torch.empty(0, options.walkers, *self.start.shape)
         self.u = torch.empty(0, options.walkers, dtype=torch.float64)
         self.acceptance, self.swaps = torch.zeros(len(ladder)), torch.zeros(len(ladder) - 1)
 
@@ -155,8 +157,9 @@ class _Run:
         found = replica_exchange(self.energy, self.start, rounds=_PIECE, **self.settings, **begun)
         before, now = len(self.x), _PIECE
         for name in ("acceptance", "swaps"):  # running means
-            setattr(self, name, (before * getattr(self, name) + now * getattr(found, name)) / (before + now))
-        self.x, self.u = torch.cat([self.x, found.x]), torch.cat([self.u, found.u[:, 0]])
+            mean = (before * getattr(self, name) + now * getattr(found, name).cpu()) / (before + now)
+            setattr(self, name, mean)
+        self.x, self.u = torch.cat([self.x, found.x.cpu()]), torch.cat([self.u, found.u[:, 0]])
         self.state = dict(vars(found.state))
 
     def state_dict(self) -> dict[str, Any]:

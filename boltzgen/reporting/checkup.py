@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..arguments import instances
+from ..arguments import device_of, instances
 from ..coordinates import InternalCoordinates, stereocentres
 from ..energies import Energy, HybridEnergy, OpenMMEnergy, Pullback
 from ..errors import EnergyError
@@ -96,25 +96,35 @@ class Checkup:
         return "\n".join(lines)
 
 
-def examine(molecule: Molecule, temperature: float | None = None) -> Checkup:
+def examine(
+    molecule: Molecule,
+    temperature: float | None = None,
+    *,
+    hold: Sequence[str] = (),
+    device: str | torch.device = "cpu",
+) -> Checkup:
     """Builds everything that sampling a molecule needs and tries it out on that molecule.
 
     Arguments:
         molecule: any.
         temperature: K; the molecule's own if None.
+        hold: torsions to keep near those of the structure, see `InternalCoordinates`.
+        device: where to compute, as of `BoltzmannGenerator.to`.
 
     Raises:
         InputError, UnsupportedSystemError: if something cannot be built, saying why.
         EnergyError: if the compiled energy disagrees with OpenMM.
     """
     instances(molecule=(molecule, Molecule))
+    device = device_of(device)
     temperature = molecule.default_temperature if temperature is None else temperature
-    energy = molecule.energy(temperature)
-    coordinates = InternalCoordinates(molecule)
+    energy = molecule.energy(temperature).to(device)
+    coordinates = InternalCoordinates(molecule, hold=hold)
     target = Pullback(energy, coordinates)
-    flow = molecular_flow(coordinates.circular, *coordinates.harmonic_scales(temperature))
+    flow = molecular_flow(coordinates.circular, *coordinates.harmonic_scales(temperature)).to(device)
+    coordinates.to(device)
     speed = {
-        "energy with gradient, per configuration": _energy_time(energy, molecule),
+        "energy with gradient, per configuration": _energy_time(energy, molecule, device),
         "training sample": _training_time(flow, target),
     }
     describe = getattr(energy, "describe", None)
@@ -130,7 +140,7 @@ def examine(molecule: Molecule, temperature: float | None = None) -> Checkup:
         ],
         _worst_angles(coordinates),
         [
-            *_of_energy(energy, molecule),
+            *_of_energy(energy, molecule, device),
             *_of_coordinates(coordinates),
             _of_dynamics(coordinates, energy.at(2 * temperature)),
             _of_flow(flow, target),
@@ -141,11 +151,11 @@ def examine(molecule: Molecule, temperature: float | None = None) -> Checkup:
     )
 
 
-def _of_energy(energy: Energy, molecule: Molecule) -> list[Check]:
-    x = _perturbed(molecule, 16)
+def _of_energy(energy: Energy, molecule: Molecule, device: torch.device) -> list[Check]:
+    x = _perturbed(molecule, 16, device)
     leaf = x[:4].requires_grad_()
     (gradient,) = torch.autograd.grad(energy.energy(leaf).sum(), leaf)
-    along = torch.randn(gradient.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+    along = torch.randn(gradient.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1)).to(x)
     near, far = (
         (energy.energy(x[:4] + h * along) - energy.energy(x[:4] - h * along)).detach() / (2 * h) for h in (1e-5, 2e-5)
     )
@@ -169,7 +179,7 @@ def _against_openmm(energy: Energy, molecule: Molecule, x: Tensor) -> Check:
 
 
 def _of_coordinates(coordinates: InternalCoordinates) -> list[Check]:
-    x = _perturbed(coordinates.molecule, 8)
+    x = _perturbed(coordinates.molecule, 8, coordinates.reference.device)
     y, log_det = coordinates.inverse(x)
     inside = torch.isfinite(log_det)
     back, _ = coordinates(y[inside])
@@ -202,7 +212,7 @@ def _square_log_det(coordinates: InternalCoordinates, y: Tensor) -> float:
         moved: Tensor = x + torch.linalg.cross(axis, x) + p[:3]  # a rotation to first order, at no rotation
         return moved.flatten()
 
-    p = torch.cat([torch.zeros(6, dtype=y.dtype), y])
+    p = torch.cat([y.new_zeros(6), y])
     return float(torch.linalg.slogdet(torch.func.jacrev(positions)(p)).logabsdet)
 
 
@@ -210,7 +220,7 @@ def _of_dynamics(coordinates: InternalCoordinates, energy: Energy) -> Check:
     """Whether a dynamics at twice the temperature stays in the chart, and by which coordinate it leaves."""
     molecule, name = coordinates.molecule, "hot dynamics in the chart"
     masses = torch.tensor(molecule.masses / kT(energy.temperature))
-    start = torch.tensor(molecule.minimized().positions, dtype=torch.float32)
+    start = torch.tensor(molecule.minimized().positions).to(coordinates.reference.device, torch.float32)
     walkers = min(32, max(8, _MOVED_ATOMS // molecule.n_atoms))
     try:
         run = simulate(
@@ -238,8 +248,8 @@ def _of_flow(flow: Flow, target: Pullback) -> Check:
     )  # fmt: skip
 
 
-def _energy_time(energy: Energy, molecule: Molecule) -> float:
-    x = _perturbed(molecule, _BATCH).float()
+def _energy_time(energy: Energy, molecule: Molecule, device: torch.device) -> float:
+    x = _perturbed(molecule, _BATCH, device).float()
 
     def run() -> None:
         leaf = x.clone().requires_grad_()
@@ -263,6 +273,8 @@ def _time(run: Callable[[], None]) -> float:
     for _ in range(3):
         begin = time.perf_counter()
         run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # a GPU is told and not waited for
         times.append(time.perf_counter() - begin)
     return 1e6 * min(times) / _BATCH
 
@@ -301,10 +313,10 @@ def _hands(molecule: Molecule) -> list[str]:
     return found + [f"{molecule.atom_labels[k]}: as in the structure" for k in rest]
 
 
-def _perturbed(molecule: Molecule, n: int) -> Tensor:
+def _perturbed(molecule: Molecule, n: int, device: torch.device) -> Tensor:
     """The structure with 0.003 nm of noise on every coordinate, (n, n_atoms, 3)."""
     noise = torch.randn(n, molecule.n_atoms, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return torch.tensor(molecule.positions) + 0.003 * noise
+    return (torch.tensor(molecule.positions) + 0.003 * noise).to(device)
 
 
 def _rounded(value: float) -> str:

@@ -167,11 +167,13 @@ class _Ladder:
         self.energy, self.steps = energy, steps
         self.shape = state.x.shape[:2]  # (K, W)
         self.temperatures = torch.tensor(ladder, dtype=torch.float64)
-        self.beta = (energy.temperature / self.temperatures).to(state.x)[:, None]  # (K, 1)
+        self.beta = (energy.temperature / self.temperatures).to(mass)[:, None]  # (K, 1)
         self.wide = (*self.shape, *[1] * (state.x.ndim - 2))  # a number per replica, ready to multiply x
         self.mass = mass.reshape(*mass.shape, *[1] * (state.x.ndim - 2 - mass.ndim))
-        self.x, self.step = state.x.clone(), state.step.clone()
-        self.reached, self.round_trips = state.reached.clone(), state.round_trips.clone()
+        names = ("x", "step", "reached", "round_trips")
+        self.x, self.step, self.reached, self.round_trips = (
+            getattr(state, name).to(mass.device, copy=True) for name in names
+        )
         self.random = torch.Generator()
         self.random.set_state(state.random)
         self.u, self.gradient = self.evaluate(self.x)

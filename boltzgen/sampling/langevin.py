@@ -153,7 +153,7 @@ class _Walk:
 
     def __init__(self, energy: Energy, mass: Tensor, step_size: float, friction: float, state: WalkerState) -> None:
         self.energy, self.dt = energy, step_size
-        self.x, self.v = state.x.clone(), state.v.clone()
+        self.x, self.v = (there.to(mass.device, copy=True) for there in (state.x, state.v))
         self.mass = _aligned(mass, self.x.ndim - 1)
         self.decay = math.exp(-friction * step_size)
         self.noise = math.sqrt(-math.expm1(-2 * friction * step_size)) / self.mass.sqrt()

@@ -123,6 +123,10 @@ def test_check_tells_whether_a_molecule_can_be_sampled(capsys, monkeypatch):
     code, _, err = run(capsys, "check", pdb, *field)
     assert code == 0
     assert f"next: boltzgen train {pdb} --forcefield amber96.xml --out run" in err  # what was checked is trained
+    code, out, err = run(capsys, "check", "alanine_dipeptide", "--hold", "omega_1", "--device", "auto")
+    assert code == 0
+    assert len([line for line in out.splitlines() if "circular" in line]) == 6  # without the two held ones
+    assert "next: boltzgen train alanine_dipeptide --hold omega_1 --out run" in err
     code, _, err = run(capsys, "check", "double_well")
     assert code == 3
     assert "must be a molecule to be checked" in err

@@ -131,7 +131,7 @@ def half_written(folder):
 def damage(path, how, rng):
     """Cuts a file short, or flips one of its bits."""
     data = bytearray(path.read_bytes())
-    if how == "flip":
+    if how == "flip" and data:  # or it was cut to nothing before
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     else:
         del data[int(how * len(data)) :]

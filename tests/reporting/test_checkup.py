@@ -3,6 +3,7 @@
 import numpy as np
 import openmm
 import pytest
+import torch
 
 from boltzgen.coordinates import InternalCoordinates
 from boltzgen.energies import HybridEnergy
@@ -72,12 +73,12 @@ def test_what_is_compiled_beside_openmm_is_compared_with_it(molecule, monkeypatc
     restrained = Molecule.from_openmm(system, molecule.topology, molecule.positions)
     energy = restrained.energy(300.0)
     assert isinstance(energy, HybridEnergy)
-    check, _ = checkup._of_energy(energy, restrained)
+    check, _ = checkup._of_energy(energy, restrained, torch.device("cpu"))
     assert (check.name, check.status) == ("energy against OpenMM", "green")
     assert 0 <= check.value < 1e-6
     reduced = ForceFieldEnergy._reduced
     monkeypatch.setattr(ForceFieldEnergy, "_reduced", lambda self, x: 1.001 * reduced(self, x))
-    assert checkup._of_energy(energy, restrained)[0].status == "red"
+    assert checkup._of_energy(energy, restrained, torch.device("cpu"))[0].status == "red"
 
 
 def test_a_mirror_image_is_d(molecule):
