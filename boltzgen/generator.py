@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from .arguments import counts, device_of, instances, positive_counts, positive_numbers
+from .checkpoint import load_checkpoint, save_checkpoint
 from .coordinates import InternalCoordinates
 from .coordinates.frames import in_chart
 from .energies import Energy, Pullback, toys
@@ -24,7 +25,6 @@ from .processes import ranks
 from .run_folder import RunFolder
 from .sampling import Samples, draw, weigh
 from .training import History, anneal, chart_data
-from .training.checkpoint import load_checkpoint, save_checkpoint
 from .units import positive_temperature
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ FLOORS = [
     {"errors"},
     {"processes"},
     {"arguments", "units", "files", "progress"},
+    {"checkpoint"},
+    {"autosave"},
     {"energies", "flows"},
     {"molecule"},
     {"coordinates"},

@@ -31,10 +31,10 @@ from boltzgen import (
     toys,
     train,
 )
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.errors import InputError, RankError
 from boltzgen.processes import Ranks, distributed, ranks
 from boltzgen.training import coordinate_entropy
-from boltzgen.training.checkpoint import load_checkpoint
 
 STEPS = 50
 TARGET = toys.DoubleWell()

@@ -99,8 +99,8 @@ def fastest(settings: Settings) -> int:
 
     A process has the threads that the settings say, not compiled. One process with more of them is not tried.
     """
+    from ..checkpoint import load_checkpoint
     from ..training import History
-    from ..training.checkpoint import load_checkpoint
 
     names = ("forcefield", "temperature", "hold", "threads", "device")
     given = {f"--{name}": getattr(settings, name) for name in names}

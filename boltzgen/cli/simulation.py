@@ -1,10 +1,10 @@
-"""Molecular dynamics to compare with, or to start from: replica exchange, in pieces that survive an interruption."""
+"""Molecular dynamics to compare with, or to start from: replica exchange that survives an interruption."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,7 @@ from .printing import goes_on, number, print_json, say
 from .targets import target_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ..molecule import Molecule
-    from ..progress import Show
     from ..reweighting import Estimate
     from ..sampling import Samples
 
@@ -29,15 +26,16 @@ _STEP_SIZE = 0.0028  # ps, a first guess
 _MASS = 12.0  # Da, of every atom: masses choose the speed, not the answer
 _EQUILIBRATION = 200  # rounds, in which the time steps are found too
 _FEWEST = 4  # rounds whose correlation can be told
-_PIECE = 10  # rounds between looks at the clock
 
 
 def simulate(options: argparse.Namespace) -> None:
     """Equilibrium frames by replica exchange, kept as an ensemble of equal weights and as a trajectory."""
     import torch
 
+    from ..progress import show
+    from ..sampling import replica_exchange
     from ..sampling.trajectory import write_trajectory
-    from ..sampling.walkers import equal_weights
+    from ..units import kT
 
     molecule = _molecule(options)
     temperature = options.temperature or molecule.default_temperature
@@ -49,19 +47,36 @@ def simulate(options: argparse.Namespace) -> None:
         raise InputError(
             f"{out} must not be the folder of a training, whose draws would make way; got one: name another with --out"
         )
+    device = device_of(options.device)
+    start = torch.tensor(molecule.minimized().positions, dtype=torch.float32, device=device)
+    rounds = math.ceil(options.n / options.walkers)
+    total = _EQUILIBRATION + rounds
     with exclusive(out):
-        run = _Run(molecule, ladder, options)
-        x, u = run.until(math.ceil(options.n / options.walkers), out / "simulation.pt")
-        samples = equal_weights(x.flatten(0, 1), u.flatten(), temperature, molecule)
+        with show("simulating", visible=True, unit="rounds") as bar:
+            found = replica_exchange(
+                molecule.energy(temperature).to(device),
+                start,
+                _MASS / kT(temperature),
+                ladder,
+                walkers=options.walkers,
+                rounds=rounds,
+                steps=_STEPS,
+                step_size=_STEP_SIZE,
+                seed=options.seed,
+                equilibration=_EQUILIBRATION,
+                checkpoint=out / "simulation.pt",
+                show=lambda done, what: bar(done, what, count=done * total),
+            )
+        samples = found.samples(molecule)
         samples.save(out / "samples.npz")
         trajectory = samples.to_mdtraj()
         write_trajectory(trajectory, out / "frames.dcd")
         write_trajectory(trajectory[0], out / "topology.pdb")
-    estimates = _estimates(molecule, samples, tuple(u.shape))
+    estimates = _estimates(molecule, samples, found.u[:, 0].shape)
     mixing = {
-        "acceptance": [round(float(a), 3) for a in run.acceptance],
-        "swaps": [round(float(s), 3) for s in run.swaps],
-        "round_trips": int(torch.sum(run.state["round_trips"])),
+        "acceptance": [round(float(a), 3) for a in found.acceptance],
+        "swaps": [round(float(s), 3) for s in found.swaps],
+        "round_trips": int(found.round_trips.sum()),
         "equilibration": _EQUILIBRATION,
     }
     if options.json:
@@ -89,84 +104,6 @@ def _molecule(options: argparse.Namespace) -> Molecule:
     return target.molecule()
 
 
-class _Run:
-    """A ladder of temperatures under way: the frames kept so far and where it stands."""
-
-    def __init__(self, molecule: Molecule, ladder: list[float], options: argparse.Namespace) -> None:
-        import torch
-
-        from ..units import kT
-
-        device = device_of(options.device)
-        self.energy = molecule.energy(ladder[0]).to(device)
-        self.start = torch.tensor(molecule.minimized().positions, dtype=torch.float32, device=device)
-        self.settings: dict[str, Any] = {
-            "masses": _MASS / kT(ladder[0]),
-            "temperatures": ladder,
-            "walkers": options.walkers,
-            "steps": _STEPS,
-            "step_size": _STEP_SIZE,
-            "seed": options.seed,
-        }
-        what = (molecule.fingerprint, molecule.positions.tobytes(), sorted(self.settings.items()))
-        self.fingerprint = hashlib.sha256(repr(what).encode()).hexdigest()
-        self.state: dict[str, Tensor] = {}
-        self.x = torch.empty(0, options.walkers, *self.start.shape)
-        self.u = torch.empty(0, options.walkers, dtype=torch.float64)
-        self.acceptance, self.swaps = torch.zeros(len(ladder)), torch.zeros(len(ladder) - 1)
-
-    def until(self, rounds: int, checkpoint: Path) -> tuple[Tensor, Tensor]:
-        """Frames (rounds, W, n_atoms, 3) and their energies (rounds, W); those there already are not made again."""
-        from ..progress import show
-        from ..training.autosave import Autosave
-        from ..training.checkpoint import load_if_there
-
-        saved = load_if_there(checkpoint, fingerprint=self.fingerprint)
-        if saved is not None:
-            for name, value in saved.items():
-                setattr(self, name, value)
-            say(f"{checkpoint.parent} holds {self.x.shape[0] * self.x.shape[1]} frames already")
-        with (
-            show("simulating", visible=True, unit="frames") as bar,
-            Autosave(checkpoint, self.state_dict, fingerprint=self.fingerprint) as autosave,
-        ):
-            while len(self.x) < rounds:
-                self.piece(bar, rounds)
-                done = (_EQUILIBRATION + len(self.x)) / (_EQUILIBRATION + rounds)
-                bar(min(1.0, done), f"{len(self.x)} of {rounds} rounds", count=self.u.numel())
-                autosave()
-            autosave.finish()
-        return self.x, self.u
-
-    def piece(self, bar: Show, rounds: int) -> None:
-        """The next few rounds; pieces are always whole, so that the run depends on no interruption."""
-        import torch
-
-        from ..sampling import replica_exchange
-        from ..sampling.dynamics import State
-
-        begun: dict[str, Any]
-        if self.state:
-            begun = {"resume": State(**self.state)}
-        else:
-            share = (_EQUILIBRATION + _PIECE) / (_EQUILIBRATION + rounds)
-            begun = {
-                "equilibration": _EQUILIBRATION,
-                "show": lambda done, message: bar(min(1.0, done * share), message),
-            }
-        found = replica_exchange(self.energy, self.start, rounds=_PIECE, **self.settings, **begun)
-        before, now = len(self.x), _PIECE
-        for name in ("acceptance", "swaps"):  # running means
-            mean = (before * getattr(self, name) + now * getattr(found, name).cpu()) / (before + now)
-            setattr(self, name, mean)
-        self.x, self.u = torch.cat([self.x, found.x.cpu()]), torch.cat([self.u, found.u[:, 0]])
-        self.state = dict(vars(found.state))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data from which a run goes on."""
-        return {name: getattr(self, name) for name in ("state", "x", "u", "acceptance", "swaps")}
-
-
 def _ladder(lowest: float, highest: float | None, n_atoms: int) -> list[float]:
     """Temperatures in constant ratio, so close that about every second exchange of 3N degrees of freedom succeeds."""
     hot = max(1000.0, 2 * lowest) if highest is None else highest
@@ -176,7 +113,7 @@ def _ladder(lowest: float, highest: float | None, n_atoms: int) -> list[float]:
     return [lowest * (hot / lowest) ** (k / steps) for k in range(steps + 1)] if steps else [lowest]
 
 
-def _estimates(molecule: Molecule, samples: Samples, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+def _estimates(molecule: Molecule, samples: Samples, shape: Sequence[int]) -> dict[str, dict[str, Any]]:
     """⟨U⟩ and, with a torsion called phi, ΔF from φ < 0 to φ > 0, with errors that know the frames are correlated."""
     from ..reweighting import chain_average
     from ..units import kT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from ..molecule import Molecule
 from ..progress import Show, silent
 from ..units import positive_temperature
 from .langevin import admitted
+from .recording import Recording
 from .samples import Samples
 from .walkers import check_thin, equal_weights
 
@@ -91,6 +93,7 @@ def replica_exchange(
     equilibration: int = 0,
     thin: int = 1,
     resume: State | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     show: Show = silent,
 ) -> ReplicaExchange:
     """Samples of p_k(x) ∝ exp(−u(x) T₀/T_k) at temperatures T_1 < … < T_K, all in one batch.
@@ -118,6 +121,8 @@ def replica_exchange(
         equilibration: rounds before the first recorded one.
         thin: rounds between kept configurations.
         resume: `state` of an earlier run with the same arguments.
+        checkpoint: file to keep the run in, every minute, when a signal ends it, and in the end. Called again it goes
+            on from there to the number of rounds asked for; rounds already made are not made again.
         show: what to call with the fraction done, and how many rounds and round trips that is.
 
     Raises:
@@ -141,13 +146,16 @@ def replica_exchange(
         raise InputError(f"temperatures must be strictly ascending; got {ladder}: sort them, each once")
     if resume is not None:
         instances(resume=(resume, State))
-    state = resume or _initial(positions, len(ladder), walkers, step_size, seed)
+    about = (energy.fingerprint, positions.tolist(), str(positions.dtype), mass.tolist(), ladder, walkers, steps)
+    record = Recording(checkpoint, (*about, step_size, seed, equilibration, thin))
+    saved = None if record.state is None else State(**record.state)
+    state = saved or resume or _initial(positions, len(ladder), walkers, step_size, seed)
     if state.x.shape != (len(ladder), walkers, *energy.event_shape):
         raise InputError(
             f"resume must hold {len(ladder)} temperatures x {walkers} walkers; got {tuple(state.x.shape)}: "
             "give the arguments of the run that it continues"
         )
-    return _Ladder(energy, mass, ladder, steps, state).run(equilibration, rounds, thin, show)
+    return _Ladder(energy, mass, ladder, steps, state).run(record, equilibration, rounds, thin, show)
 
 
 def _initial(positions: Tensor, n: int, walkers: int, step_size: float, seed: int) -> State:
@@ -180,34 +188,39 @@ class _Ladder:
         if not torch.isfinite(self.u).all():
             raise EnergyError("the energy must be finite where the replicas start; got inf: minimise positions first")
 
-    def run(self, equilibration: int, rounds: int, thin: int, show: Show) -> ReplicaExchange:
-        for i in range(equilibration):
-            accepted = self.trajectory()
-            self.step *= torch.exp(_GAIN * (accepted.to(self.step).mean(1) - _ACCEPTANCE))
-            self.exchange()
-            show((i + 1) / (equilibration + rounds), f"{i + 1} of {equilibration} rounds of equilibration")
-        u = torch.empty(rounds, *self.shape, dtype=torch.float64)
-        x = self.x.new_empty(rounds // thin, *self.x.shape[1:])
-        accepted, exchanged = self.step.new_zeros(self.shape[0]), self.step.new_zeros(self.shape[0] - 1)
-        for i in range(rounds):
-            accepted += self.trajectory().float().mean(1)
-            exchanged += self.exchange().float().mean(1)
-            u[i] = self.u
-            if (i + 1) % thin == 0:
-                x[i // thin] = self.x[0]
-            trips = int(self.round_trips.sum())
-            show((equilibration + i + 1) / (equilibration + rounds), f"{i + 1} of {rounds} rounds, {trips} round trips")
-        state = State(self.x, self.step, self.reached, self.round_trips, self.random.get_state())
+    @property
+    def state(self) -> State:
+        return State(self.x, self.step, self.reached, self.round_trips, self.random.get_state())
+
+    def run(self, record: Recording, equilibration: int, rounds: int, thin: int, show: Show) -> ReplicaExchange:
+        total = equilibration + rounds
+        with record.kept(lambda: vars(self.state)) as autosave:
+            while record.done < total:
+                accepted = self.trajectory().to(self.step).mean(1)
+                if record.done < equilibration:
+                    self.step = self.step * torch.exp(_GAIN * (accepted - _ACCEPTANCE))
+                exchanged = self.exchange().to(self.step).mean(1)
+                record.done += 1
+                observed = record.done - equilibration
+                if observed > 0:
+                    record.add(u=self.u.double(), accepted=accepted, exchanged=exchanged)
+                    if observed % thin == 0:
+                        record.add(x=self.x[0])
+                    what = f"{observed} of {rounds} rounds, {int(self.round_trips.sum())} round trips"
+                else:
+                    what = f"{record.done} of {equilibration} rounds of equilibration"
+                show(record.done / total, what)
+                autosave()
         return ReplicaExchange(
             temperatures=self.temperatures,
             temperature=self.energy.temperature,
-            u=u,
-            x=x,
+            u=record.column("u"),
+            x=record.column("x"),
             thin=thin,
-            acceptance=accepted / rounds,
-            swaps=exchanged / rounds,
+            acceptance=record.column("accepted").mean(0),
+            swaps=record.column("exchanged").mean(0),
             round_trips=self.round_trips.clone(),
-            state=state,
+            state=self.state,
         )
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor]:

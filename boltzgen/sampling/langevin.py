@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..energies.openmm_walkers import OpenMMWalkers
 from ..errors import EnergyError, InputError
 from ..progress import Show, silent
 from ..units import magnitude
+from .recording import Recording
 from .walkers import Simulation, WalkerState, check_thin
 
 __all__ = ["admitted", "simulate"]
@@ -36,6 +38,7 @@ def simulate(
     equilibration: int = 0,
     thin: int = 1,
     resume: WalkerState | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     engine: Literal["torch", "openmm"] = "torch",
     show: Show = silent,
 ) -> Simulation:
@@ -61,6 +64,8 @@ def simulate(
         thin: steps between kept configurations.
         resume: `state` of an earlier simulation with the same arguments; with OpenMM, whose random numbers cannot be
             kept, it goes on by the same law but not to the same bits.
+        checkpoint: file to keep the simulation in, every minute, when a signal ends it, and in the end. Called again it
+            goes on from there to the number of steps asked for; steps already made are not made again.
         engine: "torch" evaluates all walkers as one batch; "openmm" leaves an `OpenMMEnergy`, or a `HybridEnergy` with
             all of its forces, to OpenMM's own LangevinMiddleIntegrator, a Context for each walker, which is the faster
             way for it.
@@ -88,21 +93,28 @@ def simulate(
     step_size, friction = positive_numbers(step_size=step_size, friction=friction)
     if resume is not None:
         instances(resume=(resume, WalkerState))
-    state = resume or _start(positions, mass, walkers, seed)
+    about = (energy.fingerprint, positions.tolist(), str(positions.dtype), mass.tolist(), walkers, equilibration, thin)
+    record = Recording(checkpoint, (*about, step_size, friction, seed, engine))
+    saved = None if record.state is None else WalkerState(**record.state)
+    state = saved or resume or _start(positions, mass, walkers, seed)
     if len(state.x) != walkers or state.x.shape[1:] != energy.event_shape:
         raise InputError(
             f"resume must hold {walkers} walkers; got {tuple(state.x.shape)}: give the arguments of the run that it "
             "continues"
         )
+    walk: _Walk | _OpenMMWalk
     if engine == "torch":
-        return _recorded(_Walk(energy, mass, step_size, friction, state), equilibration, steps, thin, show)
-    if engine != "openmm" or not isinstance(energy, OpenMMEnergy):
+        walk = _Walk(energy, mass, step_size, friction, state)
+    elif engine == "openmm" and isinstance(energy, OpenMMEnergy):
+        walk = _OpenMMWalk(energy, mass.expand(energy.event_shape[0]), step_size, friction, state)
+    else:
         raise InputError(
             f'engine must be "torch", or "openmm" for an OpenMMEnergy; got {engine!r} for {type(energy).__name__}: '
             'pass molecule.energy(temperature, backend="openmm") to simulate by OpenMM'
         )
-    walk = _OpenMMWalk(energy, mass.expand(energy.event_shape[0]), step_size, friction, state)
-    return _recorded(walk, equilibration, steps, thin, show)
+    _observed(walk, record, equilibration, steps, thin, show)
+    x, u, kinetic = (record.column(name) for name in ("x", "u", "kinetic"))
+    return Simulation(x, u, kinetic, energy.temperature, walk.state)
 
 
 def admitted(energy: Energy, positions: Any, masses: Any) -> tuple[Tensor, Tensor]:
@@ -163,6 +175,10 @@ class _Walk:
         self.require_finite("minimise positions first")
 
     @property
+    def state(self) -> WalkerState:
+        return WalkerState(self.x, self.v, self.random.get_state())
+
+    @property
     def kinetic(self) -> Tensor:
         return 0.5 * (self.mass * self.v.square()).flatten(1).sum(1)
 
@@ -201,22 +217,25 @@ class _OpenMMWalk(OpenMMWalkers):
         seeds = torch.randint(1, 2**31, (len(state.x),), generator=self.random).tolist()
         super().__init__(energy, mass, step_size, friction, state.x, state.v, seeds)
 
+    @property
+    def state(self) -> WalkerState:
+        return WalkerState(self.x, self.v, self.random.get_state())
 
-def _recorded(walk: _Walk | _OpenMMWalk, equilibration: int, steps: int, thin: int, show: Show) -> Simulation:
-    """What the walkers leave behind on their way."""
-    kept = steps // thin
-    x = walk.x.new_empty(kept, *walk.x.shape)
-    u, kinetic = (torch.empty(kept, len(walk.x), dtype=torch.float64) for _ in range(2))
-    piece = max(thin, equilibration // _LOOKS)
-    for begin in range(0, equilibration, piece):
-        end = min(begin + piece, equilibration)
-        walk.advance(end - begin)
-        show(end / (equilibration + steps), f"{end} of {equilibration} steps of equilibration")
-    for k in range(kept):
-        walk.advance(thin)
-        x[k], u[k], kinetic[k] = walk.x, walk.u, walk.kinetic
-        done = (k + 1) * thin
-        show((equilibration + done) / (equilibration + steps), f"{done} of {steps} steps")
-    walk.advance(steps - kept * thin)
-    state = WalkerState(walk.x, walk.v, walk.random.get_state())
-    return Simulation(x, u, kinetic, walk.energy.temperature, state)
+
+def _observed(
+    walk: _Walk | _OpenMMWalk, record: Recording, equilibration: int, steps: int, thin: int, show: Show
+) -> None:
+    """Lets the walkers go on to the last step, and records every `thin`-th after equilibration."""
+    looks, total = max(thin, equilibration // _LOOKS), equilibration + steps
+    with record.kept(lambda: vars(walk.state)) as autosave:
+        while record.done < total:
+            early = record.done < equilibration
+            begin, end, period = (0, equilibration, looks) if early else (equilibration, total, thin)
+            piece = min(period - (record.done - begin) % period, end - record.done)
+            walk.advance(piece)
+            record.done += piece
+            if not early and (record.done - begin) % thin == 0:
+                record.add(x=walk.x, u=walk.u.double(), kinetic=walk.kinetic.double())
+            of = f"{record.done - begin} of {end - begin} steps"
+            show(record.done / total, f"{of} of equilibration" if early else of)
+            autosave()

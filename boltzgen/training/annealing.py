@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..arguments import counts, instances, positive_numbers
+from ..autosave import Autosave
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..processes import ranks
 from ..progress import show
 from ..units import positive_temperature
-from .autosave import Autosave
 from .budget import Budget
 from .compilation import Compile, compiled
 from .history import History

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from ..arguments import counts, instances, numbers, positive_counts, positive_numbers
+from ..autosave import Autosave
+from ..checkpoint import load_if_there
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..processes import ranks
 from ..progress import show
-from .autosave import Autosave
-from .checkpoint import load_if_there
 from .history import History
 from .learner import Learner
 

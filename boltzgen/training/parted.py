@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autosave import Autosave
 from ..flows.bijection import Composition
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..processes import ranks
-from .autosave import Autosave
 from .history import Round
 from .objectives import Draws, divergence, estimated, forward_kl, frozen, mean_of_finite, pathwise
 from .rounds import BATCH, COLD_DECAY, DECAY, SETTLE_BATCH, SETTLE_STEPS, STEP_ESS, Rounds, in_words, require_weight

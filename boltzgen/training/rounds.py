@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..autosave import Autosave
+from ..checkpoint import load_if_there
 from ..energies.energy import Energy
 from ..errors import EnergyError
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK, keyed_generator
 from ..processes import ranks
 from ..progress import Show, silent
-from .autosave import Autosave
 from .budget import Budget
-from .checkpoint import load_if_there
 from .history import History, Round
 from .learner import Learner
 from .loop import cosine

@@ -13,13 +13,12 @@ from contextlib import suppress
 import pytest
 import torch
 
-from boltzgen import BoltzmannGenerator
+from boltzgen import BoltzmannGenerator, autosave
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies import Energy
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.flows import coupling_flow, molecular_flow
 from boltzgen.run_folder import RunFolder
-from boltzgen.training import autosave
-from boltzgen.training.checkpoint import load_checkpoint
 from boltzgen.training.parted import has_parts
 
 CONTEXT = multiprocessing.get_context("forkserver")  # pays for the imports once

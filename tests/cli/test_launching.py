@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.cli import launching
 from boltzgen.cli.main import main
 from boltzgen.cli.settings import Settings
-from boltzgen.training.checkpoint import load_checkpoint
 
 
 def run(capture, *arguments):

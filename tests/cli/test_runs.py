@@ -18,12 +18,12 @@ import torch
 
 import boltzgen as bg
 from boltzgen import Samples
+from boltzgen.autosave import Autosave
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.cli.main import main
 from boltzgen.files import exclusive
 from boltzgen.molecule import find
 from boltzgen.training import History
-from boltzgen.training.autosave import Autosave
-from boltzgen.training.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
 

@@ -1,11 +1,14 @@
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
 
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies.energy import Energy
-from boltzgen.errors import EnergyError, InputError
+from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.molecule import Molecule
 from boltzgen.sampling import dynamics
 from boltzgen.sampling.dynamics import replica_exchange
@@ -146,6 +149,31 @@ def test_rates_and_step_sizes():
     expected = np.minimum(1, np.exp(0.5 * (cold - hot))).mean()
     assert run.swaps.tolist() == pytest.approx([expected] * 2, abs=0.02)
     assert run.temperatures.tolist() == LADDER
+
+
+@pytest.mark.parametrize("moment", [3, 15, 16, 24])
+def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path, moment):
+    whole = harmonic(rounds=20, thin=3)
+
+    def interrupt(fraction, message):
+        if round(fraction * 35) == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    file = tmp_path / "ladder.pt"
+    with pytest.raises(KeyboardInterrupt):
+        harmonic(rounds=20, thin=3, checkpoint=file, show=interrupt)
+    assert load_checkpoint(file, kind="simulation")["done"] == moment
+    told = []
+    run = harmonic(rounds=20, thin=3, checkpoint=file, show=lambda *progress: told.append(progress))
+    assert len(told) == 35 - moment
+    for name in ("u", "x", "acceptance", "swaps", "round_trips"):
+        assert torch.equal(getattr(run, name), getattr(whole, name)), name
+    longer = harmonic(rounds=50, thin=3, checkpoint=file)  # and to more rounds
+    assert torch.equal(longer.u, harmonic(rounds=50, thin=3).u)
+    assert len(longer.x) == 16
+    assert torch.equal(harmonic(rounds=10, thin=3, checkpoint=file).u, longer.u)  # what is there is given back
+    with pytest.raises(CheckpointError, match="must belong to this"):
+        harmonic(rounds=50, thin=3, checkpoint=file, seed=2)
 
 
 def test_the_same_seed_gives_the_same_bits_and_a_resumed_run_too():

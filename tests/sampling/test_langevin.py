@@ -1,6 +1,8 @@
 """Langevin dynamics: the exact averages of oscillators at any time step, and the same bits after a break."""
 
 import math
+import os
+import signal
 
 import numpy as np
 import openmm
@@ -8,10 +10,11 @@ import openmm.unit as unit
 import pytest
 import torch
 
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies.energy import Energy
 from boltzgen.energies.hybrid import HybridEnergy
 from boltzgen.energies.openmm_energy import OpenMMEnergy
-from boltzgen.errors import EnergyError, InputError
+from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.molecule import Molecule
 from boltzgen.sampling import langevin
 from boltzgen.sampling.langevin import simulate
@@ -189,6 +192,34 @@ def test_openmm_gives_the_same_bits_for_a_seed_and_goes_on_from_a_state(platform
     second = moved_by_openmm(energy, steps=1, thin=1, walkers=5, step_size=1e-6, equilibration=0, resume=first.state)
     torch.testing.assert_close(second.x[0], first.state.x, atol=1e-4, rtol=0)
     assert energy.evaluations.gradient == before + 5
+
+
+@pytest.mark.parametrize("make", [harmonic, moved_by_openmm])
+@pytest.mark.parametrize("moment", [10, 25, 35])
+def test_an_interrupted_simulation_goes_on_from_its_checkpoint(tmp_path, make, moment):
+    options = {"steps": 25, "equilibration": 25, "thin": 10, "walkers": 3}
+
+    def interrupt(fraction, message):
+        if round(fraction * 50) == moment:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    file = tmp_path / "walk.pt"
+    with pytest.raises(SystemExit):
+        make(**options, checkpoint=file, show=interrupt)
+    assert load_checkpoint(file, kind="simulation")["done"] == moment
+    told = []
+    run = make(**options, checkpoint=file, show=lambda fraction, message: told.append(round(fraction * 50)))
+    assert told == [at for at in (10, 20, 25, 35, 45, 50) if at > moment]
+    assert run.u.shape == (2, 3)
+    longer = make(**options | {"steps": 42}, checkpoint=file)  # a frame every ten steps all the same
+    assert torch.equal(longer.x[:2], run.x)
+    assert len(longer.x) == 4
+    if make is harmonic:  # the random numbers of OpenMM cannot be kept
+        whole = harmonic(**options | {"steps": 42})
+        assert torch.equal(longer.x, whole.x)
+        assert torch.equal(longer.kinetic, whole.kinetic)
+    with pytest.raises(CheckpointError, match="must belong to this"):
+        make(**options | {"thin": 5}, checkpoint=file)
 
 
 def test_openmm_s_mistakes_are_explained():

@@ -68,7 +68,7 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(stage, tmp_path, m
         original(self, autosave)
 
     path = tmp_path / "training.pt"
-    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
+    monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)
     monkeypatch.setattr(stages.Rounds, stage, stopping)
     with pytest.raises(Stop):
         anneal(flow_of(), DoubleWell(), steps=300, checkpoint=path, fingerprint="a", progress=False)
@@ -87,7 +87,7 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(stage, tmp_path, m
 def test_the_hot_stage_resumes_to_the_same_bits(tmp_path, monkeypatch):
     whole = flow_of()
     anneal(whole, DoubleWell(), steps=200, progress=False)
-    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
+    monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)
 
     class Stop(Exception):
         pass
@@ -225,7 +225,7 @@ def test_a_run_stopped_on_its_way_down_with_its_budget_spent_goes_on_to_the_cold
     def stopping(self, autosave):
         raise Stop
 
-    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
+    monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)
     original = stages.Rounds.descend
     monkeypatch.setattr(stages.Rounds, "descend", stopping)
     path = tmp_path / "training.pt"

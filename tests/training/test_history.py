@@ -1,6 +1,6 @@
 """The record of a training survives being saved."""
 
-from boltzgen.training.checkpoint import load_checkpoint, save_checkpoint
+from boltzgen.checkpoint import load_checkpoint, save_checkpoint
 from boltzgen.training.history import History, Round
 
 

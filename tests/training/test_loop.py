@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies.toys import Gaussian
 from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.flows import coupling_flow
-from boltzgen.training.checkpoint import load_checkpoint
 from boltzgen.training.loop import cosine, train
 from boltzgen.training.objectives import forward_kl, reverse_kl
 
@@ -54,7 +54,7 @@ def test_the_result_depends_on_the_seed_only_and_global_randomness_is_untouched(
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
     whole = flow_of()
     train(whole, objective, steps=40, progress=False)
-    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
+    monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)
 
     class Stop(Exception):
         pass

@@ -137,7 +137,7 @@ def test_a_run_killed_in_a_round_resumes_to_the_same_bits(tmp_path, monkeypatch)
         return original(*arguments, **options)
 
     path = tmp_path / "training.pt"
-    monkeypatch.setattr("boltzgen.training.autosave._SECONDS", 0.0)
+    monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)
     monkeypatch.setattr(parted, "pathwise", stopping)
     with pytest.raises(Stop):
         anneal(flow_of(), Hinge(), steps=400, checkpoint=path, progress=False)

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
+from boltzgen.checkpoint import load_checkpoint, load_if_there, save_checkpoint
 from boltzgen.errors import CheckpointError, InputError
-from boltzgen.training.checkpoint import load_checkpoint, load_if_there, save_checkpoint
 
 STATE = {"weights": torch.arange(1000.0), "steps": 3, "name": "a"}
 
@@ -125,7 +125,7 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint(tmp_path):
     path = tmp_path / "run.pt"
     code = (
         "import sys, torch\n"
-        "from boltzgen.training.checkpoint import save_checkpoint\n"
+        "from boltzgen.checkpoint import save_checkpoint\n"
         "k = 0\n"
         "while True:\n"
         "    save_checkpoint(sys.argv[1], {'weights': torch.full((20000,), float(k)), 'k': k})\n"

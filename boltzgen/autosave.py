@@ -1,4 +1,4 @@
-"""When a training saves itself: every minute, when a signal asks for it, and at its end."""
+"""When long work saves itself: every minute, when a signal asks for it, and at its end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from ..errors import RankError
-from ..processes import ranks
 from .checkpoint import save_checkpoint
+from .errors import RankError
+from .processes import ranks
 
 __all__ = ["Autosave"]
 
@@ -24,29 +24,35 @@ _SIGNALS = [None, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []), *_E
 
 
 class Autosave:
-    """A checkpoint kept up to date while a training runs, within a `with` block.
+    """A checkpoint kept up to date while a training or a simulation runs, within a `with` block.
 
     Called between two steps, it saves if a minute has passed or a signal has come in. After SIGINT (Ctrl-C) it raises
-    KeyboardInterrupt, after SIGTERM SystemExit(143); after SIGUSR1 the training goes on. What comes in during the last
+    KeyboardInterrupt, after SIGTERM SystemExit(143); after SIGUSR1 the work goes on. What comes in during the last
     save ends the block so too. Where another process was lost (`RankError`) the block saves before it ends. A second
     SIGINT or SIGTERM does not wait for the step to end. Signals are left alone where Python cannot handle them (outside
     the main thread), and without a path.
 
     Of several processes one writes, and a signal to any of them counts for all; so all call it after every step.
 
-    A checkpoint that cannot be written, say on a full disk, does not end the training: it is warned about and tried
+    A checkpoint that cannot be written, say on a full disk, does not end the work: it is warned about and tried
     again a minute later, and the older checkpoint stays as it was. Only at the end does it raise.
 
     Arguments:
         path: of the checkpoint; nothing is saved if None.
         state: gives the plain data to save.
-        fingerprint: of what is trained, kept in the checkpoint.
+        fingerprint: of what is under way, kept in the checkpoint.
+        kind: what that is, a word.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None, state: Callable[[], dict[str, Any]], *, fingerprint: str
+        self,
+        path: str | os.PathLike[str] | None,
+        state: Callable[[], dict[str, Any]],
+        *,
+        fingerprint: str,
+        kind: str = "training",
     ) -> None:
-        self.path, self.state, self.fingerprint = path, state, fingerprint
+        self.path, self.state, self.fingerprint, self.kind = path, state, fingerprint, kind
         self._asked: signal.Signals | None = None
         self._handlers: dict[int, Any] = {}
         self._last = time.monotonic()
@@ -66,14 +72,16 @@ class Autosave:
             self._end(self._agreed())
 
     def __call__(self) -> None:
-        """Saves if it is time to, and ends the training if a signal asked for that."""
+        """Saves if it is time to, and ends the work if a signal asked for that."""
         asked = self._agreed()
         if asked is not None or time.monotonic() - self._last > _SECONDS:
             self._last = time.monotonic()
             try:
                 self.finish()
             except OSError as error:
-                warnings.warn(f"training goes on without a new checkpoint: {error}", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"the {self.kind} goes on without a new checkpoint: {error}", RuntimeWarning, stacklevel=2
+                )
         self._end(asked)
 
     def finish(self) -> None:
@@ -83,7 +91,7 @@ class Autosave:
             OSError: if the checkpoint cannot be written.
         """
         if self.path is not None and ranks().leads:
-            save_checkpoint(self.path, self.state(), fingerprint=self.fingerprint)
+            save_checkpoint(self.path, self.state(), fingerprint=self.fingerprint, kind=self.kind)
 
     def _agreed(self) -> signal.Signals | None:
         """What was asked of any of the processes since the last time."""

@@ -9,12 +9,12 @@ import time
 import pytest
 import torch
 
+from boltzgen import autosave as module
+from boltzgen.autosave import Autosave
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.flows import coupling_flow
 from boltzgen.training import anneal, reverse_kl, train
-from boltzgen.training import autosave as module
-from boltzgen.training.autosave import Autosave
-from boltzgen.training.checkpoint import load_checkpoint
 from boltzgen.training.learner import Learner
 
 STEPS = 40

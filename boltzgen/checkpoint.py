@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError, InputError
-from ..files import write_atomically
+from .errors import CheckpointError, InputError
+from .files import write_atomically
 
 __all__ = ["load_checkpoint", "load_if_there", "save_checkpoint"]
 
@@ -78,10 +78,10 @@ def load_checkpoint(
     raise CheckpointError("; ".join(problems))
 
 
-def load_if_there(path: str | os.PathLike[str], *, fingerprint: str) -> dict[str, Any] | None:
+def load_if_there(path: str | os.PathLike[str], *, fingerprint: str, kind: str = "training") -> dict[str, Any] | None:
     """What `load_checkpoint` gives; None if nothing was saved at `path`."""
     there = Path(path).exists() or _previous(Path(path)).exists()
-    return load_checkpoint(path, fingerprint=fingerprint) if there else None
+    return load_checkpoint(path, fingerprint=fingerprint, kind=kind) if there else None
 
 
 def _previous(path: Path) -> Path:
