@@ -126,6 +126,7 @@ def workshop(tmp_path_factory):
     frames.save(folder / "md" / "samples.npz")
     for name in ("md_1.xtc", "md_2.dcd", "metadynamics.dcd"):
         frames.to_mdtraj().save(str(folder / name))
+    shutil.copytree(bg.molecule.find("paracetamol").folder, folder / "ligand")
     (folder / "weights.txt").write_text("1.0\n" * 600)
     for seed, name in enumerate(("run", "other")):
         train = tiny(["train", str(folder / "mine.pdb"), "--out", str(folder / name), "--seed", str(seed)])
@@ -144,7 +145,7 @@ def test_the_commands_of_a_page_run_one_after_another(page, workshop, tmp_path, 
     monkeypatch.chdir(folder)
     monkeypatch.setattr("boltzgen.cli.main.fastest", lambda settings: 1)
     monkeypatch.setattr("boltzgen.reporting.checkup._STEPS", 20)  # of the dynamics
-    for name, value in (("_EQUILIBRATION", 2), ("_STEPS", 4), ("_PIECE", 2)):
+    for name, value in (("_EQUILIBRATION", 2), ("_STEPS", 4)):
         monkeypatch.setattr(f"boltzgen.cli.simulation.{name}", value)
     for line in command_lines(page):
         if line[0] == "simulate":  # for which the workshop's stands

@@ -149,7 +149,7 @@ def test_any_number_of_processes_gives_what_one_gives(processes, of_one, tmp_pat
     assert run.returncode == 0, words
     found = torch.load(tmp_path / "found.pt")
     assert torch.equal(found["draws"], of_one["draws"])
-    compare(found, of_one, double=1e-12, single=1e-5)
+    compare(found, of_one, double={2: 1e-12, 3: 1e-11}[processes], single=1e-5)  # sums in other orders
     moved = (of_one["torch.float64"] - parameters(flow_of())).abs().max()
     assert moved > 1e-2  # or nothing would have been compared
 

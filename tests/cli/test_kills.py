@@ -193,7 +193,7 @@ def disturbed(folder, kind, steps, wanted, seconds, rng):
         while True:
             lives += 1
             life = start(place, steps, kind=kind, every=rng.choice([0.0, 0.02]))
-            if ended[signal.SIGKILL] < wanted:
+            if ended[signal.SIGKILL] < wanted or not (within and damaged):
                 while life.is_alive() and not owned(place, life.pid):
                     time.sleep(0.01)
                 time.sleep(rng.uniform(0.0, 1.5 * seconds / wanted))
@@ -210,11 +210,10 @@ def disturbed(folder, kind, steps, wanted, seconds, rng):
                 damage(place / "training.pt", rng.choice(["flip", 0.0, 0.5, 0.99]), rng)
                 damaged += 1
         yield place, lives
-        if ended[signal.SIGKILL] >= wanted:
+        if ended[signal.SIGKILL] >= wanted and within and damaged:
             print(f"{ended}, {within} within a write, {damaged} checkpoints damaged, {run + 1} trainings")
-            assert within > 0
-            assert damaged > 0
             return
+    raise AssertionError("too few of the kills came in time")
 
 
 @pytest.mark.slow
