@@ -263,6 +263,19 @@ def flows() -> str:
     )
 
 
+def cost() -> str:
+    found = record("cost")
+    if not found:
+        return ""
+    parts = list(found["rows"][0]["microseconds"])
+    rows = ([row["atoms"], *(f"{row['microseconds'][part]:.0f}" for part in parts)] for row in found["rows"])
+    return (
+        "## Where the time of a training goes\n\n"
+        f"`benchmarks/cost.py`: the default flow, batch {found['batch']}, one thread, not compiled; seconds a million\n"
+        "training samples.\n\n" + table(["atoms", *parts], rows)
+    )
+
+
 def parallel() -> str:
     found = record("parallel")
     if not found:
@@ -276,7 +289,7 @@ def parallel() -> str:
     )
 
 
-SECTIONS = (trainings, toys, force_field, sizes, dynamics, coordinates, flows, parallel, calibration, refinement)
+SECTIONS = (trainings, toys, force_field, sizes, dynamics, coordinates, flows, cost, parallel, calibration, refinement)
 
 if __name__ == "__main__":
     main()
