@@ -70,7 +70,7 @@ def load_checkpoint(
             )
         if fingerprint is not None and content["fingerprint"] != fingerprint:
             raise CheckpointError(
-                f"{candidate} must belong to this molecule and flow; got one of another: "
+                f"{candidate} must belong to this {kind}; got that of another: "
                 "use another folder, or the molecule and options it was made with"
             )
         state: dict[str, Any] = content["state"]

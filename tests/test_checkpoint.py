@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
 
 def test_another_fingerprint_is_refused(tmp_path):
     save_checkpoint(tmp_path / "run.pt", STATE, fingerprint="alanine")
-    with pytest.raises(CheckpointError, match="must belong to this molecule"):
+    with pytest.raises(CheckpointError, match="must belong to this training"):
         load_checkpoint(tmp_path / "run.pt", fingerprint="proline")
 
 

@@ -35,7 +35,7 @@ def test_a_finished_run_is_not_trained_again_and_another_molecule_is_refused(mol
     history = second.train(steps=10, run_dir=tmp_path, progress=False)
     assert len(history.losses) == len(first.history.losses)
     assert torch.equal(first.sample(100, seed=1).x, second.sample(100, seed=1).x)
-    with pytest.raises(bg.CheckpointError, match="must belong to this molecule"):
+    with pytest.raises(bg.CheckpointError, match="must belong to this training"):
         bg.BoltzmannGenerator(molecule, temperature=310.0).train(steps=10, run_dir=tmp_path, progress=False)
 
 
@@ -139,7 +139,7 @@ def test_a_name_without_a_trained_generator_is_refused():
 def test_the_mirror_image_does_not_take_up_a_run(molecule, tmp_path):
     bg.BoltzmannGenerator(molecule, temperature=300.0).train(steps=10, run_dir=tmp_path, progress=False)
     mirrored = bg.Molecule.from_openmm(molecule.system, molecule.topology, molecule.positions * [1, 1, -1])
-    with pytest.raises(bg.CheckpointError, match="must belong to this molecule"):
+    with pytest.raises(bg.CheckpointError, match="must belong to this training"):
         bg.BoltzmannGenerator(mirrored, temperature=300.0).train(steps=10, run_dir=tmp_path, progress=False)
 
 

@@ -45,7 +45,7 @@ def test_a_refused_command_leaves_the_run_folder_as_it_was(capsys, trained):
     before = {p.name: p.read_bytes() for p in trained.iterdir() if p.is_file()}
     code, _, err = run(capsys, "train", "mueller_brown", "--out", trained, "--minutes", 0.02)
     assert code == 3
-    assert "must belong to this molecule and flow" in err
+    assert "must belong to this training" in err
     assert {p.name: p.read_bytes() for p in trained.iterdir() if p.is_file()} == before
     assert run(capsys, "sample", trained, "-n", 200, "--out", trained / "after.npz")[0] == 0
 

@@ -54,7 +54,7 @@ def test_frames_are_written_and_a_simulation_goes_on_to_the_same_bits(capsys, tm
     assert found["equilibration"] == 2
     code, _, err = run(capsys, *SIMULATE, "-n", 30, "--out", tmp_path / "a", "--seed", 2)
     assert code == 3
-    assert "must belong to this molecule" in err
+    assert "must belong to this simulation" in err
 
 
 def life(arguments, number, write):

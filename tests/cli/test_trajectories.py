@@ -187,6 +187,6 @@ def test_a_training_starts_from_data_and_resumes_with_them_from_any_folder(capsy
     assert main(["resume", str(tmp_path / "run")]) == 0
     ensemble(tmp_path / "a.npz", np.zeros(299))
     assert main(["resume", str(tmp_path / "run")]) == 3
-    assert "must belong to this molecule and flow" in capsys.readouterr().err
+    assert "must belong to this training" in capsys.readouterr().err
     assert main(["train", "double_well", "--weights", "w", "--out", str(tmp_path / "b")]) == 2
     assert "weights must come with the data" in capsys.readouterr().err

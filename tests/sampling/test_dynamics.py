@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_pat
     assert torch.equal(longer.u, harmonic(rounds=50, thin=3).u)
     assert len(longer.x) == 16
     assert torch.equal(harmonic(rounds=10, thin=3, checkpoint=file).u, longer.u)  # what is there is given back
-    with pytest.raises(CheckpointError, match="must belong to this"):
+    with pytest.raises(CheckpointError, match="must belong to this simulation"):
         harmonic(rounds=50, thin=3, checkpoint=file, seed=2)
 
 

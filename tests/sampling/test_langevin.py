@@ -218,7 +218,7 @@ def test_an_interrupted_simulation_goes_on_from_its_checkpoint(tmp_path, make, m
         whole = harmonic(**options | {"steps": 42})
         assert torch.equal(longer.x, whole.x)
         assert torch.equal(longer.kinetic, whole.kinetic)
-    with pytest.raises(CheckpointError, match="must belong to this"):
+    with pytest.raises(CheckpointError, match="must belong to this simulation"):
         make(**options | {"thin": 5}, checkpoint=file)
 
 
