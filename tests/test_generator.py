@@ -1,5 +1,9 @@
 """The facade: what it chooses, what it saves, what it refuses."""
 
+import json
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +12,7 @@ import boltzgen as bg
 from boltzgen.molecule import find
 from boltzgen.units import kT
 
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 pytestmark = pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
 
 
@@ -127,6 +132,36 @@ def test_the_bundled_generator_is_good_and_found_by_name(tmp_path, monkeypatch):
     energy = bg.expectation(samples.log_w, samples.potential * kT(300.0))
     reference = bg.Molecule.load("alanine_dipeptide").reference["mean_potential_energy"]
     assert abs(energy.value - reference["value"]) < 4 * (energy.standard_error + reference["standard_error"])
+
+
+def test_the_bundled_generator_agrees_with_replica_exchange():
+    """Energy, populations, difference of the wells and profile along φ: wherever an estimate says it can be believed."""
+    molecule = bg.Molecule.load("alanine_dipeptide")
+    samples = bg.BoltzmannGenerator.load("alanine_dipeptide").sample(50_000, seed=2)
+    phi, psi = samples.torsion("phi"), samples.torsion("psi")
+    right_handed = (phi < 0) & ((psi + math.pi / 6).abs() < math.pi / 2)
+    found = {
+        "mean_potential_energy": bg.expectation(samples.log_w, samples.potential * kT(300.0)),
+        "free_energy_difference_phi": bg.free_energy_difference(samples.log_w, phi < 0, phi > 0),
+        "population_alpha_R": bg.probability(samples.log_w, right_handed),
+        "population_beta": bg.probability(samples.log_w, (phi < 0) & ~right_handed),
+        "population_alpha_L": bg.probability(samples.log_w, phi > 0),
+    }
+    assert found.keys() == molecule.reference.keys()
+    for name, estimate in found.items():
+        reference = molecule.reference[name]
+        deviation = abs(estimate.value - reference["value"])
+        assert deviation < 4 * math.hypot(estimate.standard_error, reference["standard_error"]), name
+    record = json.loads((RESULTS / "alanine_dipeptide_reference_seed5.json").read_text())
+    edges = torch.linspace(-math.pi, math.pi, 25)
+    agree = []
+    for low, high, reference in zip(edges[:-1], edges[1:], record["profile_phi"], strict=True):
+        p = bg.probability(samples.log_w, (low <= phi) & (phi < high))
+        error = math.hypot(p.standard_error / p.value, reference["standard_error"])
+        agree.append((p.reliable, abs(-math.log(p.value) - reference["value"]) < 4 * error))
+    assert agree.count((True, True)) >= 8
+    assert (True, False) not in agree
+    assert (False, False) in agree  # bins of a draw or two, of which the error bars know nothing
 
 
 def test_a_name_without_a_trained_generator_is_refused():
