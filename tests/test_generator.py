@@ -135,7 +135,7 @@ def test_the_bundled_generator_is_good_and_found_by_name(tmp_path, monkeypatch):
 
 
 def test_the_bundled_generator_agrees_with_replica_exchange():
-    """Energy, populations, difference of the wells and profile along φ: wherever an estimate says it can be believed."""
+    """Energy, populations, wells and the profile along φ, wherever an estimate says that it can be believed."""
     molecule = bg.Molecule.load("alanine_dipeptide")
     samples = bg.BoltzmannGenerator.load("alanine_dipeptide").sample(50_000, seed=2)
     phi, psi = samples.torsion("phi"), samples.torsion("psi")
