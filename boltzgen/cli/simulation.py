@@ -53,6 +53,10 @@ def simulate(options: argparse.Namespace) -> None:
     total = _EQUILIBRATION + rounds
     with exclusive(out):
         with show("simulating", visible=True, unit="rounds") as bar:
+
+            def shown(fraction: float, message: str = "", *, count: float | None = None) -> None:
+                bar(fraction, message, count=total * fraction if count is None else count)
+
             found = replica_exchange(
                 molecule.energy(temperature).to(device),
                 start,
@@ -65,7 +69,7 @@ def simulate(options: argparse.Namespace) -> None:
                 seed=options.seed,
                 equilibration=_EQUILIBRATION,
                 checkpoint=out / "simulation.pt",
-                show=lambda done, what: bar(done, what, count=done * total),
+                show=shown,
             )
         samples = found.samples(molecule)
         samples.save(out / "samples.npz")
