@@ -30,6 +30,9 @@ __all__ = [
     "reverse_kl",
 ]
 
+_LOST = 1.0
+"""kT by which log q(x) may come back differently from what it was when x was drawn."""
+
 
 def reverse_kl(
     flow: Flow,
@@ -164,13 +167,19 @@ class Draws(NamedTuple):
 
 
 def pathwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator | None = None) -> Draws:
-    """n fresh draws, and u + log q with the gradient that flows through x alone."""
+    """n fresh draws, and u + log q with the gradient that flows through x alone.
+
+    Draws that rounding does not let back to where they came from, in spikes of the density, have no such gradient: for
+    them it is +inf.
+    """
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
         x, log_q = flow.rsample(n, generator=generator, rows=mine)
         with frozen(flow):
             u, _, potential = target.evaluate(x)
-            loss = u + flow.log_prob(x)
+            again = flow.log_prob(x)
+            kept = (again - log_q).abs() < _LOST
+            loss = u + again + torch.where(kept, log_q - again, torch.inf).detach()
         others = n - len(x)  # the rows of the other processes
         if loss.requires_grad:
             target.evaluations.gradient += others
