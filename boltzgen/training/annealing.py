@@ -51,7 +51,8 @@ def anneal(
     2. Rounds down to `cold`. The next temperature is the lowest at which the draws of a round keep an effective sample
        fraction of 0.45; a flow short of that where it is stays there, but not for ever: late in the budget it goes
        down all the same.
-    3. Rounds at `cold` until the budget is spent, while the learning rate falls.
+    3. Rounds at `cold` until the budget is spent, while the learning rate falls. A flow that falls apart there is taken
+       back to its best round, and learns half as fast from then on.
 
     In the rounds of a flow in two parts (`flow.marginal`, as `molecular_flow` makes them), q(x) = q(x_A) q(x_B | x_A),
     the law of x_B given the torsions x_A learns along the forces, from fresh draws by the path gradients of reverse and

@@ -43,6 +43,7 @@ class History:
         training_samples: rows that went through the whole flow with a gradient.
         energy, gradient: target evaluations without and with a gradient; 0 for `train`, which knows no target.
         compiled: how the steps were run, in words.
+        taken_back: how often the flow fell apart at the cold temperature and was taken back to its best round.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -53,6 +54,7 @@ class History:
     energy: int = 0
     gradient: int = 0
     compiled: str = "eager"
+    taken_back: int = 0
 
     @property
     def evaluations(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -128,6 +129,11 @@ class Learner:
         with torch.no_grad():
             for parameter, value in zip(self.parameters, values, strict=True):
                 parameter.copy_(value)
+
+    def go_back(self, state: dict[str, Any]) -> None:
+        """Weights, their average and all that the optimiser remembers as they were; the steps taken since count."""
+        now = {"steps": self.steps, "skipped": self.skipped, "skipped_in_a_row": 0}
+        self.load_state_dict(copy.deepcopy(state) | now)  # the optimiser would go on in tensors of the state
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data from which `load_state_dict` continues to the same bits."""

@@ -71,7 +71,7 @@ class PartedRounds(Rounds):
         super().load_state_dict(state)
         self.hot_marginal.load_state_dict(state["hot_marginal"])
 
-    def round(self, autosave: Autosave) -> None:
+    def round(self, autosave: Autosave) -> Tensor:
         index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), []
         decay = DECAY if self.cold_start is None else COLD_DECAY
         message = in_words(self.history.rounds[-1]) if index else "first draws"
@@ -94,8 +94,9 @@ class PartedRounds(Rounds):
         x, log_q, log_w, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
         potential = torch.where(require_weight(log_w, self.temperature).isfinite(), potential, 0.0)
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(SETTLE_BATCH)
-        following, ess = self.next_temperature(log_w[own], potential[own]), effective_fraction(log_w[own])
-        kl = float(estimated(log_w[own], 0.0))
+        of_own = log_w[own]
+        following, ess = self.next_temperature(of_own, potential[own]), effective_fraction(of_own)
+        kl = float(estimated(of_own, 0.0))
         self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds, kl))
         log_own, log_now, log_mixture = self.laws(x, own)
         log_p = log_w + (log_own - log_now) + (1.0 - self.temperature / following) * potential
@@ -112,6 +113,7 @@ class PartedRounds(Rounds):
                 learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), WHOLE_RATE)
         self.temperature = following
         self.arrive()
+        return of_own
 
     def batches(self, log_w: Tensor, index: int, k: int) -> list[Tensor]:
         """The rows in another order, a batch at a time, without batches of no weight at all."""

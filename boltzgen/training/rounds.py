@@ -22,6 +22,7 @@ from ..flows.noise import BLOCK, keyed_generator
 from ..processes import ranks
 from ..progress import Show, silent
 from .budget import Budget
+from .guard import Guard
 from .history import History, Round
 from .learner import Learner
 from .loop import cosine
@@ -81,7 +82,7 @@ class Rounds:
         if data is not None:
             self.fingerprint += f" {hashlib.sha256(data.numpy(force=True).tobytes()).hexdigest()}"
         self.flows = [flow]
-        self.learner = Learner(flow)
+        self.learner, self.guard = Learner(flow), Guard()
         self.history = History()
         self.temperature = hot
         self.first_step: float | None = None
@@ -114,6 +115,7 @@ class Rounds:
         self.history = History.from_state(state["history"])
         self.temperature, self.hot_done = state["temperature"], state["hot_done"]
         self.first_step, self.cold_start = state["first_step"], state["cold_start"]
+        self.guard.load_state_dict(state["guard"])
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data from which `resume` goes on to the same bits: within a round, from its beginning."""
@@ -127,6 +129,7 @@ class Rounds:
             "first_step": self.first_step,
             "hot_done": self.hot_done,
             "cold_start": self.cold_start,
+            "guard": self.guard.state_dict(),
         }
 
     def account(self) -> None:
@@ -152,8 +155,12 @@ class Rounds:
             self.hot_done = True
             self.learner.start_phase()
         while self.temperature > self.cold or self.budget.fraction < 1:
+            settling = self.cold_start is not None
             self.round_start = copy.deepcopy(self.state_dict())
-            self.round(autosave)
+            log_w = self.round(autosave)
+            if settling:
+                self.guard.look(log_w, self.learner, self.round_start["learner"])
+                self.history.taken_back = self.guard.taken_back
             self.round_start = None
             autosave()
         self.account()
@@ -166,6 +173,7 @@ class Rounds:
         self.budget.tick()
         words = [f"{self.temperature:.0f} K", message or f"loss {self.history.losses[-1]:.4g}"]
         words += [f"{self.learner.skipped} skipped"] * bool(self.learner.skipped)
+        words += [f"taken back {self.history.taken_back} times"] * bool(self.history.taken_back)
         self.show(min(self.budget.fraction, 0.999), ", ".join(words), count=len(self.history.losses))
         self.watch(self.history)
 
@@ -186,14 +194,11 @@ class Rounds:
             self.step(loss, rate, DECAY)
             autosave()
 
-    def round(self, autosave: Autosave) -> None:
-        """One round, on the way down or at the cold temperature."""
-        if self.cold_start is None:
-            self.descend(autosave)
-        else:
-            self.settle(autosave)
+    def round(self, autosave: Autosave) -> Tensor:
+        """One round, on the way down or at the cold temperature; the log-weights of its draws where they were made."""
+        return self.descend(autosave) if self.cold_start is None else self.settle(autosave)
 
-    def descend(self, autosave: Autosave) -> None:
+    def descend(self, autosave: Autosave) -> Tensor:
         """One buffer, the choice of the next temperature, and the fit to it."""
         index = len(self.history.rounds)
         x, log_w, potential = self.buffer(index, autosave)
@@ -202,9 +207,9 @@ class Rounds:
         self.history.rounds.append(
             Round(self.temperature, ess, following, BUFFER, self.budget.seconds, float(estimated(log_w, 0.0)))
         )
-        log_w = log_w + (1.0 - self.temperature / following) * potential
+        to_learn = log_w + (1.0 - self.temperature / following) * potential
         self.temperature = following
-        share = torch.softmax(raised(log_w, trusted(log_w, STEP_ESS)), 0).cpu()
+        share = torch.softmax(raised(to_learn, trusted(to_learn, STEP_ESS)), 0).cpu()
         noise = keyed_generator(self.seed, 1, index)
         chosen = torch.multinomial(share, PASSES * BUFFER, replacement=True, generator=noise)
         for rows in chosen.to(x.device).view(-1, BATCH):
@@ -213,6 +218,7 @@ class Rounds:
             self.step(loss, LADDER_RATE * self.learning_rate, DECAY, in_words(self.history.rounds[-1]))
             autosave()
         self.arrive()
+        return log_w
 
     def arrive(self) -> None:
         """Notes when the cold temperature was reached, from where on the learning rate falls."""
@@ -223,9 +229,9 @@ class Rounds:
         """What is left of the learning rate."""
         if self.cold_start is None:
             return 1.0
-        return cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
+        return self.guard.pace * cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
 
-    def settle(self, autosave: Autosave) -> None:
+    def settle(self, autosave: Autosave) -> Tensor:
         """Fresh draws at the cold temperature, learnt from along the forces and then by their weights."""
         index, target, drawn = len(self.history.rounds), self.target.at(self.cold), []
         message = in_words(self.history.rounds[-1])
@@ -246,11 +252,12 @@ class Rounds:
         x, log_q, log_w = (torch.cat(part) for part in zip(*drawn, strict=True))
         ess = effective_fraction(require_weight(log_w, self.cold))
         kl = float(estimated(log_w, 0.0))
-        log_w = raised(log_w, trusted(log_w, STEP_ESS))
+        to_learn = raised(log_w, trusted(log_w, STEP_ESS))
         order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index)).to(x.device)
         for rows in order.view(-1, BATCH):
-            learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), BATCH)
+            learn(forward_kl(self.flow, x[rows], to_learn[rows], drawn_log_q=log_q[rows]), BATCH)
         self.history.rounds.append(Round(self.cold, ess, self.cold, len(x), self.budget.seconds, kl))
+        return log_w
 
     @torch.no_grad()
     def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:

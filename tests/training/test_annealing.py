@@ -65,7 +65,7 @@ def test_a_run_killed_between_rounds_resumes_to_the_same_bits(stage, tmp_path, m
         if len(rounds) == 3:
             raise Stop
         rounds.append(1)
-        original(self, autosave)
+        return original(self, autosave)
 
     path = tmp_path / "training.pt"
     monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)

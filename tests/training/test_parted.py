@@ -106,8 +106,9 @@ def test_forces_move_the_rest_alone_and_weights_the_torsions_alone(part, monkeyp
         before.append(weights(self.flow.marginal))
         rest = [p for layer in self.flow.bijection.bijections[1:] for p in layer.parameters()]
         before.append(torch.cat([p.detach().flatten() for p in rest]))
-        original(self, autosave)
+        log_w = original(self, autosave)
         after.extend([weights(self.flow.marginal), torch.cat([p.detach().flatten() for p in rest])])
+        return log_w
 
     before, after, original = [], [], PartedRounds.round
     monkeypatch.setattr(PartedRounds, "round", stays)
@@ -152,8 +153,9 @@ def test_the_memory_is_the_marginal_law_after_the_first_stage(monkeypatch):
     laws, original = [], PartedRounds.round
 
     def watched(self, autosave):
-        original(self, autosave)
+        log_w = original(self, autosave)
         laws.append((weights(self.hot_marginal), weights(self.marginal)))
+        return log_w
 
     monkeypatch.setattr(PartedRounds, "round", watched)
     anneal(flow_of(), Hinge(), steps=400, progress=False)
