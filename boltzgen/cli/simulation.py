@@ -55,7 +55,7 @@ def simulate(options: argparse.Namespace) -> None:
         with show("simulating", visible=True, unit="rounds") as bar:
 
             def shown(fraction: float, message: str = "", *, count: float | None = None) -> None:
-                bar(fraction, message, count=total * fraction if count is None else count)
+                bar(fraction, message, count=total * fraction)
 
             found = replica_exchange(
                 molecule.energy(temperature).to(device),
@@ -69,6 +69,7 @@ def simulate(options: argparse.Namespace) -> None:
                 seed=options.seed,
                 equilibration=_EQUILIBRATION,
                 checkpoint=out / "simulation.pt",
+                fingerprint=molecule.fingerprint,
                 show=shown,
             )
         samples = found.samples(molecule)

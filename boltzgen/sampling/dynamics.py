@@ -30,7 +30,7 @@ _JITTER = 0.2  # relative spread of the step size, against trajectories that clo
 
 @dataclass(frozen=True)
 class ReplicaExchange:
-    """What K temperatures × W independent walkers leave behind.
+    """What K temperatures × W independent walkers leave behind, in main memory, but for the state.
 
     Attributes:
         temperatures: T_k, ascending, in the unit of `energy.temperature`.
@@ -77,6 +77,8 @@ class State:
     reached: Tensor  # (K, W): 1 if the lowest temperature was visited, 2 if the highest after it, else 0
     round_trips: Tensor  # (W,)
     random: Tensor
+    u: Tensor | None = None  # (K, W), and its gradient: evaluated anew they might differ in the last bit
+    gradient: Tensor | None = None
 
 
 def replica_exchange(
@@ -94,6 +96,7 @@ def replica_exchange(
     thin: int = 1,
     resume: State | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    fingerprint: str = "",
     show: Show = silent,
 ) -> ReplicaExchange:
     """Samples of p_k(x) ∝ exp(−u(x) T₀/T_k) at temperatures T_1 < … < T_K, all in one batch.
@@ -121,8 +124,11 @@ def replica_exchange(
         equilibration: rounds before the first recorded one.
         thin: rounds between kept configurations.
         resume: `state` of an earlier run with the same arguments.
-        checkpoint: file to keep the run in, every minute, when a signal ends it, and in the end. Called again it goes
-            on from there to the number of rounds asked for; rounds already made are not made again.
+        checkpoint: file to keep it in, every minute, when a signal ends it, and in the end; not together with `resume`.
+            Called again it goes on from there. Rounds already made are not made
+            again, and all are given back, also if fewer are asked for.
+        fingerprint: of what is simulated, kept in the checkpoint and compared; if empty, the energy's with the
+            positions.
         show: what to call with the fraction done, and how many rounds and round trips that is.
 
     Raises:
@@ -146,8 +152,13 @@ def replica_exchange(
         raise InputError(f"temperatures must be strictly ascending; got {ladder}: sort them, each once")
     if resume is not None:
         instances(resume=(resume, State))
-    about = (energy.fingerprint, positions.tolist(), str(positions.dtype), mass.tolist(), ladder, walkers, steps)
-    record = Recording(checkpoint, (*about, step_size, seed, equilibration, thin))
+
+    def about() -> tuple[object, ...]:
+        what = fingerprint or (energy.fingerprint, positions.tolist())
+        numbers = (walkers, steps, step_size, equilibration, thin, *counts(seed=seed))
+        return what, str(positions.dtype), mass.tolist(), ladder, numbers
+
+    record = Recording(checkpoint, about, resume)
     saved = None if record.state is None else State(**record.state)
     state = saved or resume or _initial(positions, len(ladder), walkers, step_size, seed)
     if state.x.shape != (len(ladder), walkers, *energy.event_shape):
@@ -184,13 +195,17 @@ class _Ladder:
         )
         self.random = torch.Generator()
         self.random.set_state(state.random)
-        self.u, self.gradient = self.evaluate(self.x)
+        if state.u is None or state.gradient is None:
+            self.u, self.gradient = self.evaluate(self.x)
+        else:
+            self.u, self.gradient = state.u.to(mass.device), state.gradient.to(mass.device)
         if not torch.isfinite(self.u).all():
             raise EnergyError("the energy must be finite where the replicas start; got inf: minimise positions first")
 
     @property
     def state(self) -> State:
-        return State(self.x, self.step, self.reached, self.round_trips, self.random.get_state())
+        random = self.random.get_state()
+        return State(self.x, self.step, self.reached, self.round_trips, random, self.u, self.gradient)
 
     def run(self, record: Recording, equilibration: int, rounds: int, thin: int, show: Show) -> ReplicaExchange:
         total = equilibration + rounds
@@ -219,7 +234,7 @@ class _Ladder:
             thin=thin,
             acceptance=record.column("accepted").mean(0),
             swaps=record.column("exchanged").mean(0),
-            round_trips=self.round_trips.clone(),
+            round_trips=self.round_trips.to("cpu", copy=True),
             state=self.state,
         )
 

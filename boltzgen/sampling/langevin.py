@@ -39,6 +39,7 @@ def simulate(
     thin: int = 1,
     resume: WalkerState | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    fingerprint: str = "",
     engine: Literal["torch", "openmm"] = "torch",
     show: Show = silent,
 ) -> Simulation:
@@ -64,8 +65,11 @@ def simulate(
         thin: steps between kept configurations.
         resume: `state` of an earlier simulation with the same arguments; with OpenMM, whose random numbers cannot be
             kept, it goes on by the same law but not to the same bits.
-        checkpoint: file to keep the simulation in, every minute, when a signal ends it, and in the end. Called again it
-            goes on from there to the number of steps asked for; steps already made are not made again.
+        checkpoint: file to keep it in, every minute, when a signal ends it, and in the end; not together with `resume`.
+            Called again it goes on from there; with OpenMM, too, not to the same bits. Steps already made are not made
+            again, and all are given back, also if fewer are asked for.
+        fingerprint: of what is simulated, kept in the checkpoint and compared; if empty, the energy's with the
+            positions.
         engine: "torch" evaluates all walkers as one batch; "openmm" leaves an `OpenMMEnergy`, or a `HybridEnergy` with
             all of its forces, to OpenMM's own LangevinMiddleIntegrator, a Context for each walker, which is the faster
             way for it.
@@ -93,8 +97,13 @@ def simulate(
     step_size, friction = positive_numbers(step_size=step_size, friction=friction)
     if resume is not None:
         instances(resume=(resume, WalkerState))
-    about = (energy.fingerprint, positions.tolist(), str(positions.dtype), mass.tolist(), walkers, equilibration, thin)
-    record = Recording(checkpoint, (*about, step_size, friction, seed, engine))
+
+    def about() -> tuple[object, ...]:
+        what = fingerprint or (energy.fingerprint, positions.tolist())
+        numbers = (walkers, equilibration, thin, step_size, friction, *counts(seed=seed))
+        return what, str(positions.dtype), mass.tolist(), numbers, engine
+
+    record = Recording(checkpoint, about, resume)
     saved = None if record.state is None else WalkerState(**record.state)
     state = saved or resume or _start(positions, mass, walkers, seed)
     if len(state.x) != walkers or state.x.shape[1:] != energy.event_shape:

@@ -27,7 +27,7 @@ class WalkerState:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What W independent walkers leave behind.
+    """What W independent walkers leave behind, in main memory, but for the state.
 
     Attributes:
         x: the configurations kept, (n, W, *event).

@@ -62,7 +62,7 @@ def life(arguments, number, write):
     torch.set_num_threads(1)
     for name, value in SHORT:
         setattr(simulation, name, value)
-    autosave._SECONDS = 0.0  # a checkpoint after every piece
+    autosave._SECONDS = 0.0  # a checkpoint after every round
     replace, count = os.replace, iter(range(1, 1000))
 
     def disturbed(*paths):

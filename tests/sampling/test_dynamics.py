@@ -174,6 +174,9 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_pat
     assert torch.equal(harmonic(rounds=10, thin=3, checkpoint=file).u, longer.u)  # what is there is given back
     with pytest.raises(CheckpointError, match="must belong to this simulation"):
         harmonic(rounds=50, thin=3, checkpoint=file, seed=2)
+    assert torch.equal(harmonic(rounds=10, thin=3, checkpoint=file, seed=np.int64(1)).u, longer.u)
+    with pytest.raises(InputError, match="got both"):
+        harmonic(checkpoint=file, resume=run.state)
 
 
 def test_the_same_seed_gives_the_same_bits_and_a_resumed_run_too():
