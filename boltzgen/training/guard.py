@@ -13,7 +13,7 @@ from .objectives import mean_of_finite
 __all__ = ["Guard"]
 
 _FALL = 1.0
-"""kT by which the evidence of a flow may be below its best, and once more as much as that is below log Z."""
+"""kT by which the evidence may be below the best, less that round's KL(q‖p)."""
 _PATIENCE = 4
 """rounds in a row that it may be."""
 _SLOWER = 0.5
@@ -26,8 +26,8 @@ class Guard:
     """Where the flow was best, and how much slower it learns since it fell from there.
 
     Large steps sometimes throw a flow out of what it had learnt, which it then learns anew for a good part of its
-    budget. So the state of the round with the highest evidence is kept and taken up again once the evidence has been
-    lower by more than a kT for some rounds, and by more than that round's own divergence KL(q‖p).
+    budget. So the state of the round with the highest evidence is kept, and taken up again after four rounds in a row
+    with an evidence below the best one less KL(q‖p), that of the best round, less one kT.
 
     The evidence, E[log w] ≤ log Z of fresh draws, tells a fall from a discovery: a well that was missing lowers the
     effective sample size when it is found, since log Z rises, but not the evidence by as much.
@@ -56,9 +56,18 @@ class Guard:
             divergence = float(log_w.logsumexp(0)) - math.log(len(log_w)) - evidence
             self._best, self._least, self._kept = evidence, evidence - divergence - _FALL, before
         self._low = self._low + 1 if evidence < self._least else 0
-        if self._low >= _PATIENCE and self._kept is not None:
-            learner.go_back(self._kept)
-            self._low, self.pace, self.taken_back = 0, _SLOWER * self.pace, self.taken_back + 1
+        if self._low >= _PATIENCE:
+            self._go_back(learner)
+
+    def finish(self, learner: Learner) -> None:
+        """At the end: a fall that has just begun is one all the same."""
+        if self._low:
+            self._go_back(learner)
+
+    def _go_back(self, learner: Learner) -> None:
+        assert self._kept is not None
+        learner.go_back(self._kept)
+        self._low, self.pace, self.taken_back = 0, _SLOWER * self.pace, self.taken_back + 1
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data."""

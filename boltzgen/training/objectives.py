@@ -57,7 +57,8 @@ def reverse_kl(
             aid that bounds the gradient of clashes; it changes the loss only, never a weight.
         path_gradient: whether the gradient leaves out the score ∂ log q/∂θ, whose mean is zero. What remains flows
             through x alone and vanishes draw by draw where q = p, while the noise of the full gradient does not; it
-            costs an inverse pass. Value and mean gradient are the same.
+            costs an inverse pass. Value and mean gradient are the same, but for draws that rounding does not let back
+            through the flow, which are left out.
         generator: source of the noise; the default generator of torch if None.
 
     Returns:
@@ -150,8 +151,8 @@ class Draws(NamedTuple):
 
     Attributes:
         x: (n, *event_shape), without a gradient.
-        log_q: log q(x), (n,), without a gradient.
-        loss: u(x) + log q(x), (n,), with the gradient that flows through x alone.
+        log_q: log q(x), (n,), without a gradient; NaN for a draw lost to rounding.
+        loss: u(x) + log q(x), (n,), with the gradient that flows through x alone; +inf for a draw lost to rounding.
         potential: what a temperature divides, in kT, (n,), without a gradient; see `Energy.evaluate`.
     """
 
@@ -162,15 +163,15 @@ class Draws(NamedTuple):
 
     @property
     def log_w(self) -> Tensor:
-        """Log-weights in float64, −inf where u is not finite."""
+        """Log-weights in float64, −inf where u is not finite or the draw was lost."""
         return torch.where(torch.isfinite(self.loss), -self.loss, -torch.inf).detach().double()
 
 
 def pathwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator | None = None) -> Draws:
     """n fresh draws, and u + log q with the gradient that flows through x alone.
 
-    Draws that rounding does not let back to where they came from, in spikes of the density, have no such gradient: for
-    them it is +inf.
+    Draws that rounding does not let back to where they came from, in spikes of the density, have no such gradient.
+    Their loss is +inf and their log q NaN, so that they are left out.
     """
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
@@ -179,7 +180,8 @@ def pathwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator |
             u, _, potential = target.evaluate(x)
             again = flow.log_prob(x)
             kept = (again - log_q).abs() < _LOST
-            loss = u + again + torch.where(kept, log_q - again, torch.inf).detach()
+            loss = torch.where(kept, u + again + (log_q - again).detach(), torch.inf)
+            log_q = torch.where(kept, log_q, torch.nan)
         others = n - len(x)  # the rows of the other processes
         if loss.requires_grad:
             target.evaluations.gradient += others

@@ -115,7 +115,7 @@ class Rounds:
         self.history = History.from_state(state["history"])
         self.temperature, self.hot_done = state["temperature"], state["hot_done"]
         self.first_step, self.cold_start = state["first_step"], state["cold_start"]
-        self.guard.load_state_dict(state["guard"])
+        self.guard.load_state_dict(state.get("guard", {}))  # none in checkpoints of before
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data from which `resume` goes on to the same bits: within a round, from its beginning."""
@@ -156,13 +156,17 @@ class Rounds:
             self.learner.start_phase()
         while self.temperature > self.cold or self.budget.fraction < 1:
             settling = self.cold_start is not None
-            self.round_start = copy.deepcopy(self.state_dict())
+            state = self.state_dict()
+            guard = state.pop("guard")  # what it keeps does not change
+            self.round_start = {**copy.deepcopy(state), "guard": guard}
             log_w = self.round(autosave)
             if settling:
                 self.guard.look(log_w, self.learner, self.round_start["learner"])
                 self.history.taken_back = self.guard.taken_back
             self.round_start = None
             autosave()
+        self.guard.finish(self.learner)
+        self.history.taken_back = self.guard.taken_back
         self.account()
         autosave.finish()
 
