@@ -57,6 +57,27 @@ def numbers(**values: Any) -> list[float]:
     return [float(value) for value in values.values()]
 
 
+def device_of(wanted: Any) -> torch.device:
+    """The device meant; "auto" is a GPU if there is one.
+
+    Raises:
+        InputError: if there is no such device.
+    """
+    import torch
+
+    there = torch.cuda.device_count()
+    if wanted == "auto":
+        return torch.device("cuda" if there else "cpu")
+    try:
+        device = torch.device(wanted)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= there):
+        known = ", ".join(["auto", "cpu", *(f"cuda:{k}" for k in range(there))])
+        raise InputError(f"device must be one of {known}; got {str(wanted)!r}: name one that torch can see here")
+    return device
+
+
 def four_atoms(atoms: Any, n_atoms: int) -> tuple[int, ...]:
     """The indices of the four different atoms of a torsion, of n_atoms in all.
 
@@ -101,24 +122,3 @@ def _real(value: Any) -> bool:
 
 def _a(noun: str) -> str:
     return f"{'an' if noun[0] in 'AEIOaeio' else 'a'} {noun}"
-
-
-def device_of(wanted: Any) -> torch.device:
-    """The device meant; "auto" is a GPU if there is one.
-
-    Raises:
-        InputError: if there is no such device.
-    """
-    import torch
-
-    there = torch.cuda.device_count()
-    if wanted == "auto":
-        return torch.device("cuda" if there else "cpu")
-    try:
-        device = torch.device(wanted)
-    except (RuntimeError, TypeError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= there):
-        known = ", ".join(["auto", "cpu", *(f"cuda:{k}" for k in range(there))])
-        raise InputError(f"device must be one of {known}; got {str(wanted)!r}: name one that torch can see here")
-    return device

@@ -312,7 +312,7 @@ def test_processes_part_cleanly_with_all_written(tmp_path, times):
         _, words = run.communicate(timeout=90)
         assert (run.returncode, words) == (0, "")  # nothing to complain of, such as a group that nobody destroyed
         # a thread that outlives the group can end the process with an abort while Python shuts down
-        assert [(tmp_path / f"{k}-{rank}").read_text() for rank in (0, 1)] == ["3.0 0", "3.0 0"]
+        assert [(tmp_path / f"{k}-{rank}").read_text() for rank in (0, 1)] == ["(3.0, True) 0"] * 2
         samples = Samples.load(tmp_path / f"{k}-samples.npz")
         assert torch.equal(torch.cat([samples.x.double(), samples.log_w[:, None]], 1), expected)
         assert load_checkpoint(tmp_path / f"{k}-training.pt")["done"] == 5
@@ -358,7 +358,7 @@ def main(job, out, *more):
             samples = draw(coupling_flow(2, seed=1), TARGET, 3000, seed=3)
             if team.leads:
                 samples.save(f"{out}samples.npz")
-            received = team.gathered(torch.ones(team.rank + 1), [1, 2]).sum().item()
+            received = team.gathered(torch.ones(team.rank + 1), [1, 2]).sum().item(), threads("gloo") > 0
         elif job == "life":
             life(out, int(*more))
         elif job == "mortal":

@@ -229,7 +229,7 @@ def _of_dynamics(coordinates: InternalCoordinates, energy: Energy) -> Check:
         )  # fmt: skip
     except EnergyError as error:
         return Check(name, None, "at least 99 %", "red", f"it broke off at {energy.temperature:g} K: {error}")
-    x = run.x.flatten(0, 1).double()
+    x = run.x.flatten(0, 1).to(coordinates.reference.device, torch.float64)
     share = float(torch.isfinite(coordinates.inverse(x)[1]).double().mean())
     ways = ", ".join(f"{way} ({k})" for way, k in list(coordinates.leaks(x).items())[:3])
     return check(
@@ -255,7 +255,7 @@ def _energy_time(energy: Energy, molecule: Molecule, device: torch.device) -> fl
         leaf = x.clone().requires_grad_()
         torch.autograd.grad(energy.energy(leaf).sum(), leaf)
 
-    return _time(run)
+    return _time(run, device)
 
 
 def _training_time(flow: Flow, target: Pullback) -> float:
@@ -263,18 +263,18 @@ def _training_time(flow: Flow, target: Pullback) -> float:
         reverse_kl(flow, target, _BATCH, soften=20.0, generator=torch.Generator().manual_seed(0)).backward()  # type: ignore[no-untyped-call]
         flow.zero_grad()
 
-    return _time(run)
+    return _time(run, next(flow.parameters()).device)
 
 
-def _time(run: Callable[[], None]) -> float:
+def _time(run: Callable[[], None], device: torch.device) -> float:
     """µs per row of a batch, the quickest of three, warmed up."""
     run()
     times = []
     for _ in range(3):
         begin = time.perf_counter()
         run()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()  # a GPU is told and not waited for
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # it is told and not waited for
         times.append(time.perf_counter() - begin)
     return 1e6 * min(times) / _BATCH
 
