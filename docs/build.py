@@ -96,6 +96,8 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     write_pages(out)
+    for picture in DOCS.glob("*.png"):
+        shutil.copy(picture, out)
     write_reference(out / "api")
     print(f"written: {out / 'index.html'}")
 
