@@ -21,7 +21,7 @@ this folder that made it says how. What was tried on the way is in the [notebook
 """
 TRAININGS = [  # record, molecule, what is special about it
     ("alanine_dipeptide", "alanine dipeptide", "the default"),
-    ("alanine_dipeptide_60min", "alanine dipeptide", "6 couplings of (128, 128), compiled"),
+    ("alanine_dipeptide_45min", "alanine dipeptide", "the default, with floors against spikes"),
     ("alanine_dipeptide_as_a_whole", "alanine dipeptide", "the flow learning as a whole"),
     ("alanine_dipeptide_60min_6x128", "alanine dipeptide", "both"),
     ("alanine_tetrapeptide_75min", "alanine tetrapeptide", "the flow learning as a whole"),

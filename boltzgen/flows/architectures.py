@@ -39,6 +39,11 @@ _OF_LINEAR: dict[str, Callable[[int], Transformer]] = {
     "logistic": LogisticMixture,
 }
 
+_NARROWEST = 0.1
+"""least width of a bin of x in a molecular flow, of an equal share."""
+_TORSION_SLOPE, _STIFF_SLOPE = 0.005, 0.02
+"""least dx/dz at the ends of a bin there."""
+
 
 def coupling_flow(
     dim: int,
@@ -208,8 +213,11 @@ def molecular_flow(
         factor: lower Cholesky factor of their covariance, (k, k).
         order: the circular dimensions in the order of the autoregression; as they come if None.
         torsion_bins, torsion_hidden: splines of the torsions and the networks that compute them.
-        torsion_floor: least share of the circle, and of the probability, of a bin; see `rational_quadratic_spline`.
-        stiff_layers, stiff_bins, stiff_hidden, stiff_floor: the same for the couplings of the stiff dimensions.
+        torsion_floor: least probability of a bin. A bin also keeps a tenth of an equal share of the circle, and slopes
+            at its ends lie between 0.005 and 200: floors without which spikes can form that single precision cannot
+            find the way back from, and a training near its end falls apart; see `rational_quadratic_spline`.
+        stiff_layers, stiff_bins, stiff_hidden, stiff_floor: the same for the couplings of the stiff dimensions, with
+            slopes between 0.02 and 50.
         triangular: whether to have the conditional full covariance; its cost grows as k².
         context: length of the context.
         seed: of the initial weights, halves and seams; the global random state is not touched.
@@ -244,12 +252,18 @@ def molecular_flow(
             bins=torsion_bins,
             shift=_seams(1, generator),
             min_width=torsion_floor,
-            min_height=torsion_floor,
-            min_derivative=1e-3,
+            min_height=_NARROWEST / torsion_bins,
+            min_derivative=_TORSION_SLOPE,
         )
         bijections.append(coupling([torsion], order[:k], spline, torsion_hidden))
     for transformed, given in _halves(stiff, stiff_layers if stiff else 0, generator):
-        spline_ = Spline(len(transformed), bins=stiff_bins, min_width=stiff_floor, min_height=stiff_floor)
+        spline_ = Spline(
+            len(transformed),
+            bins=stiff_bins,
+            min_width=stiff_floor,
+            min_height=_NARROWEST / stiff_bins,
+            min_derivative=_STIFF_SLOPE,
+        )
         bijections.append(coupling(transformed, given + torsions, spline_, stiff_hidden))
     if stiff and triangular:
         bijections.append(coupling(stiff, torsions, TriangularAffine(len(stiff)), stiff_hidden))

@@ -72,8 +72,10 @@ class Flow(nn.Module):
 
     @property
     def architecture(self) -> str:
-        """Tells a flow from one of another structure, whatever their weights: a hash of parts, shapes and contexts."""
-        parts: list[tuple[object, ...]] = [(name, type(module).__qualname__) for name, module in self.named_modules()]
+        """Tells a flow from one of another structure, whatever their weights: a hash of parts, shapes and constants."""
+        parts: list[tuple[object, ...]] = [
+            (name, type(module).__qualname__, module.extra_repr()) for name, module in self.named_modules()
+        ]
         parts += [(module.context.tolist(),) for module in self.modules() if isinstance(module, Given)]
         shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in self.state_dict().items()]
         return hashlib.sha256(repr((parts, shapes)).encode()).hexdigest()

@@ -67,6 +67,12 @@ class Transformer(nn.Module, ABC):
         """
         return self
 
+    def extra_repr(self) -> str:
+        """The constants that shape the map."""
+        plain = {name: value for name, value in vars(self).items() if isinstance(value, (int, float))}
+        shown = {name: value for name, value in plain.items() if not name.startswith("_") and name != "training"}
+        return ", ".join(f"{name}={value}" for name, value in (shown | vars(self).get("_floors", {})).items())
+
 
 class Additive(Transformer):
     """A translation x = z + μ (NICE).

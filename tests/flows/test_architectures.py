@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.flows import Affine, Coupling, coupling_flow, iaf, maf, molecular_flow
+from boltzgen.flows import Affine, Coupling, architectures, coupling_flow, iaf, maf, molecular_flow
 
 PI = math.pi
 FLOAT32 = 1e-4
@@ -221,3 +221,27 @@ def test_numbers_of_numpy_make_the_same_flow(build):
     for seed in (-1, 0.5, "1"):
         with pytest.raises(InputError, match="seed must be a non-negative integer"):
             build(3, seed=seed)
+
+
+def lost(n=5000):
+    """The share of draws of torsions whose density comes back by more than 1 kT differently, of a wild flow."""
+    flow = molecular_flow([True] * 7 + [False] * 3, torch.zeros(3), torch.eye(3), seed=0)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in flow.parameters():
+            p += 0.3 * torch.randn(p.shape, generator=noise)
+        torsions, log_q = flow.marginal.sample(n, seed=1)
+        return float(((flow.marginal.log_prob(torsions) - log_q).abs() > 1).double().mean())
+
+
+def test_torsions_have_no_spikes_that_single_precision_cannot_invert(monkeypatch):
+    assert lost() == 0
+    monkeypatch.setattr(architectures, "_NARROWEST", 24 * 1e-4)
+    monkeypatch.setattr(architectures, "_TORSION_SLOPE", 1e-3)
+    assert lost() > 0.05
+
+
+def test_flows_of_other_constants_are_of_another_architecture():
+    a, b, c = (molecular_flow([True, False], torch.zeros(1), torch.eye(1), torsion_floor=f) for f in (1e-4, 1e-4, 1e-3))
+    assert a.architecture == b.architecture != c.architecture
+    assert "min_width=0.0001" in str(a)
