@@ -233,7 +233,10 @@ def _parser() -> argparse.ArgumentParser:
     demo = command("demo", commands.demo, "train on alanine dipeptide and report", "boltzgen demo --out demo")
     demo.add_argument("--out", default="demo", metavar="DIR", help="folder for all that is written (default: demo)")
     demo.add_argument("--minutes", type=positive, default=10.0, metavar="M", help="time to train (default: 10)")
-    demo.add_argument("--seed", type=seed, default=0, help="of the network, the noise and the draws (default: 0)")
+    demo.add_argument(
+        "--seed", type=seed, default=1,
+        help="of the network, the noise and the draws (default: 1; the generator beside it was trained from 0)",
+    )  # fmt: skip
     going_on(demo)
     demo.add_argument("-n", type=count, default=100_000, metavar="N", help="number of draws (default: 100000)")
     threaded(demo)

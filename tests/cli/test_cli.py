@@ -274,7 +274,7 @@ def test_the_demo_shows_the_bundled_generator_beside_the_one_it_trains(capsys, t
     code, out, _ = run(capsys, "demo", "-n", 1024, "--out", tmp_path)
     assert code == 0
     line = out.splitlines()[-1]
-    samples = BoltzmannGenerator.load("alanine_dipeptide").sample(1024, seed=2)
+    samples = BoltzmannGenerator.load("alanine_dipeptide").sample(1024, seed=3)
     found = results(samples)
     assert line.startswith(f"the generator that comes with boltzgen: effective {found['ess']:.0f} (")
     for name, entry in found["estimates"].items():
