@@ -36,7 +36,7 @@ STEPS: list[tuple[str, str, float | None]] = [  # what is said before, the comma
     ("The trained generator that comes with boltzgen answers at once:",
      "boltzgen sample alanine_dipeptide -n 10000 --seed 1 --out ala2.npz", None),
     ("", "boltzgen report ala2.npz --out ala2/report.html", None),
-    ("The same trained here, from the energy alone, for two minutes; ten give twice the effective samples:",
+    ("The same trained here, from the energy alone, for two minutes instead of ten:",
      "boltzgen demo --minutes 2 -n 10000", None),
     ("A molecule of one's own, from a file in which the hydrogens are missing:",
      f"boltzgen check xray.pdb {FIELD}", None),
