@@ -197,8 +197,8 @@ def test_the_readme_gives_the_recorded_effective_sample_sizes():
     text = (ROOT / "README.md").read_text()
     first, second, third = recorded("alanine_dipeptide")
     assert f"{first}, {second} and {third} %" in " ".join(text.split())
-    (hour,) = recorded("alanine_dipeptide_60min_6x128")
-    assert f"larger network {hour} %" in " ".join(text.split())
+    (longer,) = recorded("alanine_dipeptide_45min")
+    assert f"{longer} % of two hundred thousand draws" in " ".join(text.split())
 
 
 def test_the_table_of_densities_is_that_of_the_recorded_run_and_within_its_bounds():
