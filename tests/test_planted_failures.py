@@ -63,7 +63,7 @@ def bundled():
 def found_by_heat(generator):
     """Lights after short hot simulations from its own draws, and where the walkers end."""
     samples = generator.sample(2000, seed=1)
-    found = bg.explore(generator.flow, generator.target, 48, trajectories=60, seed=1)
+    found = bg.explore(generator.flow, generator.target, 48, trajectories=120, seed=1)
     verdict = bg.judge(samples, reference_log_w=found.log_w)
     return {check.name: check.status for check in verdict.checks}, verdict, found.torsion("phi") > 0
 
