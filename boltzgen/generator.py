@@ -34,7 +34,7 @@ __all__ = ["BoltzmannGenerator"]
 
 _KIND = "generator"
 HOTTER = 4.0
-"""Temperature at which training starts, in units of the one wanted."""
+"""Temperature at which the training of a molecule starts, in units of the one wanted."""
 _COMPARED, _SAME = 64, 1e-2
 """draws compared to tell flows apart, and the difference in log q, of the inverse in float32, that says nothing."""
 
@@ -155,7 +155,7 @@ class BoltzmannGenerator:
             self.history = anneal(
                 self.flow,
                 self.target,
-                hot=HOTTER * self.temperature,
+                hot=None if self.coordinates is None else HOTTER * self.temperature,
                 steps=steps,
                 minutes=minutes,
                 data=None if data is None else torch.as_tensor(data),

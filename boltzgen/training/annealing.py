@@ -24,6 +24,8 @@ from .rounds import BATCH, HOT_BATCH, Rounds
 
 __all__ = ["anneal"]
 
+_HOTTER = 10.0
+"""Temperature to start from, in units of the one wanted."""
 _COMPILATION_PAYS_AFTER = (3600.0, 30_000)  # seconds, steps: compiling takes minutes, and so does its trial
 
 
@@ -61,10 +63,8 @@ def anneal(
     of the draws takes its torsions from their law after the first stage, so that no well once found is lost for being
     rare. At `cold` the whole flow learns by the weights too.
 
-    Any other flow learns as a whole: on the way down from a buffer of draws, weighted to the next temperature, without
-    a gradient of the energy; at `cold` by turns along the forces, at a low rate, and by weights with the noise of
-    sampling left out (`drawn_log_q`). Below 0.45 effective samples by weights alone: forces would empty what lies
-    between the wells.
+    Any other flow learns as a whole, from a buffer of its draws, weighted to the next temperature: without a gradient
+    of the energy, and without the forces that would empty what lies between the wells.
 
     Within `distributed()` the processes share the rows of every batch and buffer; the result is that of one process, up
     to the order of sums, and may be taken up by any number of them.
@@ -76,7 +76,7 @@ def anneal(
     Arguments:
         flow: the flow; for molecules one made by `molecular_flow` with scales of the hot temperature.
         target: the energy; `target.at(T)` is the same potential at another temperature.
-        hot: temperature to start from, K; four times the cold one if None.
+        hot: temperature to start from, K; ten times the cold one if None. Wells that barriers part even there get lost.
         cold: temperature to reach, K; the target's own if None.
         steps: budget in gradient steps, a round once begun being finished: the result is then a function of the
             arguments alone; or
@@ -107,9 +107,9 @@ def anneal(
     instances(flow=(flow, Flow), target=(target, Energy))
     (learning_rate,), (seed,) = positive_numbers(learning_rate=learning_rate), counts(seed=seed)
     cold = target.temperature if cold is None else positive_temperature(cold)
-    hot = 4.0 * cold if hot is None else positive_temperature(hot)
+    hot = _HOTTER * cold if hot is None else positive_temperature(hot)
     if hot < cold:
-        raise InputError(f"hot must not be below cold; got hot={hot:g}, cold={cold:g}: pass hot=4 * cold or more")
+        raise InputError(f"hot must not be below cold; got hot={hot:g}, cold={cold:g}: pass hot=10 * cold")
     if flow.event_shape != target.event_shape:
         raise InputError(
             f"flow and target must have the same event shape; got {tuple(flow.event_shape)} and "

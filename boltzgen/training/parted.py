@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..autosave import Autosave
-from ..flows.bijection import Composition
+from ..flows.bijection import Bijection, Composition
+from ..flows.coupling import Coupling
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..processes import ranks
 from .history import Round
 from .objectives import Draws, divergence, estimated, forward_kl, frozen, mean_of_finite, pathwise
-from .rounds import BATCH, COLD_DECAY, DECAY, SETTLE_BATCH, SETTLE_STEPS, STEP_ESS, Rounds, in_words, require_weight
+from .rounds import BATCH, COLD_DECAY, DECAY, STEP_ESS, Rounds, in_words, require_weight
 from .trust import boundary, effective_fraction
 
 __all__ = ["PartedRounds", "has_parts"]
 
 REST_RATE, MARGINAL_RATE, COLD_MARGINAL_RATE, WHOLE_RATE = 0.8, 1.0, 0.4, 0.2
 """of the learning rate: for the rest, for the marginal law before and at the cold temperature, for both together."""
+DRAWS, STEPS = 512, 16
+"""draws of a step along the forces, and such steps of a round."""
 PASSES = 3
-"""times the marginal law sees the draws of a round."""
+"""for the marginal law: as many rows as this many times the draws of a round."""
+RECENT = 64
+"""rounds at the cold temperature whose draws the marginal law learns from."""
 REMEMBER = 4
 """every so many steps, draws of the marginal law as it was after the first stage."""
 SOFTEN = 100.0
@@ -44,10 +50,16 @@ class PartedRounds(Rounds):
     what is given x_A stays right wherever a well was found, however little it weighs now; and the weights, those of
     the mixture of both marginal laws (Owen & Zhou, 2000), see rare wells in many draws.
 
-    At the cold temperature the whole flow learns by these weights too, for what forces leave out: heavy tails.
+    At the cold temperature the marginal law learns from the draws of several rounds: they keep their weights, those of
+    p(x_A) against the mixture they came from, whatever becomes of the flow, and one round has few of a rare well. The
+    whole flow learns by weights there too, for what forces leave out: heavy tails.
+
+    Attributes:
+        recent: of the last rounds at the cold temperature x_A, the log-weights, and log q(x_A) of the mixture.
     """
 
     ladder = LADDER
+    constant = ("guard", "recent")
 
     def __init__(self, flow: Flow, *arguments: Any) -> None:
         super().__init__(flow, *arguments)
@@ -57,19 +69,26 @@ class PartedRounds(Rounds):
         assert isinstance(layers, Composition)
         first = copy.deepcopy(self.marginal.bijection)
         assert isinstance(first, Composition)
-        steps = first.steps() + layers.steps()[len(first.steps()) :]
-        self.hot_flow = Flow(flow.base, Composition(steps), leading=len(first.steps()))
+        leading = first.steps()
+        steps = leading + layers.steps()[len(leading) :]
+        self.hot_flow = Flow(flow.base, Composition(steps), leading=len(leading))
         assert self.hot_flow.marginal is not None
         self.hot_marginal = self.hot_flow.marginal.requires_grad_(False)
         self.flows += [self.hot_flow]
+        home = next(flow.parameters()).device
+        self.dims = torch.tensor(_moved(leading), device=home)
+        self.somewhere = flow.base.sample(1, generator=keyed_generator(0))
+        self.recent: list[tuple[Tensor, ...]] = []
 
     def state_dict(self) -> dict[str, Any]:
         # last the other's, which within a round is all of what was at its beginning
-        return {"hot_marginal": self.hot_marginal.state_dict(), **super().state_dict()}
+        return {"hot_marginal": self.hot_marginal.state_dict(), "recent": self.recent, **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.hot_marginal.load_state_dict(state["hot_marginal"])
+        home = next(self.flow.parameters()).device
+        self.recent = [tuple(part.to(home) for part in weighed) for weighed in state.get("recent", [])]
 
     def round(self, autosave: Autosave) -> Tensor:
         index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), []
@@ -82,47 +101,59 @@ class PartedRounds(Rounds):
             self.step(loss, rate * self.learning_rate * self.fall(), decay, message)
             autosave()
 
-        remembered = [k % REMEMBER == REMEMBER - 1 for k in range(SETTLE_STEPS)]
+        remembered = [k % REMEMBER == REMEMBER - 1 for k in range(STEPS)]
         for k, early in enumerate(remembered):
             with frozen(self.marginal):
                 flow, noise = self.hot_flow if early else self.flow, keyed_generator(self.seed, 1, index, k)
-                draws = pathwise(flow, target, SETTLE_BATCH, generator=noise)
+                draws = pathwise(flow, target, DRAWS, generator=noise)
             drawn.append((draws.x, draws.log_q, draws.log_w, draws.potential.double()))
-            self.history.training_samples += SETTLE_BATCH
+            self.history.training_samples += DRAWS
             learn(mean_of_finite(draws.loss, SOFTEN) if early else symmetric(draws), REST_RATE)
 
         x, log_q, log_w, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
         potential = torch.where(require_weight(log_w, self.temperature).isfinite(), potential, 0.0)
-        own = ~torch.tensor(remembered, device=x.device).repeat_interleave(SETTLE_BATCH)
+        own = ~torch.tensor(remembered, device=x.device).repeat_interleave(DRAWS)
         of_own = log_w[own]
         following, ess = self.next_temperature(of_own, potential[own]), effective_fraction(of_own)
         kl = float(estimated(of_own, 0.0))
         self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds, kl))
-        log_own, log_now, log_mixture = self.laws(x, own)
+        x_a = x[:, self.dims]
+        log_own, log_now, log_mixture = self.laws(self.alone(x_a), own)
         log_p = log_w + (log_own - log_now) + (1.0 - self.temperature / following) * potential
-        log_w = self.shared_out(torch.where(log_w.isneginf(), log_w, log_p), log_now - log_mixture)
+        log_p, log_share = torch.where(log_w.isneginf(), log_w, log_p), log_now - log_mixture
+        log_w, beta = self.shared_out(log_p, log_share)
         settled = self.cold_start is not None
-        for k in range(PASSES):
-            for rows in self.batches(log_w, index, k):
-                loss = forward_kl(self.marginal, x[rows], log_w[rows], drawn_log_q=log_mixture[rows])
-                learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
+        weighed: tuple[Tensor, ...] = (x_a, log_w, log_mixture)
+        if settled and beta == 1:
+            self.recent = [*self.recent, weighed][-RECENT:]
+            weighed = tuple(torch.cat(part) for part in zip(*self.recent, strict=True))
+        for rows in self.batches(weighed[1], PASSES * len(x), index, 0):
+            some_a, some_w, some_q = (part[rows] for part in weighed)
+            loss = forward_kl(self.marginal, self.alone(some_a), some_w, drawn_log_q=some_q)
+            learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
         if settled:
             log_q = log_q + log_mixture - log_own
             self.history.training_samples += len(x)
-            for rows in self.batches(log_w, index, PASSES):
+            for rows in self.batches(log_w, len(x), index, 1):
                 learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), WHOLE_RATE)
         self.temperature = following
         self.arrive()
         return of_own
 
-    def batches(self, log_w: Tensor, index: int, k: int) -> list[Tensor]:
-        """The rows in another order, a batch at a time, without batches of no weight at all."""
-        order = torch.randperm(len(log_w), generator=keyed_generator(self.seed, 1, index, SETTLE_STEPS + k))
-        return [rows for rows in order.to(log_w.device).view(-1, BATCH) if log_w[rows].isfinite().any()]
+    def alone(self, x_a: Tensor) -> Tensor:
+        """x with these x_A and one and the same x_B, where the marginal law has its density up to a constant."""
+        return self.somewhere.expand(len(x_a), -1).index_copy(1, self.dims, x_a)
+
+    def batches(self, log_w: Tensor, n: int, index: int, k: int) -> list[Tensor]:
+        """n rows in random order, all before any again, a batch at a time, without batches of no weight at all."""
+        noise = keyed_generator(self.seed, 1, index, STEPS + k)
+        orders = [torch.randperm(len(log_w), generator=noise) for _ in range(0, n, len(log_w))]
+        order = torch.cat([torch.empty(0, dtype=torch.long), *orders])[:n].to(log_w.device)
+        return [rows for rows in order.view(-1, BATCH) if log_w[rows].isfinite().any()]
 
     @staticmethod
-    def shared_out(log_p: Tensor, log_share: Tensor) -> Tensor:
-        """Log-weights β log(p/q) + log(q/mixture), with the highest β ≤ 1 at which enough draws count.
+    def shared_out(log_p: Tensor, log_share: Tensor) -> tuple[Tensor, float]:
+        """Log-weights β log(p/q) + log(q/mixture), with the highest β ≤ 1 at which enough draws count, and that β.
 
         So q is where it shall be, whatever β, once it is the target.
         """
@@ -130,14 +161,12 @@ class PartedRounds(Rounds):
         def weights(beta: float) -> Tensor:
             return torch.where(log_p.isneginf(), log_p, beta * log_p + log_share)
 
-        return weights(boundary(lambda beta: effective_fraction(weights(beta)) >= STEP_ESS, 0.0, 1.0))
+        beta = boundary(lambda beta: effective_fraction(weights(beta)) >= STEP_ESS, 0.0, 1.0)
+        return weights(beta), beta
 
     @torch.no_grad()
     def laws(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log q(x_A) of the law each row was drawn from, of the present one and of the mixture of both.
-
-        All three up to the same function of x_B.
-        """
+        """log q(x_A) of the law each row was drawn from, of the present one and of the mixture of both."""
 
         def rows(mine: slice) -> tuple[Tensor, ...]:
             parts = [
@@ -152,12 +181,20 @@ class PartedRounds(Rounds):
 
 
 def has_parts(flow: Flow) -> bool:
-    """Whether a flow has a marginal law and a rest that can both learn, and a base that does not."""
+    """Whether a flow has a marginal law, of couplings, and a rest that can both learn, and a base that does not."""
     if flow.marginal is None or any(p.requires_grad for p in flow.base.parameters()):
+        return False
+    layers = flow.marginal.bijection
+    if not (isinstance(layers, Composition) and all(isinstance(layer, Coupling) for layer in layers.steps())):
         return False
     first = {id(p) for p in flow.marginal.parameters()}
     learning = {id(p) in first for p in flow.parameters() if p.requires_grad}
     return learning == {True, False}
+
+
+def _moved(layers: Sequence[Bijection]) -> list[int]:
+    """The dimensions that these couplings transform."""
+    return sorted({i for layer in layers if isinstance(layer, Coupling) for i in layer.transformed})
 
 
 def symmetric(draws: Draws) -> Tensor:

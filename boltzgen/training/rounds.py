@@ -26,7 +26,7 @@ from .guard import Guard
 from .history import History, Round
 from .learner import Learner
 from .loop import cosine
-from .objectives import divergence, estimated, forward_kl, pathwise, reverse_kl
+from .objectives import estimated, forward_kl, reverse_kl
 from .trust import boundary, effective_fraction, raised, trusted
 
 __all__ = ["Rounds", "in_words", "require_weight"]
@@ -43,10 +43,8 @@ PASSES = 2
 """times a fit sees its buffer."""
 STEP_ESS = 0.45
 """least effective sample fraction of a buffer at the temperature it is fitted to."""
-SETTLE_BATCH, SETTLE_STEPS = 512, 16
-"""draws of a step along the forces at the cold temperature, and such steps of a round there."""
-LADDER_RATE, COLD_RATE = 0.4, 0.1
-"""of the learning rate, for the rounds down to the cold temperature and for those there."""
+RATE = 0.4
+"""of the learning rate, for the rounds; at the cold temperature it falls from there."""
 DECAY, COLD_DECAY = 0.99, 0.998
 """of the running average of the parameters, above the cold temperature and at it."""
 SOFTEN = 20.0
@@ -56,14 +54,15 @@ SOFTEN = 20.0
 class Rounds:
     """The state of one annealing, which `run` changes and a checkpoint holds; its rounds teach all of a flow alike.
 
-    Down to the cold temperature from a buffer of draws by their weights; there from fresh draws along the forces and by
-    their weights.
+    Each is a buffer of draws, from which the flow learns by their weights.
 
     Attributes:
         flows: that are drawn from.
+        constant: parts of the state that are replaced, never changed, so that they need not be copied.
     """
 
     ladder = LADDER
+    constant: tuple[str, ...] = ("guard",)
 
     def __init__(
         self,
@@ -157,8 +156,8 @@ class Rounds:
         while self.temperature > self.cold or self.budget.fraction < 1:
             settling = self.cold_start is not None
             state = self.state_dict()
-            guard = state.pop("guard")  # what it keeps does not change
-            self.round_start = {**copy.deepcopy(state), "guard": guard}
+            constant = {name: state.pop(name) for name in self.constant}
+            self.round_start = {**copy.deepcopy(state), **constant}
             log_w = self.round(autosave)
             if settling:
                 self.guard.look(log_w, self.learner, self.round_start["learner"])
@@ -199,27 +198,26 @@ class Rounds:
             autosave()
 
     def round(self, autosave: Autosave) -> Tensor:
-        """One round, on the way down or at the cold temperature; the log-weights of its draws where they were made."""
-        return self.descend(autosave) if self.cold_start is None else self.settle(autosave)
+        """One buffer, the choice of the next temperature, and the fit to it.
 
-    def descend(self, autosave: Autosave) -> Tensor:
-        """One buffer, the choice of the next temperature, and the fit to it."""
-        index = len(self.history.rounds)
+        Returns the log-weights of the draws that are the flow's own, at the temperature before.
+        """
+        index, settled = len(self.history.rounds), self.cold_start is not None
         x, log_w, potential = self.buffer(index, autosave)
         ess = effective_fraction(log_w)
         following = self.next_temperature(log_w, potential)
-        self.history.rounds.append(
-            Round(self.temperature, ess, following, BUFFER, self.budget.seconds, float(estimated(log_w, 0.0)))
-        )
+        kl = float(estimated(log_w, 0.0))
+        self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds, kl))
         to_learn = log_w + (1.0 - self.temperature / following) * potential
         self.temperature = following
         share = torch.softmax(raised(to_learn, trusted(to_learn, STEP_ESS)), 0).cpu()
         noise = keyed_generator(self.seed, 1, index)
         chosen = torch.multinomial(share, PASSES * BUFFER, replacement=True, generator=noise)
+        rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
         for rows in chosen.to(x.device).view(-1, BATCH):
             loss = forward_kl(self.flow, x[rows])
             self.history.training_samples += BATCH
-            self.step(loss, LADDER_RATE * self.learning_rate, DECAY, in_words(self.history.rounds[-1]))
+            self.step(loss, rate, decay, in_words(self.history.rounds[-1]))
             autosave()
         self.arrive()
         return log_w
@@ -234,34 +232,6 @@ class Rounds:
         if self.cold_start is None:
             return 1.0
         return self.guard.pace * cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
-
-    def settle(self, autosave: Autosave) -> Tensor:
-        """Fresh draws at the cold temperature, learnt from along the forces and then by their weights."""
-        index, target, drawn = len(self.history.rounds), self.target.at(self.cold), []
-        message = in_words(self.history.rounds[-1])
-        near = self.history.rounds[-1].ess >= STEP_ESS
-
-        def learn(loss: Tensor, rows: int) -> None:
-            self.history.training_samples += rows
-            self.step(loss, COLD_RATE * self.learning_rate * self.fall(), COLD_DECAY, message)
-            autosave()
-
-        for k in range(SETTLE_STEPS):
-            noise = keyed_generator(self.seed, 1, index, k)
-            with torch.set_grad_enabled(near):
-                draws = pathwise(self.flow, target, SETTLE_BATCH, generator=noise)
-            drawn.append((draws.x, draws.log_q, draws.log_w))
-            if near:
-                learn(divergence(draws, alpha=1.0, trust=STEP_ESS), SETTLE_BATCH)
-        x, log_q, log_w = (torch.cat(part) for part in zip(*drawn, strict=True))
-        ess = effective_fraction(require_weight(log_w, self.cold))
-        kl = float(estimated(log_w, 0.0))
-        to_learn = raised(log_w, trusted(log_w, STEP_ESS))
-        order = torch.randperm(len(x), generator=keyed_generator(self.seed, 1, index)).to(x.device)
-        for rows in order.view(-1, BATCH):
-            learn(forward_kl(self.flow, x[rows], to_learn[rows], drawn_log_q=log_q[rows]), BATCH)
-        self.history.rounds.append(Round(self.cold, ess, self.cold, len(x), self.budget.seconds, kl))
-        return log_w
 
     @torch.no_grad()
     def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:

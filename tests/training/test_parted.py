@@ -80,7 +80,7 @@ def test_both_wells_end_with_their_weights():
         "of the draws themselves; the first stage had half"
     )
     temperatures = [r.temperature for r in history.rounds]
-    assert temperatures[0] == 4.0
+    assert temperatures[0] == 10.0
     assert temperatures[-1] == 1.0
     assert temperatures == sorted(temperatures, reverse=True)
 
@@ -89,12 +89,12 @@ def test_the_ledger_counts_every_draw_once():
     history = anneal(flow_of(), Hinge(), steps=800, progress=False)
     hot = math.ceil(rounds.HOT_SHARE * 800)
     drawn = sum(r.rows for r in history.rounds)
-    assert drawn == rounds.SETTLE_BATCH * rounds.SETTLE_STEPS * len(history.rounds)
+    assert drawn == parted.DRAWS * parted.STEPS * len(history.rounds)
     assert history.gradient == rounds.HOT_BATCH * hot + drawn
     assert history.energy == 0
     settled = sum(r.rows for r in history.rounds if r.temperature == 1)
     fits = (parted.PASSES * drawn + settled) // rounds.BATCH
-    assert len(history.losses) == hot + rounds.SETTLE_STEPS * len(history.rounds) + fits
+    assert len(history.losses) == hot + parted.STEPS * len(history.rounds) + fits
     assert history.training_samples == rounds.HOT_BATCH * hot + drawn + settled
 
 
@@ -133,7 +133,7 @@ def test_a_run_killed_in_a_round_resumes_to_the_same_bits(tmp_path, monkeypatch)
 
     def stopping(*arguments, **options):
         calls.append(1)
-        if len(calls) == 2 * rounds.SETTLE_STEPS + 5:
+        if len(calls) == 2 * parted.STEPS + 5:
             raise Stop
         return original(*arguments, **options)
 
@@ -190,20 +190,23 @@ def test_the_weights_are_those_of_the_mixture():
 def test_rows_that_cannot_be_evaluated_have_no_weight_and_end_nothing():
     course = PartedRounds(flow_of(), Hinge(), 4.0, 1.0, None, 5e-3, 0, "")
     log_p = torch.tensor([-math.inf, 0.0, 1.0], dtype=torch.float64)
-    log_w = course.shared_out(log_p, torch.tensor([math.nan, 0.1, -0.1], dtype=torch.float64))
+    log_w, _ = course.shared_out(log_p, torch.tensor([math.nan, 0.1, -0.1], dtype=torch.float64))
     assert log_w[0] == -math.inf
     assert log_w[1:].isfinite().all()
     log_w = torch.full((2 * rounds.BATCH,), -math.inf)
     log_w[5] = 0.0
-    assert len(course.batches(log_w, 0, 0)) == 1
+    assert len(course.batches(log_w, len(log_w), 0, 0)) == 1
 
 
 def test_far_from_the_target_a_right_marginal_stays():
     """However little the weights are trusted: raised to β, they are those of q once q is the target."""
     log_p, log_share = torch.zeros(100, dtype=torch.float64), torch.linspace(-8, 1, 100, dtype=torch.float64)
-    assert torch.equal(PartedRounds.shared_out(log_p, log_share.clamp_min(-1)), log_share.clamp_min(-1)), "as they are"
+    log_w, beta = PartedRounds.shared_out(log_p, log_share.clamp_min(-1))
+    assert torch.equal(log_w, log_share.clamp_min(-1)), "as they are"
+    assert beta == 1
     log_p[0] = 50.0  # one draw outweighs all: β is small
-    found = PartedRounds.shared_out(log_p, log_share)
+    found, beta = PartedRounds.shared_out(log_p, log_share)
+    assert beta < 0.1
     assert found[1:] == pytest.approx(log_share[1:], abs=1e-6)
     assert found[0] < 5
 
