@@ -15,7 +15,7 @@ quick = parser.parse_args().quick
 target = bg.toys.DoubleWell()
 flow = bg.coupling_flow(target.event_shape[0], hidden=(64, 64))
 
-# From four times the temperature, where the barrier is low, down to the one we want.
+# From ten times the temperature, where the barrier is low, down to the one we want.
 history = bg.anneal(flow, target, steps=500 if quick else 8000)
 print(f"trained with {history.energy + history.gradient:,} energy evaluations")
 

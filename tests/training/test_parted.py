@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies import Energy
 from boltzgen.errors import CheckpointError
 from boltzgen.flows import molecular_flow
@@ -122,9 +123,10 @@ def test_forces_move_the_rest_alone_and_weights_the_torsions_alone(part, monkeyp
     assert same == ([True, False] if part == "marginal" else [False, True])
 
 
-def test_a_run_killed_in_a_round_resumes_to_the_same_bits(tmp_path, monkeypatch):
+@pytest.mark.parametrize("rounds_before", [2, 9])
+def test_a_run_killed_in_a_round_resumes_to_the_same_bits(rounds_before, tmp_path, monkeypatch):
     whole = flow_of()
-    complete = anneal(whole, Hinge(), steps=400, progress=False)
+    complete = anneal(whole, Hinge(), steps=600, progress=False)
 
     class Stop(Exception):
         pass
@@ -133,7 +135,7 @@ def test_a_run_killed_in_a_round_resumes_to_the_same_bits(tmp_path, monkeypatch)
 
     def stopping(*arguments, **options):
         calls.append(1)
-        if len(calls) == 2 * parted.STEPS + 5:
+        if len(calls) == rounds_before * parted.STEPS + 5:
             raise Stop
         return original(*arguments, **options)
 
@@ -141,10 +143,11 @@ def test_a_run_killed_in_a_round_resumes_to_the_same_bits(tmp_path, monkeypatch)
     monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)
     monkeypatch.setattr(parted, "pathwise", stopping)
     with pytest.raises(Stop):
-        anneal(flow_of(), Hinge(), steps=400, checkpoint=path, progress=False)
+        anneal(flow_of(), Hinge(), steps=600, checkpoint=path, progress=False)
     monkeypatch.setattr(parted, "pathwise", original)
+    assert bool(load_checkpoint(path)["recent"]) == (rounds_before > 2), "with draws of rounds before, and without"
     resumed = flow_of(seed=7)
-    history = anneal(resumed, Hinge(), steps=400, checkpoint=path, progress=False)
+    history = anneal(resumed, Hinge(), steps=600, checkpoint=path, progress=False)
     assert torch.equal(weights(resumed), weights(whole))
     assert history.evaluations == complete.evaluations
 
@@ -185,6 +188,29 @@ def test_the_weights_are_those_of_the_mixture():
     assert float(log_w.logsumexp(0)) - math.log(len(x)) == pytest.approx(math.log(near + far), abs=4 / math.sqrt(ess))
     wrong = (-target.energy(x) - log_q).double()[own].logsumexp(0) - math.log(len(x))
     assert abs(float(wrong) - math.log(near + far)) > 8 / math.sqrt(ess), "the test can fail"
+
+
+def test_draws_of_earlier_rounds_keep_their_weights(monkeypatch):
+    """Whatever became of the flow since: each round's draws say what the wells weigh, and all together."""
+    kept, original = [], PartedRounds.round
+
+    def watched(self, autosave):
+        log_w = original(self, autosave)
+        kept[:] = self.recent
+        return log_w
+
+    monkeypatch.setattr(PartedRounds, "round", watched)
+    anneal(flow_of(), Hinge(), steps=900, progress=False)
+    assert len(kept) > 5
+    near, far = Hinge().masses()
+    right = far / (near + far)
+    for phi, log_w, _ in [*kept, tuple(torch.cat(part) for part in zip(*kept, strict=True))]:
+        w, beyond = log_w.softmax(0), phi[:, 0].abs() > PI / 2
+        error = float((w * (beyond.double() - right)).square().sum().sqrt())
+        assert float(w[beyond].sum()) == pytest.approx(right, abs=4 * error)
+    assert float(beyond.double().mean()) > right + 10 * error, "without the weights it is not"
+    log_z = [float(log_w.logsumexp(0)) for _, log_w, _ in kept]
+    assert max(log_z) - min(log_z) < 0.1, "and weigh the same, draw for draw"
 
 
 def test_rows_that_cannot_be_evaluated_have_no_weight_and_end_nothing():
