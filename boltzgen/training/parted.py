@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,6 +37,26 @@ SOFTEN = 100.0
 """kT above a batch's median from which a draw counts logarithmically."""
 LADDER = (0.4, 0.7)
 """as that of all rounds; later, since these go down by themselves in a small part of most budgets."""
+
+
+Learn = Callable[[Tensor, float], None]
+"""Takes a step down a loss, at a share of the learning rate."""
+
+
+class Drawn(NamedTuple):
+    """The draws of a round.
+
+    Attributes:
+        x, log_q: (n, d), (n,).
+        log_w, potential: log-weights at the round's temperature and what it divides, (n,), float64.
+        own: which are the flow's own, (n,); the others have x_A from the early law.
+    """
+
+    x: Tensor
+    log_q: Tensor
+    log_w: Tensor
+    potential: Tensor
+    own: Tensor
 
 
 class PartedRounds(Rounds):
@@ -91,7 +111,7 @@ class PartedRounds(Rounds):
         self.recent = [tuple(part.to(home) for part in weighed) for weighed in state.get("recent", [])]
 
     def round(self, autosave: Autosave) -> Tensor:
-        index, target, drawn = len(self.history.rounds), self.target.at(self.temperature), []
+        index = len(self.history.rounds)
         decay = DECAY if self.cold_start is None else COLD_DECAY
         message = in_words(self.history.rounds[-1]) if index else "first draws"
         if index == 0:
@@ -101,28 +121,40 @@ class PartedRounds(Rounds):
             self.step(loss, rate * self.learning_rate * self.fall(), decay, message)
             autosave()
 
+        drawn = self.along_forces(index, learn)
+        log_w = drawn.log_w[drawn.own]
+        following, ess = self.next_temperature(log_w, drawn.potential[drawn.own]), effective_fraction(log_w)
+        kl = float(estimated(log_w, 0.0))
+        self.history.rounds.append(Round(self.temperature, ess, following, len(drawn.x), self.budget.seconds, kl))
+        self.by_weights(index, drawn, following, learn)
+        self.temperature = following
+        self.arrive()
+        return log_w
+
+    def along_forces(self, index: int, learn: Learn) -> Drawn:
+        """Fresh draws, from which the law of x_B given x_A learns along the forces."""
+        target, steps = self.target.at(self.temperature), []
         remembered = [k % REMEMBER == REMEMBER - 1 for k in range(STEPS)]
         for k, early in enumerate(remembered):
             with frozen(self.marginal):
                 flow, noise = self.hot_flow if early else self.flow, keyed_generator(self.seed, 1, index, k)
                 draws = pathwise(flow, target, DRAWS, generator=noise)
-            drawn.append((draws.x, draws.log_q, draws.log_w, draws.potential.double()))
+            steps.append((draws.x, draws.log_q, draws.log_w, draws.potential.double()))
             self.history.training_samples += DRAWS
             learn(mean_of_finite(draws.loss, SOFTEN) if early else symmetric(draws), REST_RATE)
-
-        x, log_q, log_w, potential = (torch.cat(part) for part in zip(*drawn, strict=True))
+        x, log_q, log_w, potential = (torch.cat(part) for part in zip(*steps, strict=True))
         potential = torch.where(require_weight(log_w, self.temperature).isfinite(), potential, 0.0)
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(DRAWS)
-        of_own = log_w[own]
-        following, ess = self.next_temperature(of_own, potential[own]), effective_fraction(of_own)
-        kl = float(estimated(of_own, 0.0))
-        self.history.rounds.append(Round(self.temperature, ess, following, len(x), self.budget.seconds, kl))
-        x_a = x[:, self.dims]
+        return Drawn(x, log_q, log_w, potential, own)
+
+    def by_weights(self, index: int, drawn: Drawn, following: float, learn: Learn) -> None:
+        """The marginal law learns from the draws, weighted to the next temperature; once that is cold, all of it."""
+        x, log_q, log_w, potential, own = drawn
+        x_a, settled = x[:, self.dims], self.cold_start is not None
         log_own, log_now, log_mixture = self.laws(self.alone(x_a), own)
         log_p = log_w + (log_own - log_now) + (1.0 - self.temperature / following) * potential
         log_p, log_share = torch.where(log_w.isneginf(), log_w, log_p), log_now - log_mixture
         log_w, beta = self.shared_out(log_p, log_share)
-        settled = self.cold_start is not None
         weighed: tuple[Tensor, ...] = (x_a, log_w, log_mixture)
         if settled and beta == 1:
             self.recent = [*self.recent, weighed][-RECENT:]
@@ -136,9 +168,6 @@ class PartedRounds(Rounds):
             self.history.training_samples += len(x)
             for rows in self.batches(log_w, len(x), index, 1):
                 learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), WHOLE_RATE)
-        self.temperature = following
-        self.arrive()
-        return of_own
 
     def alone(self, x_a: Tensor) -> Tensor:
         """x with these x_A and one and the same x_B, where the marginal law has its density up to a constant."""
