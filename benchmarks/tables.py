@@ -22,11 +22,11 @@ this folder that made it says how. What was tried on the way is in the [notebook
 TRAININGS = [  # record, molecule, what is special about it
     ("alanine_dipeptide", "alanine dipeptide", "the default"),
     ("alanine_dipeptide_45min", "alanine dipeptide", "the torsions' law from one round, floors against spikes"),
-    ("alanine_dipeptide_as_a_whole", "alanine dipeptide", "as a whole"),
-    ("alanine_dipeptide_60min_6x128", "alanine dipeptide", "as a whole, 6 × (128, 128)"),
+    ("alanine_dipeptide_as_a_whole", "alanine dipeptide", "as a whole, forces and weights by turns"),
+    ("alanine_dipeptide_60min_6x128", "alanine dipeptide", "as a whole, by turns, 6 × (128, 128)"),
     ("alanine_dipeptide_60min_6x128_floors", "alanine dipeptide", "one round, floors, 6 × (128, 128)"),
-    ("alanine_tetrapeptide_75min", "alanine tetrapeptide", "as a whole"),
-    ("butane", "butane", "as a whole"),
+    ("alanine_tetrapeptide_75min", "alanine tetrapeptide", "as a whole, forces and weights by turns"),
+    ("butane", "butane", "as a whole, forces and weights by turns"),
 ]
 PEERS = [  # of definition A, 1e7 draws, the largest 1e-4 of the weights clipped
     ("forward KL on simulation data", 5e9, "82.1"),

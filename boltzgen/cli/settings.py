@@ -177,7 +177,7 @@ _TEMPLATE = """# A training of boltzgen: boltzgen train --config THIS_FILE --out
 # Name of a system (`boltzgen systems`), or a folder with a system.toml, or a PDB file.
 system = {system}
 {forcefield}
-# Temperature in kelvin; the training starts at four times it.
+# Temperature in kelvin; the training of a molecule starts at four times it.
 {temperature}
 
 # Torsions to keep within 90 degrees of the structure's, such as those of peptide bonds (`boltzgen check` names them).

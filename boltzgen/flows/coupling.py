@@ -33,6 +33,9 @@ class Coupling(Bijection):
         context: length of the context.
         generator: source of the initial weights; the default generator of torch if None.
 
+    Attributes:
+        transformed, given: as above.
+
     Raises:
         InputError: if dimensions overlap, repeat or do not exist, or the transformer does not fit them.
 
@@ -83,7 +86,7 @@ class Coupling(Bijection):
         linear, angles = [i for i in given if not angle[i]], [i for i in given if angle[i]]
         ignored = [i for i in range(dim) if i not in set(used)]
         order = torch.tensor(ignored + linear + angles + transformed)
-        self.transformed = list(transformed)
+        self.transformed, self.given = list(transformed), list(given)
         self._sizes = [dim - len(transformed), len(transformed)]
         self._linear = slice(len(ignored), len(ignored) + len(linear))
         self._angles = slice(len(ignored) + len(linear), dim - len(transformed))

@@ -24,7 +24,7 @@ from .rounds import BATCH, HOT_BATCH, Rounds
 
 __all__ = ["anneal"]
 
-_HOTTER = 10.0
+_START = 10.0
 """Temperature to start from, in units of the one wanted."""
 _COMPILATION_PAYS_AFTER = (3600.0, 30_000)  # seconds, steps: compiling takes minutes, and so does its trial
 
@@ -56,12 +56,13 @@ def anneal(
     3. Rounds at `cold` until the budget is spent, while the learning rate falls. A flow that falls apart there is taken
        back to its best round, and learns half as fast from then on.
 
-    In the rounds of a flow in two parts (`flow.marginal`, as `molecular_flow` makes them), q(x) = q(x_A) q(x_B | x_A),
-    the law of x_B given the torsions x_A learns along the forces, from fresh draws by the path gradients of reverse and
-    forward KL (`alpha_divergence`), which are all but free of noise near the target; but forces do not tell what a well
-    as a whole weighs. The law of the torsions learns just that, by the weights of the draws (`forward_kl`). A quarter
-    of the draws takes its torsions from their law after the first stage, so that no well once found is lost for being
-    rare. At `cold` the whole flow learns by the weights too.
+    In the rounds of a flow in two parts (`flow.marginal` of couplings, as `molecular_flow` makes them), q(x) =
+    q(x_A) q(x_B | x_A), the law of x_B given the torsions x_A learns along the forces, from fresh draws by the path
+    gradients of reverse and forward KL (`alpha_divergence`), which are all but free of noise near the target; but
+    forces do not tell what a well as a whole weighs. The law of the torsions learns just that, by the weights of the
+    draws (`forward_kl`). A quarter of the draws takes its torsions from their law after the first stage, so that no
+    well once found is lost for being rare. At `cold` that law learns from the draws of the last 64 rounds, whose
+    weights stay right whatever becomes of the flow, and the whole flow learns by the weights too.
 
     Any other flow learns as a whole, from a buffer of its draws, weighted to the next temperature: without a gradient
     of the energy, and without the forces that would empty what lies between the wells.
@@ -76,7 +77,8 @@ def anneal(
     Arguments:
         flow: the flow; for molecules one made by `molecular_flow` with scales of the hot temperature.
         target: the energy; `target.at(T)` is the same potential at another temperature.
-        hot: temperature to start from, K; ten times the cold one if None. Wells that barriers part even there get lost.
+        hot: temperature to start from, K; ten times the cold one if None, for molecules pass four times it. Wells that
+            barriers part even there get lost.
         cold: temperature to reach, K; the target's own if None.
         steps: budget in gradient steps, a round once begun being finished: the result is then a function of the
             arguments alone; or
@@ -107,7 +109,7 @@ def anneal(
     instances(flow=(flow, Flow), target=(target, Energy))
     (learning_rate,), (seed,) = positive_numbers(learning_rate=learning_rate), counts(seed=seed)
     cold = target.temperature if cold is None else positive_temperature(cold)
-    hot = _HOTTER * cold if hot is None else positive_temperature(hot)
+    hot = _START * cold if hot is None else positive_temperature(hot)
     if hot < cold:
         raise InputError(f"hot must not be below cold; got hot={hot:g}, cold={cold:g}: pass hot=10 * cold")
     if flow.event_shape != target.event_shape:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..autosave import Autosave
-from ..flows.bijection import Bijection, Composition
+from ..flows.bijection import Composition
 from ..flows.coupling import Coupling
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
@@ -43,7 +43,7 @@ Learn = Callable[[Tensor, float], None]
 """Takes a step down a loss, at a share of the learning rate."""
 
 
-class Drawn(NamedTuple):
+class Gathered(NamedTuple):
     """The draws of a round.
 
     Attributes:
@@ -70,20 +70,23 @@ class PartedRounds(Rounds):
     what is given x_A stays right wherever a well was found, however little it weighs now; and the weights, those of
     the mixture of both marginal laws (Owen & Zhou, 2000), see rare wells in many draws.
 
-    At the cold temperature the marginal law learns from the draws of several rounds: they keep their weights, those of
-    p(x_A) against the mixture they came from, whatever becomes of the flow, and one round has few of a rare well. The
-    whole flow learns by weights there too, for what forces leave out: heavy tails.
+    At the cold temperature the marginal law learns from the draws of many rounds, while these have effective samples
+    enough: they keep their weights, those of p(x_A) against the mixture they came from, whatever becomes of the flow,
+    and one round has few of a rare well. The whole flow learns by weights there too, for what forces leave out: heavy
+    tails.
 
     Attributes:
+        dims: of x_A, those that the leading couplings transform or are given.
+        somewhere: a point (1, d) whose x_B go with every x_A.
         recent: of the last rounds at the cold temperature x_A, the log-weights, and log q(x_A) of the mixture.
     """
 
     ladder = LADDER
     constant = ("guard", "recent")
+    kind = "in parts"
 
     def __init__(self, flow: Flow, *arguments: Any) -> None:
         super().__init__(flow, *arguments)
-        self.fingerprint += " in parts"
         assert flow.marginal is not None
         self.marginal, layers = flow.marginal, flow.bijection
         assert isinstance(layers, Composition)
@@ -96,7 +99,9 @@ class PartedRounds(Rounds):
         self.hot_marginal = self.hot_flow.marginal.requires_grad_(False)
         self.flows += [self.hot_flow]
         home = next(flow.parameters()).device
-        self.dims = torch.tensor(_moved(leading), device=home)
+        couplings = [layer for layer in leading if isinstance(layer, Coupling)]
+        dims = sorted({i for layer in couplings for i in [*layer.transformed, *layer.given]})
+        self.dims = torch.tensor(dims, device=home)
         self.somewhere = flow.base.sample(1, generator=keyed_generator(0))
         self.recent: list[tuple[Tensor, ...]] = []
 
@@ -131,7 +136,7 @@ class PartedRounds(Rounds):
         self.arrive()
         return log_w
 
-    def along_forces(self, index: int, learn: Learn) -> Drawn:
+    def along_forces(self, index: int, learn: Learn) -> Gathered:
         """Fresh draws, from which the law of x_B given x_A learns along the forces."""
         target, steps = self.target.at(self.temperature), []
         remembered = [k % REMEMBER == REMEMBER - 1 for k in range(STEPS)]
@@ -145,22 +150,25 @@ class PartedRounds(Rounds):
         x, log_q, log_w, potential = (torch.cat(part) for part in zip(*steps, strict=True))
         potential = torch.where(require_weight(log_w, self.temperature).isfinite(), potential, 0.0)
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(DRAWS)
-        return Drawn(x, log_q, log_w, potential, own)
+        return Gathered(x, log_q, log_w, potential, own)
 
-    def by_weights(self, index: int, drawn: Drawn, following: float, learn: Learn) -> None:
+    def by_weights(self, index: int, drawn: Gathered, following: float, learn: Learn) -> None:
         """The marginal law learns from the draws, weighted to the next temperature; once that is cold, all of it."""
         x, log_q, log_w, potential, own = drawn
         x_a, settled = x[:, self.dims], self.cold_start is not None
         log_own, log_now, log_mixture = self.laws(self.alone(x_a), own)
         log_p = log_w + (log_own - log_now) + (1.0 - self.temperature / following) * potential
-        log_p, log_share = torch.where(log_w.isneginf(), log_w, log_p), log_now - log_mixture
-        log_w, beta = self.shared_out(log_p, log_share)
-        weighed: tuple[Tensor, ...] = (x_a, log_w, log_mixture)
-        if settled and beta == 1:
-            self.recent = [*self.recent, weighed][-RECENT:]
-            weighed = tuple(torch.cat(part) for part in zip(*self.recent, strict=True))
-        for rows in self.batches(weighed[1], PASSES * len(x), index, 0):
-            some_a, some_w, some_q = (part[rows] for part in weighed)
+        log_p = torch.where(log_w.isneginf(), log_w, log_p)
+        log_share = torch.where(log_w.isneginf(), 0.0, log_now - log_mixture)
+        log_w = self.shared_out(log_p, log_share)
+        pool: tuple[Tensor, ...] = (x_a, log_w, log_mixture)
+        if settled:
+            self.recent = [*self.recent, (x_a, log_p + log_share, log_mixture)][-RECENT:]
+            recent = tuple(torch.cat(part) for part in zip(*self.recent, strict=True))
+            if effective_fraction(recent[1]) >= STEP_ESS:
+                pool = recent
+        for rows in self.batches(pool[1], PASSES * len(x), index, 0):
+            some_a, some_w, some_q = (part[rows] for part in pool)
             loss = forward_kl(self.marginal, self.alone(some_a), some_w, drawn_log_q=some_q)
             learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
         if settled:
@@ -177,12 +185,12 @@ class PartedRounds(Rounds):
         """n rows in random order, all before any again, a batch at a time, without batches of no weight at all."""
         noise = keyed_generator(self.seed, 1, index, STEPS + k)
         orders = [torch.randperm(len(log_w), generator=noise) for _ in range(0, n, len(log_w))]
-        order = torch.cat([torch.empty(0, dtype=torch.long), *orders])[:n].to(log_w.device)
+        order = torch.cat(orders)[:n].to(log_w.device)
         return [rows for rows in order.view(-1, BATCH) if log_w[rows].isfinite().any()]
 
     @staticmethod
-    def shared_out(log_p: Tensor, log_share: Tensor) -> tuple[Tensor, float]:
-        """Log-weights β log(p/q) + log(q/mixture), with the highest β ≤ 1 at which enough draws count, and that β.
+    def shared_out(log_p: Tensor, log_share: Tensor) -> Tensor:
+        """Log-weights β log(p/q) + log(q/mixture), with the highest β ≤ 1 at which enough draws count.
 
         So q is where it shall be, whatever β, once it is the target.
         """
@@ -190,12 +198,14 @@ class PartedRounds(Rounds):
         def weights(beta: float) -> Tensor:
             return torch.where(log_p.isneginf(), log_p, beta * log_p + log_share)
 
-        beta = boundary(lambda beta: effective_fraction(weights(beta)) >= STEP_ESS, 0.0, 1.0)
-        return weights(beta), beta
+        return weights(boundary(lambda beta: effective_fraction(weights(beta)) >= STEP_ESS, 0.0, 1.0))
 
     @torch.no_grad()
     def laws(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log q(x_A) of the law each row was drawn from, of the present one and of the mixture of both."""
+        """log q(x_A) of the law each row was drawn from, of the present one and of the mixture of both.
+
+        All three up to the same function of x_B.
+        """
 
         def rows(mine: slice) -> tuple[Tensor, ...]:
             parts = [
@@ -219,11 +229,6 @@ def has_parts(flow: Flow) -> bool:
     first = {id(p) for p in flow.marginal.parameters()}
     learning = {id(p) in first for p in flow.parameters() if p.requires_grad}
     return learning == {True, False}
-
-
-def _moved(layers: Sequence[Bijection]) -> list[int]:
-    """The dimensions that these couplings transform."""
-    return sorted({i for layer in layers if isinstance(layer, Coupling) for i in layer.transformed})
 
 
 def symmetric(draws: Draws) -> Tensor:

@@ -59,10 +59,12 @@ class Rounds:
     Attributes:
         flows: that are drawn from.
         constant: parts of the state that are replaced, never changed, so that they need not be copied.
+        kind: of rounds; no checkpoint of another kind is taken up.
     """
 
     ladder = LADDER
     constant: tuple[str, ...] = ("guard",)
+    kind = "by weights"
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class Rounds:
     ) -> None:
         self.flow, self.target, self.hot, self.cold, self.data = flow, target, hot, cold, data
         self.learning_rate, self.seed = learning_rate, seed
-        self.fingerprint = f"{fingerprint} anneal {hot!r} {cold!r} {learning_rate!r} {seed}"
+        self.fingerprint = f"{fingerprint} anneal {self.kind} {hot!r} {cold!r} {learning_rate!r} {seed}"
         if data is not None:
             self.fingerprint += f" {hashlib.sha256(data.numpy(force=True).tobytes()).hexdigest()}"
         self.flows = [flow]

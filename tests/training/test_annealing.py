@@ -239,6 +239,15 @@ def test_forty_wells_keep_their_weights():
     ess = float(1 / log_w.softmax(0).square().sum())
     assert ess > 0.2 * len(x)
     assert float(log_w.logsumexp(0)) - math.log(len(x)) == pytest.approx(0.0, abs=5 / math.sqrt(ess))
+    assert wells(target, x) == 40
+    anneal(few := coupling_flow(2, layers=6, seed=0), target, hot=2.0, steps=300, progress=False)
+    assert wells(target, few.sample(20_000, seed=1)[0]) < 40, "where barriers are high from the start, some are lost"
+
+
+def wells(target, x):
+    """How many of the components of a mixture have draws within four standard deviations."""
+    distance, nearest = torch.cdist(x.double(), target.locs.double()).min(1)
+    return len(nearest[distance < 4 * 1.313].unique())
 
 
 def test_draws_that_all_fail_at_the_cold_temperature_end_with_advice():

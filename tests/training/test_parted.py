@@ -8,10 +8,9 @@ import torch
 from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies import Energy
 from boltzgen.errors import CheckpointError
-from boltzgen.flows import molecular_flow
+from boltzgen.flows import Composition, Flow, molecular_flow
 from boltzgen.training import parted, rounds
 from boltzgen.training.annealing import anneal
-from boltzgen.training.objectives import pathwise
 from boltzgen.training.parted import PartedRounds, has_parts
 
 PI = math.pi
@@ -115,7 +114,8 @@ def test_forces_move_the_rest_alone_and_weights_the_torsions_alone(part, monkeyp
     monkeypatch.setattr(PartedRounds, "round", stays)
     monkeypatch.setattr(parted, "WHOLE_RATE", 0.0)
     if part == "marginal":
-        monkeypatch.setattr(parted, "PASSES", 0)
+        monkeypatch.setattr(parted, "MARGINAL_RATE", 0.0)
+        monkeypatch.setattr(parted, "COLD_MARGINAL_RATE", 0.0)
     else:
         monkeypatch.setattr(parted, "REST_RATE", 0.0)
     anneal(flow_of(), Hinge(), steps=150, progress=False)
@@ -123,28 +123,36 @@ def test_forces_move_the_rest_alone_and_weights_the_torsions_alone(part, monkeyp
     assert same == ([True, False] if part == "marginal" else [False, True])
 
 
+@pytest.mark.parametrize("where", ["pathwise", "forward_kl"])
 @pytest.mark.parametrize("rounds_before", [2, 9])
-def test_a_run_killed_in_a_round_resumes_to_the_same_bits(rounds_before, tmp_path, monkeypatch):
+def test_a_run_killed_in_a_round_resumes_to_the_same_bits(rounds_before, where, tmp_path, monkeypatch):
     whole = flow_of()
     complete = anneal(whole, Hinge(), steps=600, progress=False)
 
     class Stop(Exception):
         pass
 
-    calls, original = [], pathwise
+    calls, original = [], getattr(parted, where)
 
     def stopping(*arguments, **options):
         calls.append(1)
-        if len(calls) == rounds_before * parted.STEPS + 5:
+        if len(calls) > 5:
             raise Stop
         return original(*arguments, **options)
 
+    def watched(self, autosave):
+        if len(self.history.rounds) == rounds_before:
+            monkeypatch.setattr(parted, where, stopping)
+        return whole_round(self, autosave)
+
     path = tmp_path / "training.pt"
     monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)
-    monkeypatch.setattr(parted, "pathwise", stopping)
+    whole_round = PartedRounds.round
+    monkeypatch.setattr(PartedRounds, "round", watched)
     with pytest.raises(Stop):
         anneal(flow_of(), Hinge(), steps=600, checkpoint=path, progress=False)
-    monkeypatch.setattr(parted, "pathwise", original)
+    monkeypatch.setattr(PartedRounds, "round", whole_round)
+    monkeypatch.setattr(parted, where, original)
     assert bool(load_checkpoint(path)["recent"]) == (rounds_before > 2), "with draws of rounds before, and without"
     resumed = flow_of(seed=7)
     history = anneal(resumed, Hinge(), steps=600, checkpoint=path, progress=False)
@@ -200,8 +208,9 @@ def test_draws_of_earlier_rounds_keep_their_weights(monkeypatch):
         return log_w
 
     monkeypatch.setattr(PartedRounds, "round", watched)
+    monkeypatch.setattr(parted, "RECENT", 8)
     anneal(flow_of(), Hinge(), steps=900, progress=False)
-    assert len(kept) > 5
+    assert len(kept) == 8
     near, far = Hinge().masses()
     right = far / (near + far)
     for phi, log_w, _ in [*kept, tuple(torch.cat(part) for part in zip(*kept, strict=True))]:
@@ -213,10 +222,35 @@ def test_draws_of_earlier_rounds_keep_their_weights(monkeypatch):
     assert max(log_z) - min(log_z) < 0.1, "and weigh the same, draw for draw"
 
 
+def test_the_marginal_law_needs_what_its_layers_are_given_and_no_more():
+    """Of three torsions the first comes from the base as it is: part of x_A all the same."""
+    flow = molecular_flow([False, True, True], torch.zeros(1), torch.full((1, 1), 0.5), torsion_hidden=(16,))
+    first, second, *others = flow.bijection.steps()
+    for leading, dims in (((first, second), [1, 2]), ((second,), [1, 2])):
+        course = PartedRounds(
+            Flow(flow.base, Composition([*leading, *others]), leading=len(leading)),
+            Hinge(),
+            4.0,
+            1.0,
+            None,
+            5e-3,
+            0,
+            "",
+        )
+        assert course.dims.tolist() == dims
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in course.marginal.parameters():
+                parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
+            x = torch.cat([torch.full((100, 1), 0.3), 6 * torch.rand(100, 2, generator=generator) - 3], 1)
+            difference = course.marginal.log_prob(x) - course.marginal.log_prob(course.alone(x[:, course.dims]))
+        assert float(difference.std()) < 1e-5
+
+
 def test_rows_that_cannot_be_evaluated_have_no_weight_and_end_nothing():
     course = PartedRounds(flow_of(), Hinge(), 4.0, 1.0, None, 5e-3, 0, "")
     log_p = torch.tensor([-math.inf, 0.0, 1.0], dtype=torch.float64)
-    log_w, _ = course.shared_out(log_p, torch.tensor([math.nan, 0.1, -0.1], dtype=torch.float64))
+    log_w = course.shared_out(log_p, torch.tensor([math.nan, 0.1, -0.1], dtype=torch.float64))
     assert log_w[0] == -math.inf
     assert log_w[1:].isfinite().all()
     log_w = torch.full((2 * rounds.BATCH,), -math.inf)
@@ -227,12 +261,9 @@ def test_rows_that_cannot_be_evaluated_have_no_weight_and_end_nothing():
 def test_far_from_the_target_a_right_marginal_stays():
     """However little the weights are trusted: raised to β, they are those of q once q is the target."""
     log_p, log_share = torch.zeros(100, dtype=torch.float64), torch.linspace(-8, 1, 100, dtype=torch.float64)
-    log_w, beta = PartedRounds.shared_out(log_p, log_share.clamp_min(-1))
-    assert torch.equal(log_w, log_share.clamp_min(-1)), "as they are"
-    assert beta == 1
+    assert torch.equal(PartedRounds.shared_out(log_p, log_share.clamp_min(-1)), log_share.clamp_min(-1)), "as they are"
     log_p[0] = 50.0  # one draw outweighs all: β is small
-    found, beta = PartedRounds.shared_out(log_p, log_share)
-    assert beta < 0.1
+    found = PartedRounds.shared_out(log_p, log_share)
     assert found[1:] == pytest.approx(log_share[1:], abs=1e-6)
     assert found[0] < 5
 
