@@ -20,7 +20,7 @@ Made by `python benchmarks/tables.py` from the records in [results](results); ea
 this folder that made it says how. What was tried on the way is in the [notebook](NOTEBOOK.md).
 """
 TRAININGS = [  # record, molecule, what is special about it
-    ("alanine_dipeptide", "alanine dipeptide", "the default"),
+    ("alanine_dipeptide", "alanine dipeptide", "the default, rounds of a very heavy draw forgotten"),
     ("alanine_dipeptide_45min", "alanine dipeptide", "the torsions' law from one round, floors against spikes"),
     ("alanine_dipeptide_as_a_whole", "alanine dipeptide", "as a whole, forces and weights by turns"),
     ("alanine_dipeptide_60min_6x128", "alanine dipeptide", "as a whole, by turns, 6 × (128, 128)"),

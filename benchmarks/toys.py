@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--minutes", type=float, default=2.0, help="of training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("-n", type=int, default=1_000_000, help="draws of the evaluation")
+    parser.add_argument("-n", type=int, default=300_000, help="draws of the evaluation")
     parser.add_argument("--flow", type=json.loads, default={}, help="arguments of coupling_flow as JSON")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "toys.json")
     options = parser.parse_args()

@@ -86,7 +86,7 @@ class Coupling(Bijection):
         linear, angles = [i for i in given if not angle[i]], [i for i in given if angle[i]]
         ignored = [i for i in range(dim) if i not in set(used)]
         order = torch.tensor(ignored + linear + angles + transformed)
-        self.transformed, self.given = list(transformed), list(given)
+        self.transformed, self.given = transformed, given
         self._sizes = [dim - len(transformed), len(transformed)]
         self._linear = slice(len(ignored), len(ignored) + len(linear))
         self._angles = slice(len(ignored) + len(linear), dim - len(transformed))

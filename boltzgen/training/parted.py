@@ -98,10 +98,9 @@ class PartedRounds(Rounds):
         assert self.hot_flow.marginal is not None
         self.hot_marginal = self.hot_flow.marginal.requires_grad_(False)
         self.flows += [self.hot_flow]
-        home = next(flow.parameters()).device
         couplings = [layer for layer in leading if isinstance(layer, Coupling)]
         dims = sorted({i for layer in couplings for i in [*layer.transformed, *layer.given]})
-        self.dims = torch.tensor(dims, device=home)
+        self.dims = torch.tensor(dims, device=next(flow.parameters()).device)
         self.somewhere = flow.base.sample(1, generator=keyed_generator(0))
         self.recent: list[tuple[Tensor, ...]] = []
 
@@ -112,8 +111,7 @@ class PartedRounds(Rounds):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.hot_marginal.load_state_dict(state["hot_marginal"])
-        home = next(self.flow.parameters()).device
-        self.recent = [tuple(part.to(home) for part in weighed) for weighed in state.get("recent", [])]
+        self.recent = [tuple(part.to(self.dims.device) for part in weighed) for weighed in state["recent"]]
 
     def round(self, autosave: Autosave) -> Tensor:
         index = len(self.history.rounds)

@@ -116,7 +116,7 @@ class Rounds:
         self.history = History.from_state(state["history"])
         self.temperature, self.hot_done = state["temperature"], state["hot_done"]
         self.first_step, self.cold_start = state["first_step"], state["cold_start"]
-        self.guard.load_state_dict(state.get("guard", {}))  # none in checkpoints of before
+        self.guard.load_state_dict(state["guard"])
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data from which `resume` goes on to the same bits: within a round, from its beginning."""

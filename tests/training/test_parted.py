@@ -198,8 +198,9 @@ def test_the_weights_are_those_of_the_mixture():
     assert abs(float(wrong) - math.log(near + far)) > 8 / math.sqrt(ess), "the test can fail"
 
 
-def test_draws_of_earlier_rounds_keep_their_weights(monkeypatch):
-    """Whatever became of the flow since: each round's draws say what the wells weigh, and all together."""
+@pytest.mark.parametrize("trusted", [rounds.STEP_ESS, 0.999])
+def test_draws_of_earlier_rounds_keep_their_weights(trusted, monkeypatch):
+    """Whatever became of the flow since, and however few draws of its own round counted: none is left out for that."""
     kept, original = [], PartedRounds.round
 
     def watched(self, autosave):
@@ -208,9 +209,10 @@ def test_draws_of_earlier_rounds_keep_their_weights(monkeypatch):
         return log_w
 
     monkeypatch.setattr(PartedRounds, "round", watched)
-    monkeypatch.setattr(parted, "RECENT", 8)
+    monkeypatch.setattr(parted, "RECENT", 4)
+    monkeypatch.setattr(parted, "STEP_ESS", trusted)
     anneal(flow_of(), Hinge(), steps=900, progress=False)
-    assert len(kept) == 8
+    assert len(kept) == 4
     near, far = Hinge().masses()
     right = far / (near + far)
     for phi, log_w, _ in [*kept, tuple(torch.cat(part) for part in zip(*kept, strict=True))]:
