@@ -71,7 +71,7 @@ def load_checkpoint(
         if fingerprint is not None and content["fingerprint"] != fingerprint:
             raise CheckpointError(
                 f"{candidate} must belong to this {kind}; got that of another: "
-                "use another folder, the options it was made with, or train anew if another version of boltzgen made it"
+                "use another folder, the options it was made with, or begin anew if another version of boltzgen made it"
             )
         state: dict[str, Any] = content["state"]
         return state

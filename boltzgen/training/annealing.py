@@ -132,7 +132,9 @@ def anneal(
     if annealing.budget.fraction < 1 or annealing.temperature > cold:
         with (
             show("training", visible=progress) as annealing.show,
-            compiled(flow, target, rows=rows, compile=compile, pays=pays, also=annealing.flows[1:]) as how,
+            compiled(
+                flow, target, rows=rows, compile=compile, pays=pays, also=annealing.flows[1:], show=annealing.show
+            ) as how,
             Autosave(checkpoint, annealing.state_dict, fingerprint=annealing.fingerprint) as autosave,
         ):
             annealing.history.compiled = how

@@ -20,6 +20,7 @@ from torch import nn
 from ..errors import InputError
 from ..files import write_atomically
 from ..processes import ranks
+from ..progress import Show, silent
 
 if TYPE_CHECKING:
     from ..energies import Energy
@@ -42,6 +43,7 @@ def compiled(
     compile: Compile = "auto",
     pays: bool = True,
     also: Sequence[Flow] = (),
+    show: Show = silent,
 ) -> Iterator[str]:
     """Within it the hot methods of flow and target run through `torch.compile`, if that can be trusted.
 
@@ -56,13 +58,14 @@ def compiled(
         compile: "auto", "always" (no trial) or "never".
         pays: whether the work is long enough to earn back the compilation; only "auto" asks.
         also: flows of the same layers, to be compiled as well.
+        show: told when a trial begins, which takes minutes.
 
     Yields:
         One line that says what was decided and why.
     """
     if compile not in ("auto", "always", "never"):
         raise InputError(f'compile must be "auto", "always" or "never"; got {compile!r}: choose one')
-    reason = _joint_objection(flow, target, rows, compile=compile, pays=pays)
+    reason = _joint_objection(flow, target, rows, compile=compile, pays=pays, show=show)
     if reason:
         yield f"eager: {reason}"
         return
@@ -95,19 +98,21 @@ def cache_folder() -> Path:
     return Path(root) / "boltzgen" / "compiled"
 
 
-def _joint_objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool) -> str:
+def _joint_objection(
+    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool, show: Show
+) -> str:
     """Why none of the processes compiles. The first tries alone: on one machine the others find its trial done."""
     team = ranks()
-    reason = _objection(flow, target, rows, compile=compile, pays=pays) if team.leads else ""
+    reason = _objection(flow, target, rows, compile=compile, pays=pays, show=show) if team.leads else ""
     team.highest(0.0)  # the others wait
     if not team.leads:
-        reason = _objection(flow, target, rows, compile=compile, pays=pays)
+        reason = _objection(flow, target, rows, compile=compile, pays=pays, show=show)
     if team.highest(float(bool(reason))) and not reason:
         return "another process does not compile"
     return reason
 
 
-def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool) -> str:
+def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool, show: Show) -> str:
     """Why not to compile; empty if nothing speaks against it."""
     if compile == "never":
         return "asked for"
@@ -121,7 +126,7 @@ def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Co
         job = pickle.dumps((flow, target, rows, torch.get_num_threads()))
     except Exception as error:
         return f"flow or target cannot be sent to a trial process ({type(error).__name__})"
-    return _trial(job, cache_folder() / f"{_same_code(flow, target, rows)}.agreed")
+    return _trial(job, cache_folder() / f"{_same_code(flow, target, rows)}.agreed", show)
 
 
 def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
@@ -134,10 +139,11 @@ def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _trial(job: bytes, stamp: Path) -> str:
+def _trial(job: bytes, stamp: Path, show: Show) -> str:
     """Runs the trial of `trial.py` in a child process, unless its stamp says that it has agreed before."""
     if stamp.exists():
         return ""
+    show(0.0, "compiling, and trying what was compiled, which takes minutes")
     try:
         child = subprocess.run(
             [sys.executable, "-m", "boltzgen.training.trial"],

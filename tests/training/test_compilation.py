@@ -77,6 +77,17 @@ def test_a_child_that_takes_too_long_means_eager(monkeypatch):
         assert how.startswith("eager: the trial of compiled code did not end within")
 
 
+def test_whoever_waits_for_a_trial_is_told(monkeypatch):
+    said = []
+
+    def show(fraction, message="", *, count=None):
+        said.append(message)
+
+    monkeypatch.setattr(compilation, "_TRIAL_SECONDS", 0.01)
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, show=show):
+        assert said == ["compiling, and trying what was compiled, which takes minutes"]
+
+
 def test_without_a_compiler_everything_stays_eager(monkeypatch):
     monkeypatch.setattr(compilation.shutil, "which", lambda _: None)
     flow, target = coupling_flow(2, layers=2), Miscompiled()
