@@ -26,7 +26,8 @@ __all__ = ["anneal"]
 
 _START = 10.0
 """Temperature to start from, in units of the one wanted."""
-_COMPILATION_PAYS_AFTER = (3600.0, 30_000)  # seconds, steps: compiling takes minutes, and so does its trial
+_COMPILATION_PAYS_AFTER = (60.0, 30_000)  # minutes, steps: compiling takes minutes, and so does its trial
+_TRIAL_SECONDS, _TRIAL_SHARE = 420.0, 0.15  # of the minutes: what a trial may take, whichever is longer
 
 
 def anneal(
@@ -127,13 +128,20 @@ def anneal(
     if watch is not None:
         annealing.watch = watch
         watch(annealing.history)
-    pays = (minutes or 0) * 60 >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
+    pays = (minutes or 0) >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
+    patience = max(_TRIAL_SECONDS, _TRIAL_SHARE * 60 * (minutes or 0)) if pays else 0.0
     rows = (_share(HOT_BATCH), _share(BATCH))
     if annealing.budget.fraction < 1 or annealing.temperature > cold:
         with (
             show("training", visible=progress) as annealing.show,
             compiled(
-                flow, target, rows=rows, compile=compile, pays=pays, also=annealing.flows[1:], show=annealing.show
+                flow,
+                target,
+                rows=rows,
+                compile=compile,
+                patience=patience,
+                also=annealing.flows[1:],
+                show=annealing.show,
             ) as how,
             Autosave(checkpoint, annealing.state_dict, fingerprint=annealing.fingerprint) as autosave,
         ):

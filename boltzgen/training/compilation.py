@@ -31,7 +31,6 @@ __all__ = ["Compile", "cache_folder", "compiled"]
 Compile = Literal["auto", "always", "never"]
 
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
-_TRIAL_SECONDS = 420.0
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def compiled(
     *,
     rows: tuple[int, int],
     compile: Compile = "auto",
-    pays: bool = True,
+    patience: float = 420.0,
     also: Sequence[Flow] = (),
     show: Show = silent,
 ) -> Iterator[str]:
@@ -56,7 +55,8 @@ def compiled(
         flow, target: what will be trained on what.
         rows: rows of the batches of reverse and forward Kullback-Leibler divergence, of this process.
         compile: "auto", "always" (no trial) or "never".
-        pays: whether the work is long enough to earn back the compilation; only "auto" asks.
+        patience: seconds that the trial may take, 0 if the work is too short to earn back the compilation; only "auto"
+            asks.
         also: flows of the same layers, to be compiled as well.
         show: told when a trial begins, which takes minutes.
 
@@ -65,7 +65,7 @@ def compiled(
     """
     if compile not in ("auto", "always", "never"):
         raise InputError(f'compile must be "auto", "always" or "never"; got {compile!r}: choose one')
-    reason = _joint_objection(flow, target, rows, compile=compile, pays=pays, show=show)
+    reason = _joint_objection(flow, target, rows, compile=compile, patience=patience, show=show)
     if reason:
         yield f"eager: {reason}"
         return
@@ -99,26 +99,28 @@ def cache_folder() -> Path:
 
 
 def _joint_objection(
-    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool, show: Show
+    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float, show: Show
 ) -> str:
     """Why none of the processes compiles. The first tries alone: on one machine the others find its trial done."""
     team = ranks()
-    reason = _objection(flow, target, rows, compile=compile, pays=pays, show=show) if team.leads else ""
+    reason = _objection(flow, target, rows, compile=compile, patience=patience, show=show) if team.leads else ""
     team.highest(0.0)  # the others wait
     if not team.leads:
-        reason = _objection(flow, target, rows, compile=compile, pays=pays, show=show)
+        reason = _objection(flow, target, rows, compile=compile, patience=patience, show=show)
     if team.highest(float(bool(reason))) and not reason:
         return "another process does not compile"
     return reason
 
 
-def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, pays: bool, show: Show) -> str:
+def _objection(
+    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float, show: Show
+) -> str:
     """Why not to compile; empty if nothing speaks against it."""
     if compile == "never":
         return "asked for"
     if compile == "always":
         return ""
-    if not pays:
+    if not patience:
         return "the run is too short for compilation to pay"
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "c++", "clang++") if name):
         return "no C++ compiler was found (install g++ to use torch.compile)"
@@ -126,7 +128,7 @@ def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Co
         job = pickle.dumps((flow, target, rows, torch.get_num_threads()))
     except Exception as error:
         return f"flow or target cannot be sent to a trial process ({type(error).__name__})"
-    return _trial(job, cache_folder() / f"{_same_code(flow, target, rows)}.agreed", show)
+    return _trial(job, cache_folder() / f"{_same_code(flow, target, rows)}.agreed", patience, show)
 
 
 def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
@@ -139,7 +141,7 @@ def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _trial(job: bytes, stamp: Path, show: Show) -> str:
+def _trial(job: bytes, stamp: Path, patience: float, show: Show) -> str:
     """Runs the trial of `trial.py` in a child process, unless its stamp says that it has agreed before."""
     if stamp.exists():
         return ""
@@ -149,12 +151,12 @@ def _trial(job: bytes, stamp: Path, show: Show) -> str:
             [sys.executable, "-m", "boltzgen.training.trial"],
             input=job,
             capture_output=True,
-            timeout=_TRIAL_SECONDS,
+            timeout=patience,
             env={_CACHE: str(cache_folder()), **os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"the trial of compiled code did not end within {_TRIAL_SECONDS:.0f} s"
+        return f"the trial of compiled code did not end within {patience:.0f} s"
     if child.returncode != 0:
         last = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"

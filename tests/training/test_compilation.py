@@ -71,20 +71,18 @@ def test_a_child_whose_compiled_code_disagrees_means_eager():
     assert not list(compilation.cache_folder().glob("*.agreed"))
 
 
-def test_a_child_that_takes_too_long_means_eager(monkeypatch):
-    monkeypatch.setattr(compilation, "_TRIAL_SECONDS", 0.01)
-    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS) as how:
+def test_a_child_that_takes_too_long_means_eager():
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, patience=0.01) as how:
         assert how.startswith("eager: the trial of compiled code did not end within")
 
 
-def test_whoever_waits_for_a_trial_is_told(monkeypatch):
+def test_whoever_waits_for_a_trial_is_told():
     said = []
 
     def show(fraction, message="", *, count=None):
         said.append(message)
 
-    monkeypatch.setattr(compilation, "_TRIAL_SECONDS", 0.01)
-    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, show=show):
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, patience=0.01, show=show):
         assert said == ["compiling, and trying what was compiled, which takes minutes"]
 
 
@@ -98,7 +96,7 @@ def test_without_a_compiler_everything_stays_eager(monkeypatch):
 
 def test_a_short_run_or_a_wish_means_eager():
     flow, target = coupling_flow(2, layers=2), Miscompiled()
-    with compiled(flow, target, rows=ROWS, pays=False) as how:
+    with compiled(flow, target, rows=ROWS, patience=0.0) as how:
         assert "too short" in how
     with compiled(flow, target, rows=ROWS, compile="never") as how:
         assert "asked for" in how
