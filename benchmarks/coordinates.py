@@ -12,7 +12,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,7 +19,8 @@ from pathlib import Path
 
 import torch
 from build_systems import OBC2, grown, topology_of
-from force_field_speed import in_torch, processor
+from force_field_speed import in_torch
+from machine import about
 from openmm import app
 from torch import Tensor
 
@@ -109,8 +109,7 @@ def main() -> None:
         "threads": 1,
         "rows": rows,
         "exponent": growth,
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        **about(),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")

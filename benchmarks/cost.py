@@ -11,13 +11,12 @@ table.
 import argparse
 import json
 import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from coordinates import measure
-from force_field_speed import processor
+from machine import about
 
 import boltzgen as bg
 from boltzgen.training.learner import Learner
@@ -85,8 +84,7 @@ def main() -> None:
         "dtype": "float32",
         "threads": 1,
         "rows": rows,
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        **about(),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")

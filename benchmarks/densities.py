@@ -16,8 +16,6 @@ table of what is in the former. The table alone, of what is on file:
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import about
 from torch import Tensor
 
 import boltzgen as bg
@@ -289,8 +288,7 @@ def main() -> None:
         "test_draws": N_TEST,
         "seconds": round(time.monotonic() - started),
         "rows": rows,
-        "machine": {"cores": os.cpu_count(), "threads": 1, "load": os.getloadavg()},
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        **about(),
     }
     if options.family is not None:  # what else is said there holds for the other rows
         result = {**before, "rows": rows}

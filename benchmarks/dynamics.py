@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import about
 
 import boltzgen as bg
 from boltzgen.processes import processors
@@ -158,8 +158,7 @@ def main() -> None:
         "standard_errors_from_openmm": sigmas,
         "minutes": options.minutes,
         "cores": cores,
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
+        **about("openmm"),
     }
     options.out.write_text(json.dumps(record, indent=1) + "\n")
 

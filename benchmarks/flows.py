@@ -18,15 +18,14 @@ import importlib
 import json
 import math
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from machine import about
 from torch import Tensor
 
 import boltzgen as bg
@@ -232,23 +231,10 @@ def main() -> None:
         "threads": 1,
         "clock": "processor time",
         "rows": rows,
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
-        "versions": {
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("normflows", "zuko") if name in rows},
-        },
+        **about(*(name for name in ("normflows", "zuko") if name in rows)),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -32,10 +31,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import openmm
 import torch
 from coordinates import peptide
-from force_field_speed import in_openmm, in_torch, processor
+from force_field_speed import in_openmm, in_torch
+from machine import processor, versions
 
 from boltzgen.energies import ForceFieldEnergy, OpenMMEnergy
 from boltzgen.files import write_atomically
@@ -253,7 +252,7 @@ def main() -> None:
     about = {
         "cores": processors(),
         "processor": processor(),
-        "versions": {"torch": torch.__version__, "openmm": openmm.__version__, "python": platform.python_version()},
+        "versions": versions("openmm"),
     }
     record: dict[str, Any] = {"machine": about, "loads": [], "rows": []}
     if options.out.exists():

@@ -12,7 +12,6 @@ benchmarks/results/force_field_speed.json and prints a table.
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import torch
+from machine import about
 from openmm import app
 from torch import Tensor
 
@@ -117,19 +117,10 @@ def main() -> None:
         "dtype": "float32",
         "threads": 1,
         "rows": rows,
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
-        "versions": {"torch": torch.__version__, "openmm": openmm.__version__, "python": platform.python_version()},
+        **about("openmm"),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ run. Writes benchmarks/results/parallel.json and prints a table.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from machine import about
 
 import boltzgen as bg
 from boltzgen.processes import Ranks, distributed
@@ -178,8 +178,7 @@ def main() -> None:
             cells.append(f"{scale * seconds[way][name]:.1f} {unit} {ratio:>6}")
         print(f"{way.name:<26}" + "".join(f"{cell:>24}" for cell in cells))
     rows = [way._asdict() | {"seconds": seconds[way], "ratio": ratios[way], "turns": turns[way]} for way in ways]
-    record = {"rows": rows, "turns": options.turns, "load_before": load[0], "machine": platform.processor(),
-              "processors": os.cpu_count(), "torch": torch.__version__}  # fmt: skip
+    record = {"rows": rows, "turns": options.turns, "load_before": load[0], **about()}
     options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

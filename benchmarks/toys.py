@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
+from machine import about
 
 import boltzgen as bg
 from boltzgen.energies.toys import MuellerBrown
@@ -64,7 +64,7 @@ def row(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "log_z": [log_z.value, log_z.standard_error],
         "evaluations": history.evaluations,
         "seconds": history.seconds,
-        "machine": platform.machine(),
+        **about(),
     }
     if hasattr(target, "log_partition"):
         found["log_z_error"] = log_z.value - target.log_partition()

@@ -8,10 +8,9 @@ unclipped, and beside it with the largest 1e-4 of the weights clipped (the proto
 
 import argparse
 import json
-import platform
 from pathlib import Path
 
-import torch
+from machine import about
 
 import boltzgen as bg
 from boltzgen.generator import HOTTER
@@ -77,7 +76,7 @@ for seed in options.seeds:
         "flow": options.flow,
         "draws": options.n,
         "parameters": sum(p.numel() for p in generator.flow.parameters()),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        **about("openmm"),
         "seeds": rows,
     }
     out.write_text(json.dumps(result, indent=1) + "\n")
