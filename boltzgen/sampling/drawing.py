@@ -111,8 +111,9 @@ def weighed_blocks(
         Number of the first draw, and what `weighed` gives of it and those that follow.
     """
     team, rows = ranks(), rows_at_once(batch_size, next(flow.buffers()).device)
-    share = rows if team.size == 1 else _BETWEEN_MEETINGS * rows
-    for start in range(first, end, team.size * share):
+    longest, start = 1 if team.size == 1 else _BETWEEN_MEETINGS, first
+    while start < end:
+        share = rows * min(longest, math.ceil((end - start) / (team.size * rows)))  # the last ones are shared evenly
         lengths = [min(max(end - start - rank * share, 0), share) for rank in range(team.size)]
         mine, wanted, parts = start + team.rank * share, lengths[team.rank], []
         # who has nothing left to draw still has columns of the right shape to give, of length zero
@@ -123,6 +124,7 @@ def weighed_blocks(
         target.evaluations.energy += sum(lengths) - wanted  # those of the other processes
         columns = (torch.cat(column) for column in zip(*parts, strict=True))
         yield start, tuple(team.gathered(column, lengths) for column in columns)
+        start += team.size * share
 
 
 def reweight(samples: Samples, target: Energy, *, batch_size: int = BLOCK, progress: bool = False) -> Samples:

@@ -27,7 +27,8 @@ __all__ = ["anneal"]
 _START = 10.0
 """Temperature to start from, in units of the one wanted."""
 _COMPILATION_PAYS_AFTER = (60.0, 30_000)  # minutes, steps: compiling takes minutes, and so does its trial
-_TRIAL_SECONDS, _TRIAL_SHARE = 420.0, 0.15  # of the minutes: what a trial may take, whichever is longer
+_TRIAL_SHARE, _TRIAL_SECONDS = 0.15, (420.0, 840.0)
+"""what a trial may take of the minutes, within bounds: other processes that wait give up after fifteen."""
 
 
 def anneal(
@@ -129,7 +130,8 @@ def anneal(
         annealing.watch = watch
         watch(annealing.history)
     pays = (minutes or 0) >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
-    patience = max(_TRIAL_SECONDS, _TRIAL_SHARE * 60 * (minutes or 0)) if pays else 0.0
+    shortest, longest = _TRIAL_SECONDS
+    patience = min(max(shortest, 60 * _TRIAL_SHARE * (minutes or 0)), longest) if pays else 0.0
     rows = (_share(HOT_BATCH), _share(BATCH))
     if annealing.budget.fraction < 1 or annealing.temperature > cold:
         with (

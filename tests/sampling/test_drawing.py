@@ -10,8 +10,9 @@ from boltzgen.energies import Energy, Pullback, Softened
 from boltzgen.errors import InputError
 from boltzgen.flows import BLOCK, Bijection, Flow, Normal, coupling_flow, molecular_flow
 from boltzgen.molecule import Molecule
+from boltzgen.processes import Ranks
 from boltzgen.reweighting import effective_sample_size, log_partition
-from boltzgen.sampling import Samples, draw, reweight, weigh
+from boltzgen.sampling import Samples, draw, drawing, reweight, weigh
 from boltzgen.sampling.drawing import rows_at_once
 from boltzgen.training import reverse_kl
 
@@ -412,3 +413,18 @@ def test_clashing_frames_of_a_molecule_weigh_nothing_and_stay_in_n(dtype):
     assert samples.n_failed == int(samples.u.isposinf().sum()) >= 1
     assert torch.equal(samples.u.isposinf(), samples.log_w.isneginf())
     assert effective_sample_size(samples.log_w) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 16, 17, 40])
+def test_processes_share_the_blocks_evenly(monkeypatch, blocks):
+    n, drawn = blocks * BLOCK - 100, []
+    for rank in range(2):
+        alone = Ranks(rank, 2)
+        monkeypatch.setattr(Ranks, "gathered", lambda _, column, lengths: column)
+        monkeypatch.setattr(drawing, "ranks", lambda alone=alone: alone)
+        flow = coupling_flow(6, layers=2)
+        with torch.no_grad():
+            parts = drawing.weighed_blocks(flow, Quartic(), 0, n, seed=1, batch_size=BLOCK)
+            drawn.append(sum(len(columns[0]) for _, columns in parts))
+    assert sum(drawn) == n
+    assert abs(drawn[0] - drawn[1]) < 2 * BLOCK
