@@ -34,7 +34,7 @@ from boltzgen.energies import toys
 from boltzgen.reweighting import by_population, chain_average, independence_metropolis
 from boltzgen.sampling import annealing_schedule, refine
 
-EARLY = 165  # training steps of the flow that is to be refined
+EARLY = 250  # training steps of the flow that is to be refined
 ADAPTATION = 300  # more of them, at the temperature of the target
 POPULATION = 64  # draws that are resampled among each other
 QUANTITIES = ("mean of x", "left population", "log Z")

@@ -1,4 +1,4 @@
-"""Internal coordinates of any connected molecule as a bijection with an exact measure."""
+"""Internal coordinates of any molecule, or a few held together, as a bijection with an exact measure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .frames import in_chart
 from .geometry import angle, azimuth, dihedral, distance, wrap
 from .invariance import refuse_fields
 from .linear import CarriedFrames, refuse_degenerate, straight_centres
+from .linking import links
 from .placement import Placement
 from .scales import frame_scales, harmonic_scales
 from .symmetry import (
@@ -33,7 +34,7 @@ from .symmetry import (
     opposite_siblings,
     ring_hands,
 )
-from .zmatrix import labels, z_matrix
+from .zmatrix import labels, neighbours_of, z_matrix
 
 if TYPE_CHECKING:
     from ..molecule import Molecule
@@ -68,7 +69,8 @@ class InternalCoordinates(Bijection):
     `forward(inverse(x))` is `into_chart(x)` up to rigid motion.
 
     Arguments:
-        molecule: connected, of at least three atoms; its positions decide on chirality, labels and what is planar.
+        molecule: of at least three atoms; its positions decide on chirality, labels and what is planar. Several
+            molecules are tied to each other at atoms of one neighbour (`links`).
         fold: whether to restrict symmetric rotors to one sector.
         hold: names of torsions to keep within π/2 of the reference: ["omega_1"] keeps an amide bond trans, or cis. They
             are stiff coordinates then, and log Z is that of this part of the configurations alone.
@@ -88,8 +90,8 @@ class InternalCoordinates(Bijection):
         molecule, n_atoms: as given, and N.
 
     Raises:
-        InputError: if the molecule has fewer than three atoms, is not connected, lies on one line, or has a centre
-            with neighbours opposite each other among others; or if there is no such torsion to hold.
+        InputError: if the molecule has fewer than three atoms, lies on one line, or has a centre with neighbours
+            opposite each other among others; or if there is no such torsion to hold.
         UnsupportedSystemError: if its energy changes with where the molecule is or how it is turned, as in an external
             field or with a restraint to a place.
 
@@ -120,7 +122,8 @@ class InternalCoordinates(Bijection):
             raise InputError(f"molecule must be a Molecule; got {molecule!r}: use Molecule.load or Molecule.from_pdb")
         n, names, elements = molecule.n_atoms, molecule.atom_labels, molecule.elements
         linear = straight_centres(np.asarray(molecule.positions), molecule.bonds)
-        rows = z_matrix(n, molecule.bonds, elements, molecule.torsions, names, linear)
+        tied = links(np.asarray(molecule.positions), molecule.bonds, names)
+        rows = z_matrix(n, [*molecule.bonds, *tied], elements, molecule.torsions, names, linear)
         super().__init__(3 * n - 6, (n, 3))
         self.n_atoms, self.zmatrix = n, rows
         self.molecule = molecule
@@ -136,10 +139,7 @@ class InternalCoordinates(Bijection):
         refuse_degenerate(rows, r[:, 0].tolist(), theta[:, 0].tolist(), names)
         azimuths = tau[:, 0].tolist()
         held = self._held([hold] if isinstance(hold, str) else hold)
-        neighbours: list[list[int]] = [[] for _ in range(n)]
-        for i, j in molecule.bonds:
-            neighbours[i].append(j)
-            neighbours[j].append(i)
+        neighbours = neighbours_of(n, molecule.bonds)
         amines = amine_hydrogens(rows, azimuths, elements, neighbours)
         copies = [*find_rotors(rows, azimuths, elements, neighbours, x[0].numpy()), *amines.values()] if fold else []
         copies = [copy for copy in copies if copy.members[0] not in held]
@@ -164,7 +164,7 @@ class InternalCoordinates(Bijection):
             "circular", [False] * (2 * n - 3) + [row.kind == "circular" and row.atom not in held for row in rows[3:]]
         )
         self._constant("reference", self._inverse(x, None)[0][0])
-        self.labels = labels(rows, names, folded)
+        self.labels = labels(rows, names, folded, tied)
         other = folded | {row.atom for row in self._carried.rows}
         self._columns = {row[:4]: 2 * n - 3 + i for i, row in enumerate(rows[3:]) if row.atom not in other}
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import InputError
 
-__all__ = ["Row", "labels", "z_matrix"]
+__all__ = ["Row", "labels", "neighbours_of", "z_matrix"]
 
 _CANDIDATES = 16  # roots tried: enough for every backbone atom near the centre
 
@@ -67,10 +67,7 @@ def z_matrix(
         raise InputError(
             f"internal coordinates must have at least 3 atoms to describe; got {n_atoms}: use Cartesian coordinates"
         )
-    neighbours: list[list[int]] = [[] for _ in range(n_atoms)]
-    for i, j in bonds:
-        neighbours[i].append(j)
-        neighbours[j].append(i)
+    neighbours = neighbours_of(n_atoms, bonds)
     heavy = [element != "H" for element in elements]
     lost = [k for k, distance in enumerate(_distances(neighbours, 0)) if distance < 0]
     if lost:
@@ -97,17 +94,29 @@ def z_matrix(
     return max(trees, key=merit)  # the most central one wins a tie
 
 
-def labels(rows: Sequence[Row], names: Sequence[str], folded: set[int]) -> list[str]:
+def neighbours_of(n_atoms: int, bonds: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """The atoms that each is bonded to."""
+    neighbours: list[list[int]] = [[] for _ in range(n_atoms)]
+    for i, j in bonds:
+        neighbours[i].append(j)
+        neighbours[j].append(i)
+    return neighbours
+
+
+def labels(
+    rows: Sequence[Row], names: Sequence[str], folded: Collection[int], linked: Collection[tuple[int, ...]] = ()
+) -> list[str]:
     """Name of each coordinate of a z-matrix: bonds, angles, torsions, in the order of the rows.
 
     Arguments:
         names: of the atoms.
         folded: atoms whose torsion is the turn of a folded rotor.
+        linked: pairs of atoms that no bond connects, though the tree does.
     """
     words = {"circular": "torsion", "ring": "torsion", "linear": "bend", "sibling": "improper"}
     torsions = [("rotor" if row.atom in folded else words[row.kind], row[:4]) for row in rows[3:]]
     columns = (
-        [("bond", row[:2]) for row in rows[1:]]
+        [("distance" if row[:2] in linked or row[1::-1] in linked else "bond", row[:2]) for row in rows[1:]]
         + [("bend" if row.kind == "linear" else "angle", row[:3]) for row in rows[2:]]
         + torsions
     )

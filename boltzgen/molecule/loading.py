@@ -88,7 +88,7 @@ class FromFiles:
 
         Raises:
             InputError: if the file is not what it must be, or the force field does not describe the molecule.
-            UnsupportedSystemError: if the atoms are not one molecule.
+            UnsupportedSystemError: if the atoms are molecules that nothing holds together.
         """
         topology, positions = read_pdb(path)
         system = apply_forcefield(topology, forcefield, trust=trust_forcefield, source=path)
@@ -115,7 +115,7 @@ class FromFiles:
 
         Raises:
             InputError: if a file is not what it must be, or the two are not of one molecule.
-            UnsupportedSystemError: if the atoms are not one molecule.
+            UnsupportedSystemError: if the atoms are molecules that nothing holds together.
         """
         parts = read_amber(prmtop, inpcrd, implicit_solvent=implicit_solvent)
         return cls(*parts, torsions=torsions, name=_stem(prmtop, name), temperature=temperature)
@@ -141,7 +141,7 @@ class FromFiles:
 
         Raises:
             InputError: as `from_amber`.
-            UnsupportedSystemError: if the atoms are not one molecule.
+            UnsupportedSystemError: if the atoms are molecules that nothing holds together.
         """
         parts = read_gromacs(top, gro, include=include)
         return cls(*parts, torsions=torsions, name=_stem(top, name), temperature=temperature)
@@ -169,7 +169,7 @@ class FromFiles:
 
         Raises:
             InputError: as `from_amber`.
-            UnsupportedSystemError: if the atoms are not one molecule.
+            UnsupportedSystemError: if the atoms are molecules that nothing holds together.
         """
         parts = read_charmm(psf, coordinates, parameters, implicit_solvent=implicit_solvent)
         return cls(*parts, torsions=torsions, name=_stem(psf, name), temperature=temperature)

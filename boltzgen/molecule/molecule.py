@@ -23,8 +23,9 @@ from ..energies.openmm_xml import deserialize, serialize
 from ..errors import CheckpointError, InputError
 from ..units import magnitude, positive_temperature
 from .loading import FromFiles
+from .pieces import require_held_together
 from .plausibility import check_bond_lengths, expected_bond_lengths
-from .topology import atom_labels, bonded_pairs, build_topology, require_one_molecule, topology_data
+from .topology import atom_labels, bonded_pairs, build_topology, topology_data
 from .torsions import Quadruple, named_torsions
 
 __all__ = ["Molecule"]
@@ -35,12 +36,15 @@ Array = npt.NDArray[np.float64]
 class Molecule(FromFiles):
     """A molecule in free space: what its energy and its internal coordinates are made of. Read-only.
 
+    It may be several that a restraint holds together, such as a host and its guest: each but one then has six degrees
+    of freedom more. Without a restraint they would leave each other, and have no equilibrium.
+
     Most users want a loader: `load`, `from_pdb`, `from_amber`, `from_gromacs`, `from_charmm`, `from_xml` or
     `from_openmm`.
 
     Arguments:
         system: the `openmm.System`: no constraints, no box, no virtual sites.
-        topology: the `openmm.app.Topology`, atoms in the order of the System; its bonds connect them all.
+        topology: the `openmm.app.Topology`, atoms in the order of the System, and all their bonds.
         positions: one structure, (n_atoms, 3) in nm or with an OpenMM unit; it fixes the chirality that is sampled.
         torsions: four atoms by name, by label ("ALA2-CA") or index from 0; those of peptides have names already.
         name: of the molecule.
@@ -62,7 +66,7 @@ class Molecule(FromFiles):
 
     Raises:
         InputError: if the parts do not fit each other, or the positions are not those of this molecule.
-        UnsupportedSystemError: if the System cannot be sampled, or its atoms are not one molecule.
+        UnsupportedSystemError: if the System cannot be sampled, or its atoms are molecules that nothing holds together.
 
     Example:
         >>> molecule = Molecule.load("alanine_dipeptide")
@@ -101,10 +105,10 @@ class Molecule(FromFiles):
         self.elements = [atom[1] for atom in self.topology_data["atoms"]]
         self.atom_labels = atom_labels(self.topology_data)
         self.bonds = bonded_pairs(self.topology_data)
-        require_one_molecule(self.n_atoms, self.bonds, self.atom_labels)
         self.masses: Array = np.array([system.getParticleMass(i)._value for i in range(self.n_atoms)])
         self._bond_lengths = expected_bond_lengths(system, self.elements, self.bonds)
         self.positions: Array = self._one_frame(positions)
+        require_held_together(system, self.positions, self.bonds, self.atom_labels, self._bond_lengths)
         self.masses.flags.writeable = self.positions.flags.writeable = False
         self.torsions: dict[str, Quadruple] = named_torsions(self.topology_data, self.atom_labels, torsions)
 

@@ -8,9 +8,7 @@ from typing import Any
 
 from openmm import app
 
-from ..errors import UnsupportedSystemError
-
-__all__ = ["atom_labels", "bonded_pairs", "build_topology", "require_one_molecule", "topology_data"]
+__all__ = ["atom_labels", "bonded_pairs", "build_topology", "topology_data"]
 
 
 def topology_data(topology: app.Topology) -> dict[str, list[list[Any]]]:
@@ -70,26 +68,3 @@ def atom_labels(data: dict[str, Any]) -> list[str]:
 def _repeated(names: Sequence[str]) -> set[str]:
     seen: set[str] = set()
     return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
-
-
-def require_one_molecule(n_atoms: int, bonds: Sequence[tuple[int, int]], labels: Sequence[str]) -> None:
-    """Refusal of atoms that bonds do not connect.
-
-    Raises:
-        UnsupportedSystemError: naming the first atoms of the pieces.
-    """
-    piece = list(range(n_atoms))  # representative of the piece each atom belongs to
-    for i, j in bonds:
-        while piece[i] != i:
-            piece[i] = i = piece[piece[i]]
-        while piece[j] != j:
-            piece[j] = j = piece[piece[j]]
-        piece[max(i, j)] = min(i, j)
-    roots = [i for i in range(n_atoms) if piece[i] == i]
-    if len(roots) > 1:
-        shown = ", ".join(labels[i] for i in roots[:4]) + (", ..." if len(roots) > 4 else "")
-        raise UnsupportedSystemError(
-            f"the atoms must be one molecule, connected by bonds; got {len(roots)} pieces (starting at {shown}): "
-            "leave out solvent and ions, add missing bonds to the topology (CONECT records in a PDB file), or "
-            "sample Cartesian coordinates of ForceFieldEnergy(system, temperature) with a restraint"
-        )

@@ -180,21 +180,6 @@ def test_a_system_that_cannot_be_sampled(molecule):
         Molecule.from_openmm(None, molecule.topology, molecule.positions)
 
 
-def test_several_molecules_are_refused_with_their_first_atoms(molecule):
-    topology = app.Topology()
-    chain = topology.addChain("A")
-    system = openmm.System()
-    for _ in range(2):
-        residue = topology.addResidue("HOH", chain)
-        oxygen, *hydrogens = (topology.addAtom(n, app.Element.getBySymbol(n[0]), residue) for n in ("O", "H1", "H2"))
-        for hydrogen in hydrogens:
-            topology.addBond(oxygen, hydrogen)
-        for mass in (16.0, 1.0, 1.0):
-            system.addParticle(mass)
-    with pytest.raises(UnsupportedSystemError, match=r"got 2 pieces \(starting at HOH1-O, HOH2-O\): leave out solvent"):
-        Molecule.from_openmm(system, topology, np.zeros((6, 3)))
-
-
 # ---------------------------------------------------------------------- frames of a user
 
 
