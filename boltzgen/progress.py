@@ -56,7 +56,8 @@ class Progress:
 
     def __call__(self, fraction: float, message: str = "", *, count: float | None = None) -> None:
         now = time.monotonic()
-        self._first = self._first or (fraction, count, now)  # what was done before tells nothing of the speed
+        if self._first is None or (self._first[1] is None and count is not None):
+            self._first = fraction, count, now  # what was done before tells nothing of the speed
         if self._bar is not None:
             self._bar.n = min(fraction, 1.0)
             self._bar.unit = self._standing(fraction, message, count, now)  # a postfix would begin with a comma

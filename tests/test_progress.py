@@ -42,6 +42,20 @@ def test_without_a_terminal_a_line_every_five_seconds_tells_time_rate_and_messag
     ]
 
 
+def test_what_comes_before_the_counting_is_no_part_of_the_rate(clock):
+    """A trial of compiled code takes minutes before the first step."""
+    stream = io.StringIO()
+    with Progress("training", stream=stream) as bar:
+        bar(0.0, "compiling")
+        for second in (240, 250):
+            clock[0] = 100.0 + second
+            bar((second - 240) / 100, count=second - 240)
+    assert [line.strip() for line in stream.getvalue().splitlines()[1:]] == [
+        "training:   0 %, 4:00",
+        "training:  10 %, 4:10, 1:30 left, 1.00 steps/s",
+    ]
+
+
 def test_slow_work_has_a_rate_with_digits(clock):
     stream = io.StringIO()
     with Progress("training", stream=stream) as bar:

@@ -7,7 +7,6 @@ root of the repository, this makes it again:
 """
 
 import gzip
-import re
 from pathlib import Path
 
 import openmm
@@ -69,9 +68,13 @@ def test_correction_maps_and_14_interactions_of_charmm():
 
 @pytest.mark.slow
 def test_what_is_kept_of_charmm_is_what_openmm_makes():
+    """By its energies: OpenMM numbers the kinds of atoms of a CustomNonbondedForce in no order of its own."""
     kept = deserialize(gzip.decompress(CHARMM.read_bytes()).decode())
-    version = re.compile(r' openmmVersion="[^"]*"')
-    assert version.sub("", serialize(kept)) == version.sub("", serialize(alanine_dipeptide("charmm36")[0]))
+    made, positions = alanine_dipeptide("charmm36")
+    assert [type(force) for force in kept.getForces()] == [type(force) for force in made.getForces()]
+    energy = ForceFieldEnergy(kept, 300.0, check=False)
+    for name, deviation in deviations(energy, made, trial_positions(22, positions)[:4]).items():
+        assert max(deviation.energy, deviation.gradient) < TOLERANCE, f"{name}: {deviation}"
 
 
 @pytest.mark.parametrize("solvent", [None, app.OBC2, app.GBn2])
