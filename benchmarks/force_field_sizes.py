@@ -249,15 +249,15 @@ def main() -> None:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         work()
         return
-    about = {
+    ours = {
         "cores": processors(),
         "processor": processor(),
         "versions": versions("openmm"),
     }
-    record: dict[str, Any] = {"machine": about, "loads": [], "rows": []}
+    record: dict[str, Any] = {"machine": ours, "loads": [], "rows": []}
     if options.out.exists():
         record = json.loads(options.out.read_text())
-        if record.get("machine") != about:
+        if record.get("machine") != ours:
             raise SystemExit(
                 f"{options.out} was made elsewhere or by other versions: remove it, or choose another --out"
             )

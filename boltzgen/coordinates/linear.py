@@ -114,8 +114,8 @@ def refuse_degenerate(rows: Sequence[Row], r: Sequence[float], theta: Sequence[f
             atoms = " - ".join(names[k] for k in row[:3])
             raise InputError(
                 f"angles must stay away from 0 and 180 degrees; got {math.degrees(value):.1f} for {atoms}: "
-                "minimise a distorted structure; centres with neighbours opposite each other among others (square "
-                "planar, octahedral) have no such coordinates"
+                "minimise a distorted structure, or move one of several molecules aside; centres with neighbours "
+                "opposite each other among others (square planar, octahedral) have no such coordinates"
             )
 
 

@@ -22,9 +22,9 @@ def links(
 ) -> list[tuple[int, int]]:
     """Pairs of atoms that connect the molecules as if by bonds.
 
-    They are ends, atoms with one neighbour at most. So of the six degrees of freedom of a molecule beside another one
-    is the distance of the pair, two are angles at it, and three are torsions that go all the way round: nothing
-    but poles of angles, where the measure vanishes, is out of the chart.
+    They are ends, atoms with one neighbour at most. So of the six degrees of freedom of a molecule beside another (of
+    an ion three) one is the distance of the pair, two are angles at it, and three are torsions that go all the way
+    round: nothing but poles of angles, where the measure vanishes, is out of the chart.
 
     Arguments:
         positions: (n_atoms, 3) in nm: of ends whose angles there are far from 0 and 180°, the nearest pair is taken.
@@ -51,12 +51,13 @@ def links(
     placed, found = list(first), []
     while others:
         ends = [[k for k in piece if len(neighbours[k]) <= 1] for piece in (placed, *others)]
-        pairs = [(a, b) for piece in ends[1:] for a in ends[0] for b in piece]
-        if not pairs:
+        lacking = [piece[0] for piece, found_there in zip((placed, *others), ends, strict=True) if not found_there]
+        if lacking:
             raise InputError(
                 f"of several molecules each must have an atom with one neighbour at most; got none in that of "
-                f"{labels[others[0][0]]}, or none left in the others: leave one out, or sample Cartesian coordinates"
+                f"{labels[lacking[0]]}: leave it out, or sample Cartesian coordinates"
             )
+        pairs = [(a, b) for piece in ends[1:] for a in ends[0] for b in piece]
         a, b = min(pairs, key=merit)
         neighbours[a].append(b)
         neighbours[b].append(a)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -20,6 +21,7 @@ _SOFTEST = 0.05  # of the typical curvature
 _STEP = 1e-4  # nm or rad, of central differences of the gradient
 _CONVERGED = 1e-6  # kT still to be gained
 _ITERATIONS = 20
+_OFF_THE_POLES = 1.5  # standard deviations that the mean of an angle keeps from 0 and π, where its measure vanishes
 _FEWEST = 2  # frames for each coordinate: with as many as coordinates, widths in some directions come out near zero
 _STILL = 0.05  # of the harmonic variance
 
@@ -30,7 +32,8 @@ def harmonic_scales(energy: Energy, coordinates: Bijection, circular: Tensor, y:
     With the circular coordinates fixed at y, the stiff ones are minimised by Newton steps; L Lᵀ is the inverse of their
     Hessian H there. H is judged in units of typical force constants k, as (kT/k)^½ H (kT/k)^½: eigenvalues below 0.05,
     negative ones included, are raised to 0.05, so that a flat or unstable direction is about four times as wide as a
-    typical force constant would let it be. H comes from central differences of the gradient, all in one batch: no
+    typical force constant would let it be. An angle whose minimum is at a pole, as of a guest on the axis of its host,
+    has its mean beside it. H comes from central differences of the gradient, all in one batch: no
     second derivative of the energy is needed.
 
     Arguments:
@@ -87,7 +90,9 @@ def harmonic_scales(energy: Energy, coordinates: Bijection, circular: Tensor, y:
             break
         y, u, gradient = trials[best], u_trials[best : best + 1], gradients[best : best + 1]
     covariance = unit[:, None] * (vectors / values) @ vectors.T * unit
-    return y[stiff], torch.linalg.cholesky(covariance)
+    angle = (stiff >= n_bonds) & (stiff < 2 * n_bonds - 1)
+    margin = torch.where(angle, (_OFF_THE_POLES * covariance.diagonal().sqrt()).clamp_max(math.pi / 2), -math.inf)
+    return y[stiff].clamp(margin, math.pi - margin), torch.linalg.cholesky(covariance)
 
 
 def frame_scales(y: Tensor, mean: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,8 +36,8 @@ Array = npt.NDArray[np.float64]
 class Molecule(FromFiles):
     """A molecule in free space: what its energy and its internal coordinates are made of. Read-only.
 
-    It may be several that a restraint holds together, such as a host and its guest: each but one then has six degrees
-    of freedom more. Without a restraint they would leave each other, and have no equilibrium.
+    It may be several that a restraint holds together, such as a host and its guest: each but one then has up to six
+    degrees of freedom more. Without a restraint they would leave each other, and have no equilibrium.
 
     Most users want a loader: `load`, `from_pdb`, `from_amber`, `from_gromacs`, `from_charmm`, `from_xml` or
     `from_openmm`.

@@ -69,7 +69,7 @@ def require_held_together(
     member = {k: number for number, piece in enumerate(pieces) for k in piece}
     lacking = [f"{labels[i]} and {labels[j]}" for i, j in bonded if member[i] != member[j]]
     if lacking:
-        problem = f"though the System has a bond between {lacking[0]}"
+        problem = f"though a harmonic bond of the System, too stiff for a restraint, connects {lacking[0]}"
     else:
         problem = f"more than {_MOST}" if len(pieces) > _MOST else _free(system, positions, pieces, labels)
     if problem:
@@ -77,7 +77,7 @@ def require_held_together(
             "the atoms must be one molecule, connected by bonds, or a few that a restraint holds together; got "
             f"{len(pieces)} pieces (starting at {first}), {problem}: leave out solvent and ions, add missing bonds to "
             "the topology (CONECT records in a PDB file), or add a restraint between the molecules, such as a "
-            "CustomCentroidBondForce"
+            "CustomCentroidBondForce, to the System, and use Molecule.from_openmm"
         )
 
 
@@ -96,9 +96,9 @@ def _free(
             frames[i, j, :, atoms] += distance * away[:, None]
     energy = OpenMMEnergy(system, 300.0, platform="Reference", workers=0)
     u = energy.energy(frames.flatten(0, 2)).view(frames.shape[:3])
-    rise = (u[:, 1] - u[:, 0]).amin(1)
+    rise = (u[:, 1] - u[:, 0]).nan_to_num(math.inf, math.inf).amin(1)  # infinite at both: nothing gets there
     if not bool((rise <= 3 * math.log(_FAR / _NEAR)).any()):
         return ""
-    worst = int(rise.nan_to_num(math.inf).argmin())
+    worst = int(rise.argmin())
     names = " and ".join(labels[pieces[k][0]] for k in groups[worst])
     return f"where that of {names} may leave: from {_NEAR:g} to {_FAR:g} nm away u rises by {float(rise[worst]):.2g}"

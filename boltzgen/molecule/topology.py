@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -17,14 +18,20 @@ def topology_data(topology: app.Topology) -> dict[str, list[list[Any]]]:
     Returns:
         `{"atoms": [[name, element, residue name, residue id, chain id], ...], "bonds": [[i, j], ...]}`, indices from 0,
         i < j, sorted; the element is "" for a particle that is none, and an insertion code is part of the residue id.
+        Of chains with one id the second has a 2 behind it, and so on.
     """
+    taken: Counter[str] = Counter()
+    chains = {}
+    for chain in topology.chains():
+        taken[chain.id] += 1
+        chains[chain] = chain.id if taken[chain.id] == 1 else f"{chain.id}{taken[chain.id]}"
     atoms = [
         [
             atom.name,
             atom.element.symbol if atom.element is not None else "",
             atom.residue.name,
             f"{atom.residue.id}{atom.residue.insertionCode.strip()}",
-            atom.residue.chain.id,
+            chains[atom.residue.chain],
         ]
         for atom in topology.atoms()
     ]

@@ -143,7 +143,7 @@ def anneal(
                 compile=compile,
                 patience=patience,
                 also=annealing.flows[1:],
-                show=annealing.show,
+                say=lambda message: annealing.show(annealing.budget.fraction, message),
             ) as how,
             Autosave(checkpoint, annealing.state_dict, fingerprint=annealing.fingerprint) as autosave,
         ):

@@ -9,7 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,6 @@ from torch import nn
 from ..errors import InputError
 from ..files import write_atomically
 from ..processes import ranks
-from ..progress import Show, silent
 
 if TYPE_CHECKING:
     from ..energies import Energy
@@ -33,6 +32,10 @@ Compile = Literal["auto", "always", "never"]
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
+def _unheard(message: str) -> None:
+    """Says nothing."""
+
+
 @contextmanager
 def compiled(
     flow: Flow,
@@ -42,7 +45,7 @@ def compiled(
     compile: Compile = "auto",
     patience: float = 420.0,
     also: Sequence[Flow] = (),
-    show: Show = silent,
+    say: Callable[[str], None] = _unheard,
 ) -> Iterator[str]:
     """Within it the hot methods of flow and target run through `torch.compile`, if that can be trusted.
 
@@ -58,14 +61,14 @@ def compiled(
         patience: seconds that the trial may take, 0 if the work is too short to earn back the compilation; only "auto"
             asks.
         also: flows of the same layers, to be compiled as well.
-        show: told when a trial begins, which takes minutes.
+        say: told when a trial begins, which takes minutes.
 
     Yields:
         One line that says what was decided and why.
     """
     if compile not in ("auto", "always", "never"):
         raise InputError(f'compile must be "auto", "always" or "never"; got {compile!r}: choose one')
-    reason = _joint_objection(flow, target, rows, compile=compile, patience=patience, show=show)
+    reason = _joint_objection(flow, target, rows, compile=compile, patience=patience, say=say)
     if reason:
         yield f"eager: {reason}"
         return
@@ -99,21 +102,21 @@ def cache_folder() -> Path:
 
 
 def _joint_objection(
-    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float, show: Show
+    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float, say: Callable[[str], None]
 ) -> str:
     """Why none of the processes compiles. The first tries alone: on one machine the others find its trial done."""
     team = ranks()
-    reason = _objection(flow, target, rows, compile=compile, patience=patience, show=show) if team.leads else ""
+    reason = _objection(flow, target, rows, compile=compile, patience=patience, say=say) if team.leads else ""
     team.highest(0.0)  # the others wait
     if not team.leads:
-        reason = _objection(flow, target, rows, compile=compile, patience=patience, show=show)
+        reason = _objection(flow, target, rows, compile=compile, patience=patience, say=say)
     if team.highest(float(bool(reason))) and not reason:
         return "another process does not compile"
     return reason
 
 
 def _objection(
-    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float, show: Show
+    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float, say: Callable[[str], None]
 ) -> str:
     """Why not to compile; empty if nothing speaks against it."""
     if compile == "never":
@@ -128,7 +131,7 @@ def _objection(
         job = pickle.dumps((flow, target, rows, torch.get_num_threads()))
     except Exception as error:
         return f"flow or target cannot be sent to a trial process ({type(error).__name__})"
-    return _trial(job, cache_folder() / f"{_same_code(flow, target, rows)}.agreed", patience, show)
+    return _trial(job, cache_folder() / f"{_same_code(flow, target, rows)}.agreed", patience, say)
 
 
 def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
@@ -141,11 +144,11 @@ def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _trial(job: bytes, stamp: Path, patience: float, show: Show) -> str:
+def _trial(job: bytes, stamp: Path, patience: float, say: Callable[[str], None]) -> str:
     """Runs the trial of `trial.py` in a child process, unless its stamp says that it has agreed before."""
     if stamp.exists():
         return ""
-    show(0.0, "compiling, and trying what was compiled, which takes minutes")
+    say("compiling, and trying what was compiled, which takes minutes")
     try:
         child = subprocess.run(
             [sys.executable, "-m", "boltzgen.training.trial"],

@@ -102,9 +102,23 @@ def test_molecules_turn_freely_beside_each_other(name):
     assert coordinates.leaks(x) == {}
 
 
-def test_a_molecule_without_ends_is_refused():
-    with pytest.raises(InputError, match=r"each must have an atom with one neighbour at most; got none in that of M1"):
-        InternalCoordinates(together(WATER, RING))
+@pytest.mark.parametrize(("molecules", "ring"), [((WATER, RING), "M1"), ((RING, ION), "M0")])
+def test_a_molecule_without_ends_is_refused(molecules, ring):
+    with pytest.raises(InputError, match=rf"an atom with one neighbour at most; got none in that of {ring}"):
+        InternalCoordinates(together(*molecules))
+
+
+def test_a_guest_on_the_axis_of_its_host():
+    """Collinear it is refused with the way out; where that is the minimum, means of angles keep off the poles."""
+    carbon_dioxide = (["C", "O", "O"], [(0, 1), (0, 2)], [[0, 0, 0], [-0.12, 0, 0], [0.12, 0, 0]])
+    on_the_axis = (["Na"], [], [[0, -0.12, -0.1]])
+    with pytest.raises(InputError, match="or move one of several molecules aside"):
+        InternalCoordinates(together(carbon_dioxide, on_the_axis))
+    molecule = together(WATER, ION, spring=200.0)  # the minimum has the ion on the oxygen
+    coordinates = InternalCoordinates(molecule)
+    target = Pullback(molecule.energy(300.0), coordinates)
+    untrained = draw(molecular_flow(coordinates.circular, *coordinates.harmonic_scales(300.0)), target, 4000, seed=1)
+    assert untrained.u.isfinite().double().mean() > 0.9
 
 
 def test_log_z_of_a_water_and_an_ion_on_a_spring_is_the_exact_one():

@@ -3,7 +3,7 @@
 import numpy as np
 import openmm
 import pytest
-from openmm import app
+from openmm import app, unit
 
 from boltzgen import Molecule
 from boltzgen.errors import UnsupportedSystemError
@@ -70,7 +70,7 @@ def test_what_holds_must_rise_faster_than_the_volume_grows(power, held):
 
 
 def test_bonds_that_the_topology_lacks_are_no_restraints():
-    with pytest.raises(UnsupportedSystemError, match="though the System has a bond between HOH2-O and HOH2-H1:"):
+    with pytest.raises(UnsupportedSystemError, match="too stiff for a restraint, connects HOH2-O and HOH2-H1:"):
         waters(2, (0, 1, HARMONIC), missing=True)
 
 
@@ -79,3 +79,18 @@ def test_a_crowd_is_refused():
         UnsupportedSystemError, match=r"got 9 pieces \(starting at .*, \.\.\.\), more than 8: leave out solvent"
     ):
         waters(9, *((0, k, HARMONIC) for k in range(1, 9)))
+
+
+def test_two_of_one_kind_have_names_of_their_own():
+    """`Modeller.add` keeps the ids of chains, so that both are chain A; torsions of each are named."""
+    one = Molecule.load("alanine_dipeptide")
+    pair = app.Modeller(one.topology, one.positions * unit.nanometer)
+    pair.add(one.topology, np.add(one.positions, [0.0, 0.0, 1.0]) * unit.nanometer)
+    system = app.ForceField("amber96.xml").createSystem(pair.topology, constraints=None)
+    hold = openmm.CustomBondForce(HARMONIC)
+    hold.addBond(8, 30, [])
+    system.addForce(hold)
+    molecule = Molecule.from_openmm(system, pair.topology, pair.positions)
+    assert len(set(molecule.atom_labels)) == 44
+    assert {"phi_A2", "phi_A22"} <= set(molecule.torsions)
+    assert np.array_equal(np.add(molecule.torsions["phi_A2"], 22), molecule.torsions["phi_A22"])

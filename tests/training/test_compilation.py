@@ -78,11 +78,7 @@ def test_a_child_that_takes_too_long_means_eager():
 
 def test_whoever_waits_for_a_trial_is_told():
     said = []
-
-    def show(fraction, message="", *, count=None):
-        said.append(message)
-
-    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, patience=0.01, show=show):
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, patience=0.01, say=said.append):
         assert said == ["compiling, and trying what was compiled, which takes minutes"]
 
 
