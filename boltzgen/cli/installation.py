@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..errors import EnergyError
 from ..run_folder import PACKAGES
 
 __all__ = ["doctor"]
+
+_NEXT = "\n" + 21 * " "
 
 
 def doctor(options: argparse.Namespace) -> None:
@@ -25,7 +28,8 @@ def doctor(options: argparse.Namespace) -> None:
     else:
         for name, value in facts.items():
             if name != "problems":
-                print(f"{name:<20} {', '.join(value) if isinstance(value, list) else value}")
+                lines = value or ["none"] if isinstance(value, list) else [value]
+                print(f"{name:<20} {_NEXT.join(map(str, lines))}")
         print("everything works" if not problems else "\n".join(f"PROBLEM: {problem}" for problem in problems))
     if problems:
         raise EnergyError(f"the installation must pass its self-test; got {len(problems)} problems: see above")
@@ -42,13 +46,22 @@ def _facts() -> dict[str, Any]:
         "Python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         "OpenMM platforms": names,
-        "OpenMM plugin errors": failures or "none",
+        "plugins left out": [_briefly(failure) for failure in failures],
         "C++ compiler": compiler,
         "processors": os.cpu_count() or 1,
         "torch threads": torch.get_num_threads(),
         "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "installed in": os.path.dirname(os.path.dirname(__file__)),
     }
+
+
+def _briefly(failure: str) -> str:
+    """What OpenMM says of a plugin it could not load, without folders: most lack the library of a GPU."""
+    found = re.fullmatch(r"Error loading library (\S+): (.*)", failure, flags=re.DOTALL)
+    if found is None:
+        return failure
+    reason = found[2].replace(": cannot open shared object file: No such file or directory", " not found")
+    return f"{os.path.basename(found[1])}: {reason}"
 
 
 def _version(name: str) -> str:

@@ -16,7 +16,7 @@ def test_everything_works_here(capsys):
     assert out.splitlines()[-1] == "everything works"
     assert torch.__version__ in out
     assert "Reference" in out
-    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if line.count(" ") > 1)
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if line[0] != " " and " " in line)
     for name in ("pydantic", "tqdm", "filelock"):
         assert rows[name] == importlib.metadata.version(name)
 
@@ -34,3 +34,13 @@ def test_problems_are_named_and_end_with_code_4(capsys, monkeypatch):
     monkeypatch.setattr(InternalCoordinates, "_inverse", None)
     assert main(["doctor"]) == 4
     assert "PROBLEM: the self-test ended with TypeError" in capsys.readouterr().out
+
+
+def test_plugins_that_lack_a_library_are_told_briefly(capsys, monkeypatch):
+    missing = "cannot open shared object file: No such file or directory"
+    said = f"Error loading library /a/b/libOpenMMOpenCL.so: libOpenCL.so.1: {missing}"
+    names, failures = ["Reference"], [said, "something else"]
+    monkeypatch.setattr("boltzgen.energies.openmm_platforms.platforms", lambda: (names, failures))
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["plugins left out"] == ["libOpenMMOpenCL.so: libOpenCL.so.1 not found", "something else"]
