@@ -21,7 +21,8 @@ this folder that made it says how. What was tried on the way is in the [notebook
 """
 TRAININGS = [  # record, molecule, what is special about it
     ("alanine_dipeptide", "alanine dipeptide", "the default, rounds of a very heavy draw forgotten"),
-    ("alanine_dipeptide_45min", "alanine dipeptide", "the torsions' law from one round, floors against spikes"),
+    ("alanine_dipeptide_45min", "alanine dipeptide", "the default"),
+    ("alanine_dipeptide_45min_one_round", "alanine dipeptide", "the torsions' law from one round; comes with boltzgen"),
     ("alanine_dipeptide_as_a_whole", "alanine dipeptide", "as a whole, forces and weights by turns"),
     ("alanine_dipeptide_60min_6x128", "alanine dipeptide", "as a whole, by turns, 6 × (128, 128)"),
     ("alanine_dipeptide_60min_6x128_floors", "alanine dipeptide", "one round, floors, 6 × (128, 128)"),
