@@ -7,7 +7,8 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -15,12 +16,35 @@ from .checkpoint import save_checkpoint
 from .errors import RankError
 from .processes import ranks
 
-__all__ = ["Autosave"]
+__all__ = ["Autosave", "save_asked_for"]
 
 _SECONDS = 60.0
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = [None, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []), *_ENDING]
 """What may be asked for, the most urgent last."""
+
+
+@contextmanager
+def save_asked_for() -> Iterator[Callable[[], bool]]:
+    """Within it SIGUSR1 asks for a save; what it gives tells whether that has happened since the last call.
+
+    Where Python handles no signals, outside the main thread or without SIGUSR1, it never has.
+    """
+    asked: list[int] = []
+
+    def since() -> bool:
+        found = bool(asked)
+        asked.clear()
+        return found
+
+    if not hasattr(signal, "SIGUSR1") or threading.current_thread() is not threading.main_thread():
+        yield since
+        return
+    before = signal.signal(signal.SIGUSR1, lambda number, _: asked.append(number))
+    try:
+        yield since
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 class Autosave:

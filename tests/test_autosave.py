@@ -12,8 +12,11 @@ import torch
 from boltzgen import autosave as module
 from boltzgen.autosave import Autosave
 from boltzgen.checkpoint import load_checkpoint
+from boltzgen.cli.main import main
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.flows import coupling_flow
+from boltzgen.molecule import find
+from boltzgen.sampling.extension import extend
 from boltzgen.training import anneal, reverse_kl, train
 from boltzgen.training.learner import Learner
 
@@ -73,6 +76,30 @@ def test_usr1_saves_and_the_training_goes_on(tmp_path):
 
     train(flow_of(), loss, steps=10, checkpoint=path, progress=False)
     assert seen == [None] * 5 + [5] * 5
+
+
+def test_usr1_saves_the_draws_so_far_and_the_drawing_goes_on():
+    kept, flow, target = [], flow_of(), DoubleWell()
+    original = target.energy
+
+    def energy(x):
+        if not kept and target.evaluations.energy > 2000:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(x)
+
+    target.energy = energy
+    before = signal.getsignal(signal.SIGUSR1)
+    samples = extend(None, flow, target, 5 * 1024, seed=1, keep=lambda some: kept.append(len(some)))
+    assert len(samples) == 5 * 1024
+    assert kept == [3 * 1024]
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_usr1_ends_no_command_that_has_nothing_to_save(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "boltzgen.cli.runs.target_of", lambda *_: os.kill(os.getpid(), signal.SIGUSR1) or find("butane")
+    )
+    assert main(["init", "butane", "--out", str(tmp_path / "butane.toml")]) == 0
 
 
 @pytest.mark.parametrize(("at", "saved"), [(7, 7), (10 + 8 + 3, 10 + 8), (10 + 3 * 8, 10 + 2 * 8)])

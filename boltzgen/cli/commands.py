@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CheckpointError, EnergyError, InputError
 from ..files import require_writable
 from ..processes import ranks
+from .origins import origin
 from .printing import goes_on, in_a_line, print_json, print_results, say
 from .runs import trained
 from .targets import target_of
@@ -33,6 +34,7 @@ def demo(options: argparse.Namespace) -> Status | None:
     from .. import reporting
     from ..generator import BoltzmannGenerator
     from ..molecule import Molecule
+    from .settings import Settings
 
     begin = time.monotonic()
     out = Path(options.out)
@@ -40,7 +42,11 @@ def demo(options: argparse.Namespace) -> Status | None:
     generator = BoltzmannGenerator(molecule, seed=options.seed).to(options.device)
     say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from the energy alone")
     say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
-    history = generator.train(run_dir=out / "run", minutes=options.minutes)
+    settings = Settings(system=molecule.name, minutes=options.minutes, seed=options.seed)
+    about = {"system": molecule.name, "settings": settings.plain()}
+    if ranks().leads:
+        about |= origin(settings, target_of(molecule.name, None), generator)
+    history = generator.train(run_dir=out / "run", minutes=options.minutes, about=about)
     say(trained(history))
     samples = generator.sample(options.n, seed=(options.seed + 1) % 2**63, progress=True)
     bundled = BoltzmannGenerator.load(molecule.name).to(options.device)
@@ -60,6 +66,7 @@ def demo(options: argparse.Namespace) -> Status | None:
         reference_values=molecule.reference,
         commands=[f"boltzgen demo --minutes {options.minutes:g} --seed {options.seed} -n {options.n}"],
         forces=_forces(generator),
+        provenance=_of_training(out / "run", samples, generator).get("provenance"),
     )
     reporting.save_figure(reporting.ramachandran(samples), out / "ramachandran.png")
     reporting.save_figure(reporting.weight_histogram(samples), out / "weights.png")
@@ -144,10 +151,12 @@ def report(options: argparse.Namespace) -> Status:
 
     path = Path(options.draws)
     file = path / "samples.npz" if path.is_dir() else path
-    if path.is_dir() and not file.exists():
-        raise InputError(f"{path} must hold draws; got none: boltzgen sample {shlex.quote(str(path))}")
     page = Path(options.out) if options.out else file.with_name("report.html")
     require_writable(options.out or page)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out must name a page, .html; got {page}: write e.g. --out {page.with_suffix('.html')}")
+    if path.is_dir() and not file.exists():
+        raise InputError(f"{path} must hold draws; got none: boltzgen sample {shlex.quote(str(path))}")
     if options.figures:
         require_writable(Path(options.figures) / "figure")
     samples = Samples.load(file)

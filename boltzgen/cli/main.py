@@ -122,7 +122,7 @@ def _in_company(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM as an exception, so that what is half done is tidied up.
+    """SIGTERM as an exception, so that what is half done is tidied up; SIGUSR1 ends nothing, where nothing hears it.
 
     What is raised while Python collects garbage goes no further than there: such a signal is sent again.
     """
@@ -139,11 +139,14 @@ def _terminated() -> Iterator[None]:
             threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
 
     sys.unraisablehook = again
+    unheard = signal.signal(signal.SIGUSR1, lambda *_: None) if hasattr(signal, "SIGUSR1") else None
     try:
         yield
     finally:
         sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
+        if unheard is not None:
+            signal.signal(signal.SIGUSR1, unheard)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def z_matrix(
     if not roots:
         raise InputError(
             f"a molecule must have a bend somewhere to have 3N - 6 internal coordinates; got all {n_atoms} atoms on "
-            "one line: use Cartesian coordinates"
+            f"one line{f', {labels[0]} to {labels[-1]}' if labels else ''}: use Cartesian coordinates"
         )
     named = [tuple(quadruple) for quadruple in (torsions or {}).values()]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import counts, instances, positive_counts
+from ..autosave import save_asked_for
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
@@ -47,7 +48,7 @@ def extend(
         seed: of the draw.
         first: number of the first draw wanted, the beginning of a block of 1024; see `shard`.
         batch_size: see `draw`.
-        keep: what to do with the draws so far, every minute and when something interrupts.
+        keep: what to do with the draws so far, every minute, after SIGUSR1, and when something interrupts.
         progress: whether to show progress on standard error.
 
     Raises:
@@ -80,7 +81,7 @@ def extend(
         return as_samples(target, parts, flow, seed=seed, first=first, independent=flow.base.independent)
 
     try:
-        with torch.no_grad(), show("drawing", visible=progress, unit="draws") as bar:
+        with torch.no_grad(), save_asked_for() as asked, show("drawing", visible=progress, unit="draws") as bar:
             for start, part in weighed_blocks(flow, target, begin, end, seed=seed, batch_size=batch_size):
                 if start < first + there and samples is not None:
                     _compare(samples, part, start, seed=seed, first=first)
@@ -92,7 +93,7 @@ def extend(
                 worth.add(part)
                 here = done - first
                 bar(min(here / (end - first), 1.0), f"{here} of {end - first}, {worth}", count=here)
-                if keep is not None and time.monotonic() - last > _SECONDS:
+                if keep is not None and (asked() or time.monotonic() - last > _SECONDS):
                     last = time.monotonic()
                     keep(so_far())
     except BaseException:

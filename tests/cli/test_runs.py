@@ -281,6 +281,14 @@ def test_another_kind_of_checkpoint_is_named(capsys, trained):
     assert "must hold the state of a generator; got that of a training" in err
 
 
+def test_a_report_replaces_no_file_that_is_no_page(capsys, trained, tmp_path):
+    structure = tmp_path / "mine.pdb"
+    structure.write_text("ATOM")
+    code, _, err = run(capsys, "report", trained, "--out", structure)
+    assert (code, f"--out must name a page, .html; got {structure}" in err) == (3, True)
+    assert structure.read_text() == "ATOM"
+
+
 def test_report_tells_of_draws_and_training(capsys, trained):
     assert run(capsys, "sample", trained, "-n", 2000, "--seed", 1)[0] == 0
     code, out, err = run(capsys, "report", trained, "--json")

@@ -223,7 +223,7 @@ LINES = {"acetylene": ("HCCH", [(0, 1), (1, 2), (2, 3)]), "carbon dioxide": ("OC
 def test_a_molecule_on_one_line_is_refused(structure, name):
     elements, bonds = LINES[name]
     positions = np.outer(np.arange(len(elements)), [0.12, 0, 0])
-    with pytest.raises(InputError, match=f"got all {len(elements)} atoms on one line: use Cartesian"):
+    with pytest.raises(InputError, match=f"got all {len(elements)} atoms on one line, {elements[0]}0 to .*: use"):
         InternalCoordinates(structure(bonds, list(elements), positions))
 
 
