@@ -13,7 +13,7 @@ from ..files import require_writable
 from ..processes import ranks
 from .origins import origin
 from .printing import goes_on, in_a_line, print_json, print_results, say
-from .runs import trained
+from .runs import settings_of, trained
 from .targets import target_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def demo(options: argparse.Namespace) -> Status | None:
     from .. import reporting
     from ..generator import BoltzmannGenerator
     from ..molecule import Molecule
-    from .settings import Settings
 
     begin = time.monotonic()
     out = Path(options.out)
@@ -42,7 +41,7 @@ def demo(options: argparse.Namespace) -> Status | None:
     generator = BoltzmannGenerator(molecule, seed=options.seed).to(options.device)
     say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from the energy alone")
     say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
-    settings = Settings(system=molecule.name, minutes=options.minutes, seed=options.seed)
+    settings = settings_of(options)
     about = {"system": molecule.name, "settings": settings.plain()}
     if ranks().leads:
         about |= origin(settings, target_of(molecule.name, None), generator)

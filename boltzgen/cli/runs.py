@@ -73,7 +73,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
         told = Settings.recalled(folder.read().get("settings"), str(folder.record))
         anew = {name: given for name in _ANEW if (given := getattr(options, name)) is not None}
         return Settings.recalled(told.plain() | anew, "the command line") if anew else told
-    return Settings.of(options) if "config" in options else Settings(system="alanine_dipeptide")
+    if "config" in options:
+        return Settings.of(options)
+    return Settings(system="alanine_dipeptide", minutes=options.minutes, seed=options.seed, device=str(options.device))
 
 
 def sample(options: argparse.Namespace) -> Status | None:

@@ -264,6 +264,9 @@ def test_the_demo_writes_what_it_says(capsys, tmp_path):
     assert (own["seed"], bundled["seed"], set(bundled["estimates"])) == (4, 5, set(shown["estimates"]))
     assert bundled["ess_fraction"] > 0.7
     assert shown["reference"]["frames"]["n"] == 5000
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (told["settings"]["minutes"], told["settings"]["seed"], told["settings"]["device"]) == (0.5, 3, "cpu")
+    assert shown["provenance"]["sha256"] == told["sha256"] != {}
     for name in ("ramachandran.png", "weights.png", "report.html", "run/generator.pt"):
         assert (tmp_path / name).stat().st_size > 1000
 
