@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,9 @@ import torch
 from torch import Tensor
 
 from ..arguments import four_atoms
-from ..energies.energy import Energy
-from ..energies.openmm_energy import OpenMMEnergy
 from ..errors import InputError
 from ..flows.bijection import Bijection
+from .copies import find_copies
 from .folding import Folding
 from .frames import in_chart
 from .geometry import angle, azimuth, dihedral, distance, wrap
@@ -24,16 +24,7 @@ from .linear import CarriedFrames, refuse_degenerate, straight_centres
 from .linking import links
 from .placement import Placement
 from .scales import frame_scales, harmonic_scales
-from .symmetry import (
-    Rotor,
-    amine_hydrogens,
-    centre_and_reach,
-    confirmed,
-    find_rotors,
-    inverting,
-    opposite_siblings,
-    ring_hands,
-)
+from .symmetry import Rotor, centre_and_reach, opposite_siblings, ring_hands
 from .zmatrix import labels, neighbours_of, z_matrix
 
 if TYPE_CHECKING:
@@ -59,11 +50,11 @@ class InternalCoordinates(Bijection):
     their side of it, less than π from each other, which fixes chirality and the labels of equivalent hydrogens, as do
     signs of volumes where a ring bond closes; only amines may invert, −NH₂ by an exchange of its hydrogens. Beyond a
     straight angle (alkynes, nitriles, allenes) two angles measured across the line take the place of θ and τ, so that
-    it is no pole. Where a turn of 2π/k only relabels k = 2 or 3 equivalent branches (methyl, t-butyl, phenyl,
-    carboxylate, …), found in the graph and confirmed by the energy, the coordinate of the turn is y = k (ψ − ψ₀), ψ
-    being the mean of their azimuths and ψ₀ its value in the reference: it has period 2π as well, and exactly one of the
-    k labellings of a configuration lies in the chart. (AMBER's impropers name one of two like atoms first, which makes
-    them unlike: those turns are not folded.)
+    it is no pole. Where a turn by 2π/k only relabels like branches at either end of a bond (three of a methyl or of
+    t-butyl, two of a phenyl or a carboxylate, or both: then k = 6), found in the graph and confirmed by the energy, the
+    coordinate of the turn is y = k (ψ − ψ₀), ψ being τ with the mean azimuths of the branches and ψ₀ its value in the
+    reference: it has period 2π as well, and exactly one of the k labellings of a configuration lies in the chart.
+    (AMBER's impropers name one of two like atoms first, which makes them unlike: those turns are not folded.)
 
     Outside the chart log_det is −inf, in both directions. `inverse` first relabels atoms, so that
     `forward(inverse(x))` is `into_chart(x)` up to rigid motion.
@@ -140,13 +131,8 @@ class InternalCoordinates(Bijection):
         azimuths = tau[:, 0].tolist()
         held = self._held([hold] if isinstance(hold, str) else hold)
         neighbours = neighbours_of(n, molecule.bonds)
-        amines = amine_hydrogens(rows, azimuths, elements, neighbours)
-        copies = [*find_rotors(rows, azimuths, elements, neighbours, x[0].numpy()), *amines.values()] if fold else []
-        copies = [copy for copy in copies if copy.members[0] not in held]
-        copies = confirmed(copies, _precise_energy(molecule), x[0]) if copies else []
-        self.rotors: list[Rotor] = [copy for copy in copies if copy not in amines.values()]
-        self.exchanges = [pair.members for pair in amines.values() if pair in copies]
-        turned = inverting(rows, elements, neighbours) | {k for k, pair in amines.items() if pair not in copies}
+        turns, self.exchanges, turned = find_copies(molecule, rows, azimuths, neighbours, held, fold=fold)
+        self.rotors: list[Rotor] = [*itertools.chain(*turns.values())]
         centre, reach = centre_and_reach(rows, azimuths, turned, held)
         self._constant("_centre", torch.tensor(centre, dtype=torch.float64)[:, None])
         self._constant("_reach", torch.tensor(reach, dtype=torch.float64)[:, None])
@@ -157,15 +143,15 @@ class InternalCoordinates(Bijection):
 
         self._log_fold = sum(math.log(len(rotor.members)) for rotor in self.rotors)
         self.log_symmetry = self._log_fold + len(self.exchanges) * math.log(2)
-        self._folding = Folding(self.rotors, rows, self._centred(tau), self.exchanges) if copies else None
+        relabelled = bool(turns or self.exchanges)
+        self._folding = Folding(turns, rows, theta, self._centred(tau), self.exchanges) if relabelled else None
 
-        folded = {rotor.members[0] for rotor in self.rotors}
         self._constant(
             "circular", [False] * (2 * n - 3) + [row.kind == "circular" and row.atom not in held for row in rows[3:]]
         )
         self._constant("reference", self._inverse(x, None)[0][0])
-        self.labels = labels(rows, names, folded, tied)
-        other = folded | {row.atom for row in self._carried.rows}
+        self.labels = labels(rows, names, turns.keys(), tied)
+        other = turns.keys() | {row.atom for row in self._carried.rows}
         self._columns = {row[:4]: 2 * n - 3 + i for i, row in enumerate(rows[3:]) if row.atom not in other}
 
     def _constant(self, name: str, value: Tensor | Sequence[object]) -> None:
@@ -176,7 +162,7 @@ class InternalCoordinates(Bijection):
         r, theta, tau = torch.split(z.T.contiguous(), [n - 1, n - 2, n - 3])
         log_det = self._log_det(r, theta, tau)
         if self._folding is not None:
-            tau = self._folding.unfold(tau)
+            tau = self._folding.unfold(theta, tau)
         phi = torch.cat([torch.zeros_like(r[:1]), tau])
         phi = phi + phi.index_select(0, self._first)  # siblings turn with their first; others add row 0, which is zero
         x = self._placement(r, theta, phi)
@@ -187,7 +173,7 @@ class InternalCoordinates(Bijection):
         r, theta, tau = self._measure(x)
         tau = self._centred(tau)
         if self._folding is not None:
-            tau = self._folding.fold(tau)
+            tau = self._folding.fold(theta, tau)
         log_det = self._same_hands(x, self._log_det(r, theta, tau))
         return _numbers(torch.cat([r, theta, tau]).T), torch.where(torch.isfinite(log_det), -log_det, log_det)
 
@@ -236,7 +222,12 @@ class InternalCoordinates(Bijection):
         """`into_chart` of x (3, N, n)."""
         if self._folding is None:
             return x
-        return self._folding.into_chart(x, lambda x: self._centred(self._measure(x)[2]))
+
+        def measure(x: Tensor) -> tuple[Tensor, Tensor]:
+            _, theta, tau = self._measure(x)
+            return theta, self._centred(tau)
+
+        return self._folding.into_chart(x, measure)
 
     def into_chart(self, x: Tensor) -> Tensor:
         """The same configurations, equivalent atoms relabelled so as to lie in the chart.
@@ -383,14 +374,6 @@ class InternalCoordinates(Bijection):
 def _numbers(values: Tensor) -> Tensor:
     """The values, zero in the place of what is none: those rows lie outside the chart."""
     return values.nan_to_num(0.0, 0.0, 0.0)
-
-
-def _precise_energy(molecule: Molecule) -> Callable[[Tensor], Tensor]:
-    """u in double precision: OpenMM's CPU platform adds up in single, which would hide an equality."""
-    energy: Energy = molecule.energy(300.0)
-    if getattr(energy, "platform", "Reference") != "Reference":
-        energy = OpenMMEnergy(molecule.system, 300.0, platform="Reference")
-    return energy.energy
 
 
 def _require_shape(name: str, value: Tensor, shape: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .automorphism import turned_branches
+from .geometry import dihedral
 from .zmatrix import Row
 
 __all__ = [
@@ -36,8 +37,9 @@ _NOISE = (0.003, 0.03, 0.03, 0.03)  # nm; nearby a clash may drown differences, 
 class Rotor(NamedTuple):
     """Equivalent branches about a bond: a turn by 2π/k, k = len(members), only relabels their atoms.
 
-    `members` are the branches' first atoms in the order of growing azimuth; `rest` lists the atoms behind them, each
-    tuple those that take each other's place in the same order. What lies on the axis is not in it.
+    `members` are the branches' first atoms in the order of growing azimuth, seen from the other end of the bond; `rest`
+    lists the atoms behind them, each tuple those that take each other's place in the same order. What lies on the axis
+    is not in it.
     """
 
     members: tuple[int, ...]
@@ -184,39 +186,48 @@ def ring_hands(
 
 def find_rotors(
     rows: Sequence[Row],
-    azimuths: Sequence[float],
     elements: Sequence[str],
     neighbours: Sequence[Sequence[int]],
     positions: npt.NDArray[np.float64],
-) -> list[Rotor]:
-    """Like branches that turn about one bond: three at a pyramid (CH₃, NH₃⁺, CF₃, C(CH₃)₃) or two in a plane (phenyl,
-    carboxylate, the amino groups of an amide or of guanidinium), a rotor before those it carries along.
+) -> dict[int, list[Rotor]]:
+    """Like branches at either end of a bond that turns: three at a pyramid (CH₃, NH₃⁺, CF₃, C(CH₃)₃) or two in a plane
+    (phenyl, carboxylate, the amino groups of an amide or of guanidinium).
 
     Arguments:
         rows: a z-matrix.
-        azimuths: its torsions (from the fourth row) in the reference structure, in rad.
         elements: element symbol of each atom.
         neighbours: of each atom.
         positions: reference structure (n_atoms, 3).
+
+    Returns:
+        By the atom whose torsion turns them: those that go along with it, it being the first, before those on the other
+        side of the bond, the first being the atom that the torsion is measured against.
     """
-    opposite = {rows[3 + ahead].torsion: (3 + ahead, 3 + behind) for ahead, behind in opposite_siblings(rows, azimuths)}
-    siblings: dict[int, list[int]] = {}
-    for i, row in enumerate(rows[3:], start=3):
-        if row.kind == "sibling":
-            siblings.setdefault(row.torsion, []).append(i)
-    rotors = []
+    bond = {row.atom: row.bond for row in rows}
+    x = torch.from_numpy(positions)[None]
+    found: dict[int, list[Rotor]] = {}
     for row in rows[3:]:
-        family = siblings.get(row.atom, [])
-        if row.kind != "circular" or len(neighbours[row.bond]) != len(family) + 2:
-            continue
-        planar = len(family) == 1 and abs(azimuths[family[0] - 3]) > math.pi - math.asin(_PYRAMIDAL)
-        others = family if planar else opposite.get(row.atom, ())
-        members = [row.atom, *(rows[i].atom for i in others)]
-        if len(members) > 1:
-            cycles = turned_branches(members, row.bond, neighbours, elements, positions)
+        ends = ((row.atom, row.bond, row.angle), (row.torsion, row.angle, row.bond)) if row.kind == "circular" else ()
+        for first, pivot, axis in ends:
+            others = [k for k in neighbours[pivot] if k not in (first, axis)]
+            if len(others) + 2 != len(neighbours[pivot]) or any(bond[k] != pivot for k in others):
+                continue  # a line begins or a ring closes here
+            azimuths = {k: dihedral(x, (k, pivot, axis, first)).item() for k in others}
+            if not _even(azimuths.values()):
+                continue
+            members = (first, *sorted(others, key=lambda k: azimuths[k] % (2 * math.pi)))
+            cycles = turned_branches(members, pivot, neighbours, elements, positions)
             if cycles is not None:
-                rotors.append(Rotor(cycles[0], tuple(cycles[1:])))
-    return rotors
+                found.setdefault(row.atom, []).append(Rotor(cycles[0], tuple(cycles[1:])))
+    return found
+
+
+def _even(azimuths: Collection[float]) -> bool:
+    """Whether one branch is in the plane of the first, opposite to it, or two are on either side, with no gap of π."""
+    if len(azimuths) == 1:
+        return abs(*azimuths) > math.pi - math.asin(_PYRAMIDAL)
+    pyramidal = len(azimuths) == 2 and all(abs(math.sin(v)) > _PYRAMIDAL for v in azimuths)
+    return pyramidal and max(azimuths) - min(azimuths) > math.pi
 
 
 def relabel(x: Tensor, rotor: Rotor, steps: int) -> Tensor:

@@ -35,7 +35,7 @@ CHARMM = {
     "naphthalene": "NAFT", "anthracene": "ANTR", "fluorene": "FLRN", "carbazole": "CRBZ", "norbornane": "NORB",
     "adamantane": "ADAM", "cyclopropane": "C3", "cyclobutane": "CBU", "cyclohexene": "CHXE", "dioxane": "DIOX",
     "morpholine": "MORP", "pyrrolidine": "PRLD", "purine": "PUR9", "dimethyl disulfide": "DMDS", "glucose": "AGLC",
-    "phosphocholine": "PC", "cholesterol": "CLNS",
+    "phosphocholine": "PC", "cholesterol": "CLNS", "methanol": "MEOH",
 }  # fmt: skip
 PHENYL = [(k, (k + 1) % 6) for k in range(6)]
 BY_HAND = {  # bonds between carbons, and numbers of hydrogens where they are fewer than valence allows
@@ -48,6 +48,12 @@ BY_HAND = {  # bonds between carbons, and numbers of hydrogens where they are fe
     "di-tert-butyl": ([(0, k) for k in (1, 2, 3)] + [(4, k) for k in (5, 6, 7)] + [(0, 4)], {}),
     "diphenylmethane": (
         [*PHENYL, *((6 + i, 6 + j) for i, j in PHENYL), (0, 12), (6, 12)], {k: int(k % 6 > 0) for k in range(12)}
+    ),
+    "mesitylene": (
+        [*PHENYL, (0, 6), (2, 7), (4, 8)], {k: int(k % 2) for k in range(6)} | dict.fromkeys((6, 7, 8), 3)
+    ),
+    "tert-butylbenzene": (
+        [*PHENYL, (0, 6), (6, 7), (6, 8), (6, 9)], {0: 0, 6: 0} | dict.fromkeys(range(1, 6), 1)
     ),
     "allene": ([(0, 1), (1, 2)], {0: 2, 1: 0, 2: 2}),
     "butatriene": ([(0, 1), (1, 2), (2, 3)], {0: 2, 1: 0, 2: 0, 3: 2}),

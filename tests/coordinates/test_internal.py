@@ -163,7 +163,7 @@ def test_outside_the_chart_nothing_is_nan(ala, near):
     y = near(ala, 7)
     y[1, 0], y[2, 3], y[3, n], y[4, n + 1] = 0.0, -0.1, math.pi, -0.2
     y[5, next(i for i, label in enumerate(ala.labels) if label.startswith("improper ALA2-CB"))] *= -1
-    second, third = (int(k[0]) + 2 * n - 3 for k in ala._folding._turns[1:])
+    second, third = (int(k) + 2 * n - 3 for k in ala._folding._slots[:, 0])
     y[6, second], y[6, third] = 0.3, -0.3  # three hydrogens on one side
     y.requires_grad_()
     x, log_det = ala(y)

@@ -2,10 +2,10 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
+from boltzgen.coordinates.placement import Placement
 from boltzgen.coordinates.symmetry import (
     Rotor,
     centre_and_reach,
@@ -26,12 +26,17 @@ THIRD = 2 * math.pi / 3
 
 
 def rotors_of(rows, azimuths, elements):
-    """`find_rotors` with the neighbours that the rows themselves tie."""
+    """`find_rotors` with the neighbours that the rows themselves tie, placed at these azimuths, siblings' relative."""
     neighbours = [[] for _ in elements]
     for a, b in [(0, 1), (1, 2), *(row[:2] for row in rows[3:])]:
         neighbours[a].append(b)
         neighbours[b].append(a)
-    return find_rotors(rows, azimuths, elements, neighbours, np.zeros((len(elements), 3)))
+    placing = [Row(1), Row(0, 1), Row(2, 1, 0), *rows[3:]]
+    turn = dict(zip([row.atom for row in rows[3:]], azimuths, strict=True))
+    phi = [0.0] + [turn[row.atom] + (turn[row.torsion] if row.kind == "sibling" else 0.0) for row in rows[3:]]
+    r, theta = torch.full((len(rows) - 1, 1), 0.1).double(), torch.full((len(rows) - 2, 1), 1.9).double()
+    x = Placement(placing)(r, theta, torch.tensor(phi).double()[:, None])[..., 0].T.numpy()
+    return find_rotors(rows, elements, neighbours, x)
 
 
 def test_siblings_keep_to_their_side():
@@ -64,23 +69,35 @@ def test_siblings_on_either_side_stay_more_than_half_a_turn_apart_across_the_fir
 
 def test_methyl_is_a_rotor_with_members_in_turning_order():
     elements = ["O", "C", "C", "H", "H", "H"]
-    assert rotors_of(METHYL, [1.0, THIRD, -THIRD], elements) == [Rotor((3, 4, 5))]
-    assert rotors_of(METHYL, [1.0, -THIRD, THIRD], elements) == [Rotor((3, 5, 4))]
+    assert rotors_of(METHYL, [1.0, THIRD, -THIRD], elements) == {3: [Rotor((3, 4, 5))]}
+    assert rotors_of(METHYL, [1.0, -THIRD, THIRD], elements) == {3: [Rotor((3, 5, 4))]}
 
 
 def test_other_ends_are_not_rotors():
     azimuths = [1.0, THIRD, -THIRD]
-    assert rotors_of(METHYL, azimuths, ["O", "C", "C", "H", "H", "F"]) == []
-    assert rotors_of(METHYL[:5], azimuths[:2], ["O", "C", "N", "H", "H"]) == []
-    assert rotors_of([*METHYL, Row(6, 5, 2, 1, "circular")], [*azimuths, 0.0], ["C"] * 7) == []
-    assert rotors_of([*METHYL[:3], METHYL[3]._replace(kind="ring"), *METHYL[4:]], azimuths, ["C"] * 6) == []
+    assert rotors_of(METHYL, azimuths, ["O", "C", "C", "H", "H", "F"]) == {}
+    assert rotors_of(METHYL[:5], azimuths[:2], ["O", "C", "N", "H", "H"]) == {}
+    assert rotors_of([*METHYL, Row(6, 5, 2, 1, "circular")], [*azimuths, 0.0], ["C"] * 7) == {}
+    assert rotors_of([*METHYL[:3], METHYL[3]._replace(kind="ring"), *METHYL[4:]], azimuths, ["C"] * 6) == {}
 
 
 def test_two_alike_in_a_plane_are_a_rotor_of_two():
     for azimuth in (3.1, -3.1):
-        assert rotors_of(METHYL[:5], [1.0, azimuth], ["C", "C", "C", "O", "O"]) == [Rotor((3, 4))]
-        assert rotors_of(METHYL[:5], [1.0, azimuth], ["C", "C", "C", "O", "N"]) == []
-    assert rotors_of(METHYL[:5], [1.0, 2.0], ["C", "C", "N", "H", "H"]) == []  # an amine's two are not opposite
+        assert rotors_of(METHYL[:5], [1.0, azimuth], ["C", "C", "C", "O", "O"]) == {3: [Rotor((3, 4))]}
+        assert rotors_of(METHYL[:5], [1.0, azimuth], ["C", "C", "C", "O", "N"]) == {}
+    assert rotors_of(METHYL[:5], [1.0, 2.0], ["C", "C", "N", "H", "H"]) == {}  # an amine's two are not opposite
+
+
+def test_branches_towards_the_root_are_a_rotor_behind_those_that_go_along():
+    rows = [Row(1), Row(0, 1), Row(6, 1, 0), Row(2, 1, 0, 6, "sibling"), *METHYL[3:]]
+    neighbours = [[1], [0, 2, 6], [1, 3, 4, 5], [2], [2], [2], [1]]
+    x = torch.tensor([[-1, 2, 0], [0, 0, 0], [2, 0, 0], [3, 1, 1], [3, -1, 1], [3, 0, -1], [-1, -2, 0]]) * 0.05
+    methyl, oxygens = Rotor((3, 4, 5)), Rotor((0, 6))
+    for elements, rotors in (("OCCHHHO", [methyl, oxygens]), ("OCCHHFO", [oxygens]), ("OCCHHHN", [methyl])):
+        assert find_rotors(rows, [*elements], neighbours, x.double().numpy()) == {3: rotors}
+    closed = [[1, 6], *neighbours[1:6], [1, 0]]
+    apart = [*rows[:2], Row(2, 1, 0), Row(6, 0, 1, 2, "ring"), *METHYL[3:]]  # 6 is at 0 in the tree, though tied to 1
+    assert find_rotors(apart, [*"OCCHHHO"], closed, x.double().numpy()) == {3: [methyl]}
 
 
 @pytest.mark.parametrize("azimuth", [THIRD, -THIRD, 3.0])
