@@ -111,7 +111,8 @@ class ForceFieldEnergy(Energy):
             InputError: if x does not have shape (n, n_atoms, 3).
         """
         self._check(x)
-        return {name: self._settle(U, x) for name, U in self._potentials(x).items()}
+        pieces = [self._potentials(some) for some in torch.split(x, self._at_once(x)[0])]
+        return {name: self._settle(torch.cat([U[name] for U in pieces]), x) for name in self._names}
 
     def describe(self) -> str:
         """Which force is evaluated where, one per line."""
@@ -121,8 +122,7 @@ class ForceFieldEnergy(Energy):
     def _energy(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             return self._reduced(x)
-        fitting = max(1, int(self._max_memory / (_BYTES.get(x.dtype, 200) * max(1, len(self._i)))))
-        rows = min(self._rows(x.dtype), fitting) if x.is_cpu else fitting
+        rows, fitting = self._at_once(x)
         if len(x) <= rows:
             return self._reduced(x)
         if len(x) > fitting and torch.is_grad_enabled() and x.requires_grad:
@@ -130,9 +130,15 @@ class ForceFieldEnergy(Energy):
             return u
         return torch.cat([self._reduced(some) for some in torch.split(x, rows)])
 
-    def _rows(self, dtype: torch.dtype) -> int:
-        """How many frames to evaluate at once: fewer of larger molecules, but by no means as few as fill the cache."""
-        return max(4, int(_AT_ONCE / (dtype.itemsize * math.sqrt(max(1, len(self._i))))))
+    def _at_once(self, x: Tensor) -> tuple[int, int]:
+        """How many frames to evaluate at once, and how many could be for all the memory that there is.
+
+        On a processor they are fewer of larger molecules, but by no means as few as fill the cache.
+        """
+        pairs = max(1, len(self._i))
+        fitting = max(1, int(self._max_memory / (_BYTES.get(x.dtype, 200) * pairs)))
+        quick = max(4, int(_AT_ONCE / (x.dtype.itemsize * math.sqrt(pairs))))
+        return (min(quick, fitting) if x.is_cpu else fitting), fitting
 
     def _reduced(self, x: Tensor) -> Tensor:
         return self._beta * sum(self._potentials(x).values(), start=x.new_zeros(len(x)))

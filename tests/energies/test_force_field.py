@@ -296,12 +296,12 @@ def test_each_row_is_evaluated_on_its_own(obc1):
 
 
 def test_a_batch_evaluated_in_pieces_is_that_of_its_rows(obc1):
-    n = 2 * obc1._rows(torch.float64) + 7
+    n = 2 * obc1._at_once(POSITIONS)[0] + 7
     x = distorted(n, 0.02)
     u, force = obc1.energy(x), gradient(obc1, x)
     few = torch.cat([obc1.energy(rows) for rows in x.split(50)])
     torch.testing.assert_close(u, few, rtol=INDEPENDENT, atol=INDEPENDENT)
-    spoilt, bad = x.clone(), obc1._rows(x.dtype) + 3
+    spoilt, bad = x.clone(), obc1._at_once(x)[0] + 3
     spoilt[bad, 5, 1] = torch.nan
     kept = torch.arange(n) != bad
     assert torch.equal(obc1.energy(spoilt)[kept], u[kept])
@@ -346,6 +346,18 @@ def test_no_piece_is_larger_than_the_memory_allows(device, fitting, monkeypatch)
             pieces.clear()
             gradient(energy, x)
             assert (max(pieces), sum(pieces)) == (min(n, max(1, fitting)), n)
+
+
+def test_forces_are_told_apart_in_no_larger_pieces(obc1, monkeypatch):
+    x, pieces = distorted(8, 0.01), []
+    whole = obc1.per_force(x)
+    frugal = compiled("obc1", max_memory=3 * 231 * 200)
+    potentials = frugal._potentials
+    monkeypatch.setattr(frugal, "_potentials", lambda x: (pieces.append(len(x)), potentials(x))[1])
+    for name, U in frugal.per_force(x).items():
+        torch.testing.assert_close(U, whole[name])
+    assert pieces == [3, 3, 2]
+    assert [len(U) for U in frugal.per_force(x[:0]).values()] == [0] * len(whole)
 
 
 def test_a_gradient_never_holds_more_than_it_may(obc1):
