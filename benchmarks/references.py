@@ -49,7 +49,7 @@ def of_butane(x: Tensor, u: Tensor) -> dict[str, tuple[Tensor, str]]:
 def of_tetrapeptide(x: Tensor, u: Tensor) -> dict[str, tuple[Tensor, str]]:
     molecule = Molecule.load("alanine_tetrapeptide")
     found = {"mean_potential_energy": (u * kT(300.0), "kJ/mol")}
-    for name in ("phi_1", "phi_2", "phi_3"):
+    for name in (name for name in molecule.torsions if name.startswith("phi")):
         found[f"population_{name}_positive"] = (torsion(molecule, name, x) > 0, "")
     cis = [torsion(molecule, name, x).abs() < math.pi / 2 for name in molecule.torsions if name.startswith("omega")]
     inside = InternalCoordinates(molecule).inverse(x.double().flatten(0, 1))[1].isfinite().view(u.shape)
