@@ -154,6 +154,7 @@ def coordinates() -> str:
     found = record("coordinates")
     if not found:
         return ""
+    compared = [row for row in found["rows"] if row.get("energy")]
     rows = (
         [
             row["atoms"],
@@ -162,12 +163,17 @@ def coordinates() -> str:
             f"{row['energy']:.1f}",
             f"{row['share_of_energy']:.2f}",
         ]
-        for row in found["rows"]
-        if row.get("energy")
+        for row in compared
     )
-    return "## Internal to Cartesian coordinates, with gradient\n\n`benchmarks/coordinates.py`\n\n" + table(
-        ["atoms", "kind", "µs per frame", "energy, µs", "share of the energy"], rows
+    share = {(row["atoms"], row["kind"]): f"{row['share_of_energy']:.2f}" for row in compared}
+    reading = (
+        "The aim was at most a third of the compiled energy's time for alanine dipeptide, of 22 atoms. With both eager "
+        f"it\nis {share[22, 'eager']}; with both under torch.compile it is {share[22, 'compiled']}, above the "
+        f"aim, then {share[42, 'compiled']} at 42 atoms and {share[92, 'compiled']} at 92.\n"
     )
+    head = ["atoms", "kind", "µs per frame", "energy, µs", "share of the energy"]
+    title = "## Internal to Cartesian coordinates, with gradient\n\n`benchmarks/coordinates.py`\n\n"
+    return title + table(head, rows) + "\n" + reading
 
 
 def toys() -> str:

@@ -102,6 +102,12 @@ def _run(arguments: Sequence[str]) -> int:
 _CODES = {ConfigurationError: WRONG_USAGE, EnergyError: NUMERICAL_FAILURE, RankError: LOST, BoltzgenError: BAD_INPUT}
 
 
+_SYSTEM = "name of a system, a folder with a system.toml, a PDB file, or a .prmtop or .top with .inpcrd or .gro beside"
+_FORCEFIELD = (
+    "OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml); OBC2 etc. for a .prmtop"
+)
+
+
 def _leads() -> bool:
     """Whether this is the process that speaks, of several."""
     return os.environ.get("RANK", "0") == "0"
@@ -250,11 +256,11 @@ def _parser() -> argparse.ArgumentParser:
     command("systems", commands.systems, "list the systems that come with boltzgen", "boltzgen systems")
 
     check = command("check", commands.check, "build, try out and time everything", "boltzgen check mine.pdb")
-    check.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
+    check.add_argument("system", help=_SYSTEM)
     check.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's own)")
     check.add_argument(
         "--forcefield", nargs="+", metavar="XML", default=None,
-        help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
+        help=_FORCEFIELD,
     )  # fmt: skip
     held(check)
     threaded(check)
@@ -263,7 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate = command(
         "simulate", simulation.simulate, "replica exchange, to compare with", "boltzgen simulate mine.pdb --out md"
     )
-    simulate.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
+    simulate.add_argument("system", help=_SYSTEM)
     simulate.add_argument("--out", required=True, metavar="DIR", help="folder; given again, the simulation goes on")
     simulate.add_argument(
         "-n", type=count, default=10_000, metavar="N",
@@ -282,11 +288,11 @@ def _parser() -> argparse.ArgumentParser:
     placed(simulate)
 
     init = command("init", runs.init, "write a commented configuration for train", "boltzgen init mine.pdb")
-    init.add_argument("system", help="name of a system, or a folder with a system.toml, or a PDB file")
+    init.add_argument("system", help=_SYSTEM)
     init.add_argument("--out", default=None, metavar="FILE", help="(default: NAME.toml)")
 
     train = command("train", runs.train, "train a generator", "boltzgen train double_well --out run")
-    train.add_argument("system", nargs="?", help="name of a system, or a folder with a system.toml, or a PDB file")
+    train.add_argument("system", nargs="?", help=_SYSTEM)
     train.add_argument(
         "--config", default=None, metavar="FILE", help="what `boltzgen init` wrote; options here go first"
     )
@@ -300,7 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's own)")
     train.add_argument(
         "--forcefield", nargs="+", metavar="XML", default=None,
-        help="OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml)",
+        help=_FORCEFIELD,
     )  # fmt: skip
     held(train)
     train.add_argument("--seed", type=seed, default=None, help="of the network and the noise (default: 0)")

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .targets import files_of
+
 if TYPE_CHECKING:
     from ..generator import BoltzmannGenerator
     from ..molecule import Molecule
@@ -31,9 +33,12 @@ def origin(settings: Settings, target: Molecule | System, generator: BoltzmannGe
         files = [target.folder / "system.toml"]
         files += [] if target.toy is not None else [target.structure]
         files += [] if target.system is None else [target.system]
+        files += forcefield_files(forcefield)
     else:
-        forcefield, files = settings.forcefield or list(DEFAULT_FORCEFIELD), [Path(settings.system)]
-    files += forcefield_files(forcefield)
+        forcefield, files = settings.forcefield or [], files_of(settings.system)
+        if len(files) == 1:
+            forcefield = forcefield or list(DEFAULT_FORCEFIELD)
+            files += forcefield_files(forcefield)
     files += [Path(file) for file in settings.data or []]
     files += [] if settings.weights is None else [Path(settings.weights)]
     molecule = generator.molecule

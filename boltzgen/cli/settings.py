@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, InstanceOf, ValidationErr
 
 from ..errors import ConfigurationError
 from .launching import THREADS
+from .targets import PDB, TOPOLOGIES
 from .values import BEYOND, POSITIVE, SEED
 
 __all__ = ["Settings"]
@@ -34,9 +35,10 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
     """What `boltzgen train` is told. A description says what a value must be.
 
     Attributes:
-        system: name of a system, or path of a folder with a system.toml, or of a PDB file.
+        system: name of a system, or path of a folder with a system.toml, of a PDB file, or of a topology of AMBER's or
+            GROMACS's with its positions beside it.
         temperature: K; the system's own if None.
-        forcefield: OpenMM force fields, for a PDB file.
+        forcefield: OpenMM force fields, for a PDB file; the implicit solvent, for a topology of AMBER's.
         hold: torsions to keep near those of the structure.
         data: files of frames to start from, see `load_frames`.
         weights: a text file with the weights of the frames.
@@ -120,7 +122,7 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
     def plain(self) -> dict[str, Any]:
         """As plain data, from which `recalled` makes them in any working directory."""
         told = self.model_dump()
-        if self.system.lower().endswith((".pdb", ".ent")) or (Path(self.system) / "system.toml").exists():
+        if self.system.lower().endswith((*PDB, *TOPOLOGIES)) or (Path(self.system) / "system.toml").exists():
             told["system"] = str(Path(self.system).absolute())
         if self.data is not None:
             told["data"] = [str(Path(file).absolute()) for file in self.data]
@@ -152,7 +154,7 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
         """A commented TOML file with everything that can be said, as it is if nothing is."""
         return _TEMPLATE.format(
             system=json.dumps(system, ensure_ascii=False).replace("\x7f", "\\u007f"),  # which JSON may hold, TOML not
-            forcefield=_FORCEFIELD if system.lower().endswith((".pdb", ".ent")) else "",
+            forcefield=_FORCEFIELD if system.lower().endswith(PDB) else "",
             temperature="# temperature = 300.0" if temperature is None else f"temperature = {temperature}",
         )
 
@@ -174,7 +176,8 @@ forcefield = ["amber14-all.xml", "implicit/obc2.xml"]
 _TEMPLATE = """# A training of boltzgen: boltzgen train --config THIS_FILE --out run
 # What the command line says goes before what is said here.
 
-# Name of a system (`boltzgen systems`), or a folder with a system.toml, or a PDB file.
+# Name of a system (`boltzgen systems`), or a folder with a system.toml, or a PDB file, or a prmtop of AMBER
+# or top of GROMACS with its positions beside it.
 system = {system}
 {forcefield}
 # Temperature in kelvin; the training of a molecule starts at four times it.

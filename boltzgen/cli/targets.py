@@ -1,21 +1,26 @@
-"""What a command is about: the molecule or toy meant by a name, a folder or a PDB file."""
+"""What a command is about: the molecule or toy meant by a name, a folder, or a molecule's own files."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InputError
 from .printing import say
 
 if TYPE_CHECKING:
     from ..molecule import Molecule
     from ..molecule.systems import System
 
-__all__ = ["target_of"]
+__all__ = ["PDB", "TOPOLOGIES", "files_of", "target_of"]
+
+PDB = (".pdb", ".ent")
+TOPOLOGIES = {".prmtop": (".inpcrd", ".rst7"), ".parm7": (".inpcrd", ".rst7"), ".top": (".gro",)}
+"""Endings of topologies with parameters, AMBER's and GROMACS's, and those of the positions beside them."""
 
 
 def target_of(system: str, forcefield: list[str] | None) -> Molecule | System:
-    """The molecule of a PDB file, or the system of a name or folder.
+    """The molecule of a PDB file or of a topology with positions beside it, or the system of a name or folder.
 
     Raises:
         ConfigurationError: if a force field is given for what brings its own.
@@ -25,14 +30,49 @@ def target_of(system: str, forcefield: list[str] | None) -> Molecule | System:
     from ..molecule.forcefield import DEFAULT_FORCEFIELD
     from ..molecule.systems import find
 
-    if system.lower().endswith((".pdb", ".ent")):
+    files = files_of(system)
+    if len(files) == 1:
         forcefield = forcefield or list(DEFAULT_FORCEFIELD)
         molecule = Molecule.from_pdb(system, forcefield)
         say(f"{system} with {' '.join(forcefield)}")
         return molecule
-    if forcefield is not None:
+    amber = bool(files) and not system.lower().endswith(".top")
+    if forcefield is not None and not amber:
         raise ConfigurationError(
-            f"--forcefield must come with a PDB file (.pdb, .ent); got it with {system}, which brings its own: leave "
-            "it out"
+            f"--forcefield must come with a PDB file (.pdb, .ent), or be a solvent for AMBER's; got it with {system}, "
+            "which brings its own: leave it out"
         )
+    if amber:
+        solvent = " ".join(forcefield) if forcefield else None
+        molecule = Molecule.from_amber(*files, implicit_solvent=solvent)
+        say(f"{system} with {files[1]}, {solvent or 'in vacuum'}")
+        return molecule
+    if files:
+        molecule = Molecule.from_gromacs(*files)
+        say(f"{system} with {files[1]}")
+        return molecule
     return find(system)
+
+
+def files_of(system: str) -> list[Path]:
+    """A PDB file; or a topology and the positions beside it; nothing for a name or a folder.
+
+    Raises:
+        InputError: if a topology cannot be read, or has no positions beside it.
+    """
+    from ..molecule.pdb import readable_file
+
+    path = Path(system)
+    if system.lower().endswith(PDB):
+        return [path]
+    endings = TOPOLOGIES.get(path.suffix.lower())
+    if endings is None:
+        return []
+    readable_file(path, "a topology")
+    beside = [path.with_suffix(ending) for ending in endings]
+    for positions in beside:
+        if positions.is_file():
+            return [path, positions]
+    raise InputError(
+        f"{path} must have its positions beside it; got no {' or '.join(map(str, beside))}: put them there"
+    )

@@ -1,5 +1,6 @@
 """Any molecule: peptides of every residue, small molecules of every ring and line, each placed and measured exactly."""
 
+import functools
 import itertools
 import math
 
@@ -17,12 +18,26 @@ from boltzgen.errors import InputError
 
 STANDARD = [name for name in RESIDUES if name not in ("ASH", "HID", "HIP", "LYN")]
 PAIRS = sorted({pair for x in STANDARD for y in ("PRO", "GLY") for pair in ((x, y), (y, x))})
+EVERY = [*NAMES, *(pytest.param(pair, id="-".join(pair)) for pair in PAIRS)]
 ROUND_TRIP_32, ROUND_TRIP_64 = 1e-5, 1e-12  # nm
 
 
-def distances(x):
-    """Between all atoms, (n, N, N): they know nothing of rigid motion."""
-    return torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
+@pytest.fixture(scope="module")
+def charted(graph):
+    """Internal coordinates by name; of a pair between caps by the bonds alone, in idealised positions."""
+
+    def found(name):
+        return chart(name) if isinstance(name, str) else InternalCoordinates(graph("ACE", *name, "NME"))
+
+    return functools.cache(found)
+
+
+def displacements(x, y):
+    """How far every atom of x (n, N, 3) is from its place in y after the best superposition, (n, N)."""
+    x, y = (v.double() - v.double().mean(1, keepdim=True) for v in (x, y))
+    u, _, v = torch.linalg.svd(x.mT @ y)
+    u = u * torch.stack([u.new_ones(len(u)), u.new_ones(len(u)), torch.linalg.det(u @ v)], -1)[:, None]
+    return (x @ u @ v - y).norm(dim=-1)
 
 
 def handedness(x, atoms):
@@ -55,39 +70,43 @@ def test_the_corpus_is_large():
     assert len(PAIRS) == 4 * 20 - 4
 
 
-def assert_placed_and_back(coordinates, near):
+@pytest.mark.parametrize("name", EVERY)
+def test_every_atom_is_placed_and_comes_back(name, charted, near):
     """Every atom once, and round trips of single and double precision that end where they began."""
+    coordinates = charted(name)
     assert sorted(row.atom for row in coordinates.zmatrix) == list(range(coordinates.n_atoms))
     y = near(coordinates, 20)
     for dtype, tolerance in ((torch.float32, ROUND_TRIP_32), (torch.float64, ROUND_TRIP_64)):
         x = coordinates(y)[0].to(dtype)
         back, log_det = coordinates.inverse(x)
         assert torch.isfinite(log_det).all()
-        again = coordinates(back)[0]
-        assert (distances(again) - distances(x)).abs().max() < 2 * tolerance  # either end may be off
+        assert displacements(coordinates(back)[0], x).max() < tolerance
     difference = back - y
     difference[:, coordinates.circular] = wrap(difference[:, coordinates.circular])
     assert difference.abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_atom_is_placed_and_comes_back(name, near):
-    assert_placed_and_back(chart(name), near)
+def test_displacements_see_what_a_motion_does_not_do(near):
+    """An atom out of place by more than the tolerance, and a mirror image; neither a turn nor a shift."""
+    x = chart("ACE-ALA-NME")(near(chart("ACE-ALA-NME"), 5))[0]
+    turn = torch.linalg.matrix_exp(torch.tensor([[0.0, 0.3, -1.0], [-0.3, 0.0, 2.0], [1.0, -2.0, 0.0]]).double())
+    assert displacements(x @ turn + 0.5, x).max() < ROUND_TRIP_64
+    assert (displacements(-x, x).max(1).values > 0.01).all()
+    moved = x.clone()
+    moved[:, 7, 1] += 2 * ROUND_TRIP_32
+    assert (displacements(moved, x).max(1).values > ROUND_TRIP_32).all()
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_every_residue_beside_proline_and_glycine_is_placed_and_comes_back(pair, graph, near):
-    """By the bonds alone, in idealised positions: what a force field adds is a structure."""
-    peptide = graph("ACE", *pair, "NME")
-    coordinates = InternalCoordinates(peptide)
-    assert_placed_and_back(coordinates, near)
-    for atoms in peptide.torsions.values():
+def test_backbone_torsions_of_every_pair_are_coordinates(pair, charted):
+    coordinates = charted(pair)
+    for atoms in coordinates.molecule.torsions.values():
         assert any(row[:4] in (tuple(atoms), tuple(atoms[::-1])) for row in coordinates.zmatrix)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_log_det_is_that_of_the_square_map(name, near, square_map):
-    coordinates = chart(name)
+@pytest.mark.parametrize("name", EVERY)
+def test_log_det_is_that_of_the_square_map(name, charted, near, square_map):
+    coordinates = charted(name)
     y = near(coordinates, 1)
     motion = torch.tensor([0.3, -0.2, 0.1, 0.7, 1.1, -2.0], dtype=torch.float64)
     jacobian = torch.func.jacrev(lambda p: square_map(coordinates, p))(torch.cat([motion, y[0]]))
@@ -108,10 +127,10 @@ def flipped(coordinates, x):
 
 
 @pytest.mark.parametrize("n", [500, pytest.param(100_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", NAMES)
-def test_no_handedness_flips_anywhere_in_the_chart(name, n, draws, near):
+@pytest.mark.parametrize("name", EVERY)
+def test_no_handedness_flips_anywhere_in_the_chart(name, n, charted, draws, near):
     """Of so many draws inside it: all over the chart, which strains every ring, and about the reference."""
-    coordinates, rows, counted = chart(name), min(n, 5000), 0
+    coordinates, rows, counted = charted(name), min(n, 5000), 0
     for seed in itertools.count():
         far, close = draws(coordinates, rows, seed=seed), near(coordinates, rows, noise=0.3, seed=seed)
         x, log_det = coordinates(torch.cat([far, close]))

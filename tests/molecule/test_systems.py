@@ -20,6 +20,7 @@ from boltzgen.units import kT
 
 ENERGY_TOLERANCE = 1e-3  # kJ/mol
 TOY_TOLERANCE = 1e-5  # kT
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 MINIMAL = 'title = "mine"\nforcefield = ["amber96.xml", "implicit/obc1.xml"]\n'
 
@@ -96,11 +97,30 @@ def test_the_bundled_reference_is_of_the_bundled_energy():
     assert abs(reference["value"] - 0.5 * hydrogens * kT(300.0) - harmonic) > 5.0
 
 
+RECORDS = {
+    record["system"]: record["estimates"]
+    for path in RESULTS.glob("*_reference.json")
+    if "estimates" in (record := json.loads(path.read_text(encoding="utf-8")))
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_references_by_replica_exchange_are_those_of_their_records(name):
+    bundled = {key: entry for key, entry in find(name).reference.items() if entry["standard_error"] > 0}
+    assert bundled
+    for key, entry in bundled.items():
+        found = RECORDS[name][key]
+        digits = len(str(entry["standard_error"]).partition(".")[2])
+        assert {key: found[key] for key in ("value", "standard_error")} == pytest.approx(
+            {key: entry[key] for key in ("value", "standard_error")}, abs=0.51 * 10**-digits
+        )
+        assert entry["unit"] == found["unit"]
+
+
 def test_the_bundled_reference_is_that_of_the_benchmark():
     """Two runs that know nothing of each other, weighted by their precision; populations are of the second."""
-    results = Path(__file__).parents[2] / "benchmarks" / "results"
     runs = [
-        json.loads((results / f"alanine_dipeptide_reference{name}.json").read_text(encoding="utf-8"))
+        json.loads((RESULTS / f"alanine_dipeptide_reference{name}.json").read_text(encoding="utf-8"))
         for name in ("", "_seed5")
     ]
     assert all(run["finished"] for run in runs)

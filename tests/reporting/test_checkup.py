@@ -1,5 +1,7 @@
 """A molecule is examined before hours of work: good ones are green, and a planted fault is seen."""
 
+from pathlib import Path
+
 import numpy as np
 import openmm
 import pytest
@@ -10,6 +12,8 @@ from boltzgen.energies import HybridEnergy
 from boltzgen.energies.force_field import ForceFieldEnergy
 from boltzgen.molecule import Molecule
 from boltzgen.reporting import checkup, examine
+
+TWENTY = Path(__file__).parents[1] / "molecule" / "data" / "twenty_residues.pdb"
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,17 @@ def test_a_wrong_measure_is_red(molecule, monkeypatch):
     assert lights(found)["measure against the whole Jacobian"] == "red"
     assert found.status == "red"
     assert "difference of log|det| → report it" in str(found)
+
+
+def test_the_measure_of_a_large_molecule_is_compared_too(monkeypatch):
+    """Of more coordinates than are differentiated at once."""
+    coordinates = InternalCoordinates(Molecule.from_pdb(TWENTY, ["amber14-all.xml"]))
+    assert len(coordinates.labels) > 2 * checkup._JACOBIAN_ROWS
+    assert checkup._of_coordinates(coordinates)[-1].status == "green"
+    original = InternalCoordinates._log_det
+    monkeypatch.setattr(InternalCoordinates, "_log_det", lambda *args: original(*args) + 0.01)
+    check = checkup._of_coordinates(coordinates)[-1]
+    assert (check.name, check.status) == ("measure against the whole Jacobian", "red")
 
 
 def test_a_wrong_energy_and_a_wrong_gradient_are_red(molecule, monkeypatch):

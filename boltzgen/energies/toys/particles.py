@@ -53,7 +53,7 @@ class _Cluster(Energy):
 class DW4(_Cluster):
     """Four particles in the plane, u = Σ_{i<j} 0.9 (d_ij − 4)⁴ − 4 (d_ij − 4)²; x is (n, 8).
 
-    On zero centroid E_p[u] = −22.540 ± 0.006, and the virial E_p[x·∇u] is exactly 6.
+    On zero centroid E_p[u] = −22.544 ± 0.004, and the virial E_p[x·∇u] is exactly 6.
 
     References:
         Köhler, Klein, Noé (2020), "Equivariant flows".
