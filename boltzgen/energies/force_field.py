@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..units import kT
 from .energy import Energy
 from .forces import Frames, all_pairs, compile_force, named_forces, particle_masses
-from .openmm_system import check_evaluable, check_supported
+from .openmm_system import check_evaluable, check_supported, notes
 from .parity import require_parity
 
 __all__ = ["ForceFieldEnergy"]
@@ -99,6 +99,7 @@ class ForceFieldEnergy(Energy):
             self.register_buffer(name, torch.from_numpy(atoms), persistent=False)
         self._beta = 1 / kT(temperature)
         self._max_memory = max_memory
+        self._notes = notes(system)
         if check:
             require_parity(self, system, positions, seed=seed)
 
@@ -115,9 +116,10 @@ class ForceFieldEnergy(Energy):
         return {name: self._settle(torch.cat([U[name] for U in pieces]), x) for name in self._names}
 
     def describe(self) -> str:
-        """Which force is evaluated where, one per line."""
+        """Which force is evaluated where, and what there is to know of it, one per line."""
         forces = zip(self._names, self._forces, strict=True)
-        return "\n".join(f"{name}: torch, {type(force).__name__}" for name, force in forces)
+        lines = [f"{name}: torch, {type(force).__name__}" for name, force in forces]
+        return "\n".join([*lines, *(f"{name}: {note}" for name, note in self._notes.items())])
 
     def _energy(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():

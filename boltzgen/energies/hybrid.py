@@ -17,14 +17,14 @@ from .force_field import ForceFieldEnergy
 from .forces import COMPILERS, compile_force, named_forces, particle_masses
 from .openmm_context import dynamics_context
 from .openmm_energy import OpenMMEnergy
-from .openmm_system import check_evaluable, check_supported
+from .openmm_system import check_evaluable, check_supported, notes
 from .openmm_xml import serialize
 from .parity import trial_positions
 
 __all__ = ["HybridEnergy", "system_energy"]
 
-_FASTER = 250  # atoms up to which torch is the faster one, by benchmarks/force_field_sizes.py
 _CLEARLY = 1.2  # times as fast: less than that is the noise of a measurement, and torch has second derivatives
+_FRAMES, _PAIRS = 512, 4e6  # in a batch that torch is timed with: as many as a training has, fewer of larger molecules
 
 
 class HybridEnergy(OpenMMEnergy):
@@ -76,6 +76,7 @@ class HybridEnergy(OpenMMEnergy):
         self._whole = {"xml": serialize(system)}  # a dict: the fingerprint knows both parts already
         known = named_forces(system).keys() - refused.keys()
         self.compiled = ForceFieldEnergy(_part(system, known), temperature, positions=positions)
+        self._notes = {name: note for name, note in notes(system).items() if name not in self.compiled._notes}
 
     def describe(self) -> str:
         """Which force is evaluated where, and why, one per line."""
@@ -93,8 +94,8 @@ class HybridEnergy(OpenMMEnergy):
 def system_energy(system: openmm.System, temperature: float, positions: Any = None) -> ForceFieldEnergy | OpenMMEnergy:
     """The System's energy with as much of it compiled as can be: all, some, or none of its forces.
 
-    Of more than 250 atoms, where there is no GPU, both ways are tried out, and OpenMM's is taken if it is clearly the
-    faster one: with a cutoff it has less to do.
+    Where there is no GPU, both ways are tried out on a batch as a training has them, and OpenMM alone is taken if it is
+    clearly the faster one: with a cutoff it has less to do in a large molecule.
 
     Arguments and errors as of `HybridEnergy`.
     """
@@ -106,7 +107,7 @@ def system_energy(system: openmm.System, temperature: float, positions: Any = No
         alone._remarks.update(refused)
         return alone
     compiled = (HybridEnergy if refused else ForceFieldEnergy)(system, temperature, positions=positions)
-    if system.getNumParticles() <= _FASTER or torch.cuda.is_available():
+    if torch.cuda.is_available():
         return compiled
     return _faster(compiled, OpenMMEnergy(system, temperature), positions)
 
@@ -116,7 +117,8 @@ def _faster(
 ) -> ForceFieldEnergy | OpenMMEnergy:
     """The energy with torch in it, unless OpenMM alone takes clearly less time for a frame and its gradient."""
     x = trial_positions(compiled.event_shape[0], positions)[:1].float()
-    mine, its = _seconds(compiled, x.repeat(8, 1, 1)), _seconds(other, x.repeat(2, 1, 1))
+    many = max(8, min(_FRAMES, int(_PAIRS / x.shape[1] ** 2)))
+    mine, its = _seconds(compiled, x.repeat(many, 1, 1)), _seconds(other, x.repeat(max(2, many // 32), 1, 1))
     if mine < _CLEARLY * its:
         return compiled
     which = "torch takes" if isinstance(compiled, ForceFieldEnergy) else "it takes together with torch"

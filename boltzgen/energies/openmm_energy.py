@@ -21,7 +21,7 @@ from .forces import named_forces
 from .openmm_context import Frames, dynamics_context
 from .openmm_platforms import platforms
 from .openmm_pool import Pool
-from .openmm_system import check_supported, translation_invariant
+from .openmm_system import check_supported, notes, translation_invariant
 from .openmm_xml import serialize
 
 __all__ = ["OpenMMEnergy"]
@@ -76,6 +76,7 @@ class OpenMMEnergy(Energy):
         self._engine: dict[str, Any] = {"platform": _platform(platform, system), "workers": _workers(workers)}
         self._names = list(named_forces(system))
         self._remarks = dict[str, str]()  # why OpenMM evaluates a force
+        self._notes = notes(system)
         xml = serialize(system)
         self._system = re.sub(r' openmmVersion="[^"]*"', "", xml)  # for the fingerprint: no dict is
         self._settings: dict[str, Any] = {
@@ -99,9 +100,10 @@ class OpenMMEnergy(Energy):
         return int(self._engine["workers"])
 
     def describe(self) -> str:
-        """Which force is evaluated where, one per line."""
+        """Which force is evaluated where, and what there is to know of it, one per line."""
         why = {name: f", since {remark}" for name, remark in self._remarks.items()}
-        return "\n".join(f"{name}: OpenMM, {self.platform} platform{why.get(name, '')}" for name in self._names)
+        lines = [f"{name}: OpenMM, {self.platform} platform{why.get(name, '')}" for name in self._names]
+        return "\n".join([*lines, *(f"{name}: {note}" for name, note in self._notes.items())])
 
     def context(self, integrator: openmm.Integrator, masses: Sequence[float]) -> openmm.Context:
         """A new Context for this System on this platform, one thread, with other masses; nothing acts on velocities.

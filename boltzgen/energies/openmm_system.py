@@ -129,6 +129,14 @@ def translation_invariant(system: openmm.System) -> bool:
     return not any(_names_coordinate(force) for force in _nested(system.getForces()))
 
 
+def notes(system: openmm.System) -> dict[str, str]:
+    """What there is to know of forces by name: that one is ignored, or feels more than the molecule's shape."""
+    ignored = [force.getName() for force in system.getForces() if type(force).__name__ == _HARMLESS]
+    return dict.fromkeys(ignored, "ignored, since it acts on velocities alone") | dict.fromkeys(
+        fields(system), "may feel where the molecule is and how it is turned"
+    )
+
+
 def fields(system: openmm.System) -> list[str]:
     """Names of the forces that may feel where the System is, or how it is turned; some when in doubt."""
     return [force.getName() for force in system.getForces() if any(map(_names_direction, _nested([force])))]

@@ -20,6 +20,8 @@ __all__ = ["TOLERANCE", "Deviation", "deviations", "require_parity", "trial_posi
 
 TOLERANCE = 1e-8
 """Largest relative deviation from OpenMM Reference in float64."""
+_STRETCHED = 3.0
+"""times the size of the molecule: beyond cutoffs and flat bottoms, and the ends of tables."""
 
 
 class PerForce(Protocol):
@@ -88,7 +90,7 @@ def require_parity(
 
 
 def trial_positions(n_atoms: int, positions: Any = None, *, seed: int = 0) -> Tensor:
-    """A few configurations, from slightly distorted to clashing, (n, n_atoms, 3), in nm, float64.
+    """A few configurations, from slightly distorted to clashing, and one stretched, (n, n_atoms, 3), nm, float64.
 
     Arguments:
         positions: where to start from, (n_atoms, 3), in nm; without them the atoms are strewn at a molecule's density.
@@ -100,7 +102,8 @@ def trial_positions(n_atoms: int, positions: Any = None, *, seed: int = 0) -> Te
     n = max(2, min(6, 600 // n_atoms))  # Reference needs seconds for a frame of a thousand atoms
     if positions is None:
         size = math.cbrt(n_atoms / 100)
-        return size * torch.rand(n, n_atoms, 3, dtype=torch.float64, generator=generator)
+        x = size * torch.rand(n, n_atoms, 3, dtype=torch.float64, generator=generator)
+        return torch.cat([x, _STRETCHED * x[:1]])
     start = torch.tensor(np.asarray(magnitude(positions, "nanometer")), dtype=torch.float64)
     if start.shape != (n_atoms, 3):
         raise InputError(
@@ -108,7 +111,9 @@ def trial_positions(n_atoms: int, positions: Any = None, *, seed: int = 0) -> Te
         )
     distortions = torch.logspace(-2.5, -0.7, n, dtype=torch.float64)[:, None, None]
     noise = torch.randn(n, n_atoms, 3, dtype=torch.float64, generator=generator)
-    return start + distortions * noise
+    x = start + distortions * noise
+    middle = start.mean(0)
+    return torch.cat([x, middle + _STRETCHED * (x[:1] - middle)])
 
 
 def _reference(system: openmm.System, force: openmm.Force, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,7 @@ def test_a_force_that_could_not_be_compared_is_refused():
 def test_trial_positions_start_where_they_are_told():
     start = np.arange(66.0).reshape(22, 3)
     x = trial_positions(22, start, seed=1)
-    distances = (x - torch.tensor(start)).square().mean((1, 2)).sqrt()
+    distances = (x[:-1] - torch.tensor(start)).square().mean((1, 2)).sqrt()
     assert x.dtype == torch.float64
     assert (distances[1:] > distances[:-1]).all()
     assert distances[0] < 0.01 < 0.1 < distances[-1] < 0.3
@@ -106,4 +106,31 @@ def test_trial_positions_start_where_they_are_told():
 
 
 def test_large_systems_are_tried_on_fewer_configurations():
-    assert [len(trial_positions(n)) for n in (1, 22, 150, 1000)] == [6, 6, 4, 2]
+    assert [len(trial_positions(n)) for n in (1, 22, 150, 1000)] == [7, 7, 5, 3]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_last_configuration_is_stretched(given):
+    x = trial_positions(22, np.random.default_rng(0).random((22, 3)) if given else None)
+    size = torch.tensor([torch.pdist(frame).max() for frame in x])
+    assert size[-1] / size[0] == pytest.approx(3)
+
+
+def test_what_acts_only_beyond_the_size_of_the_molecule_is_compared():
+    """A flat bottom, which neither the structure nor a distortion leaves."""
+
+    def tethered(k):
+        system, tether = openmm.System(), openmm.CustomBondForce(f"{k}*max(0, r - 0.8)^2")
+        for _ in range(3):
+            system.addParticle(12.0)
+        tether.addBond(0, 2, [])
+        system.addForce(tether)
+        return system
+
+    x = [[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.4, 0.1, 0.0]]
+    energy = ForceFieldEnergy(tethered(1.0), 300.0, check=False)
+    near = trial_positions(3, x)[:2]
+    assert deviations(energy, tethered(2.0), near)["CustomBondForce"] == (0, 0, [0, 1, 2])
+    require_parity(energy, tethered(1.0), x)
+    with pytest.raises(EnergyError, match=r"CustomBondForce in torch must agree"):
+        require_parity(energy, tethered(2.0), x)

@@ -75,8 +75,7 @@ def test_what_is_compiled_beside_openmm_is_compared_with_it(molecule, monkeypatc
     restraint.addCollectiveVariable("d", openmm.RMSDForce(molecule.positions))
     system.addForce(restraint)
     restrained = Molecule.from_openmm(system, molecule.topology, molecule.positions)
-    energy = restrained.energy(300.0)
-    assert isinstance(energy, HybridEnergy)
+    energy = HybridEnergy(system, 300.0, positions=molecule.positions)
     check, _ = checkup._of_energy(energy, restrained, torch.device("cpu"))
     assert (check.name, check.status) == ("energy against OpenMM", "green")
     assert 0 <= check.value < 1e-6
