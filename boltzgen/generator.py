@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -122,6 +122,7 @@ class BoltzmannGenerator:
         data: Any = None,
         run_dir: str | os.PathLike[str] | None = None,
         about: Mapping[str, Any] | None = None,
+        begun: Callable[[], None] = lambda: None,
         compile: Compile = "auto",
         progress: bool = True,
     ) -> History:
@@ -135,6 +136,7 @@ class BoltzmannGenerator:
                 stopped, also after a crash. One training at a time may use it. Beside them run.json says what was
                 trained, when, where and with which versions, and metrics.jsonl how it goes.
             about: plain data to keep in run.json.
+            begun: called once run.json is written: from there on the run folder can be gone on with.
             compile: "auto", "always" or "never"; see `compiled`.
             progress: whether to show progress on standard error.
 
@@ -150,7 +152,7 @@ class BoltzmannGenerator:
         if data is not None and isinstance(self.target, Pullback) and self.coordinates is not None:
             data = chart_data(self.target, data)
         settings = {"temperature": self.temperature, "seed": self.seed, "minutes": minutes, "steps": steps}
-        folder = None if run_dir is None else RunFolder(run_dir, {**settings, **(about or {})})
+        folder = None if run_dir is None else RunFolder(run_dir, {**settings, **(about or {})}, begun)
         with nullcontext() if folder is None else _held(folder.path):
             self.history = anneal(
                 self.flow,

@@ -11,7 +11,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +58,7 @@ class RunFolder:
     Arguments:
         path: of the folder.
         about: plain data that say what is trained, kept in run.json.
+        begun: called once run.json is written: from there on the folder alone can be gone on with.
 
     Attributes:
         training: checkpoint of the training under way.
@@ -66,8 +67,13 @@ class RunFolder:
         metrics: metrics.jsonl.
     """
 
-    def __init__(self, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
-        self.path, self.about = as_path(path), dict(about or {})
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        about: Mapping[str, Any] | None = None,
+        begun: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.path, self.about, self.begun = as_path(path), dict(about or {}), begun
         self.training, self.generator = self.path / "training.pt", self.path / "generator.pt"
         self.record, self.metrics = self.path / "run.json", self.path / "metrics.jsonl"
         self._begin: float | None = None
@@ -81,6 +87,7 @@ class RunFolder:
             self._begin = self._last = now
             self._before, self._seen = history.seconds, len(history.losses)
             self._open()
+            self.begun()
         elif now - self._last >= _SECONDS:
             self._last = now
             self._note(history)

@@ -163,12 +163,18 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     if settings.data is not None:
         data = load_frames(settings.data, settings.weights, generator.molecule, seed=settings.seed)
         say(f"starts from {len(data)} frames of {', '.join(settings.data)}")
-    say(f"interrupt it at any time; it goes on with: {goes_on(options, None if 'run_folder' in options else out)}")
+
+    def begun() -> None:
+        command = goes_on(options, None if "run_folder" in options else out)
+        say(f"interrupt it at any time; it goes on with: {command}")
+
     about = {"system": target.name, "settings": settings.plain()}
     if ranks().leads:
         about |= origin(settings, target, generator)
     compile: Literal["auto", "never"] = "auto" if settings.compile else "never"
-    history = generator.train(run_dir=out, minutes=settings.minutes, data=data, about=about, compile=compile)
+    history = generator.train(
+        run_dir=out, minutes=settings.minutes, data=data, about=about, begun=begun, compile=compile
+    )
     say(trained(history))
     if options.json:
         print_json({"run": str(out), "evaluations": history.evaluations, "seconds": history.seconds})
