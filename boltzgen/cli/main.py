@@ -297,6 +297,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("--weights", default=None, metavar="FILE", help="text file with a weight per frame of --data")
     train.add_argument("--minutes", type=positive, default=None, metavar="M", help="time to train (default: 10)")
+    train.add_argument(
+        "--steps", type=count, default=None, metavar="K", help="gradient steps to train, in place of minutes"
+    )
     train.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's own)")
     train.add_argument(
         "--forcefield", nargs="+", metavar="XML", default=None,

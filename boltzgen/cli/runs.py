@@ -173,7 +173,13 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
         about |= origin(settings, target, generator)
     compile: Literal["auto", "never"] = "auto" if settings.compile else "never"
     history = generator.train(
-        run_dir=out, minutes=settings.minutes, data=data, about=about, begun=begun, compile=compile
+        run_dir=out,
+        minutes=settings.minutes,
+        steps=settings.steps,
+        data=data,
+        about=about,
+        begun=begun,
+        compile=compile,
     )
     say(trained(history))
     if options.json:
