@@ -153,7 +153,7 @@ class BoltzmannGenerator:
             data = chart_data(self.target, data)
         settings = {"temperature": self.temperature, "seed": self.seed, "minutes": minutes, "steps": steps}
         folder = None if run_dir is None else RunFolder(run_dir, {**settings, **(about or {})}, begun)
-        with nullcontext() if folder is None else _held(folder.path):
+        with nullcontext() if folder is None else _held(folder):
             self.history = anneal(
                 self.flow,
                 self.target,
@@ -294,12 +294,13 @@ class BoltzmannGenerator:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """A folder no other training works in; of several processes one holds it for all."""
+def _held(folder: RunFolder) -> Iterator[None]:
+    """A folder of this training, in which no other works; of several processes one holds it for all."""
     with ExitStack() as held:
 
         def hold() -> None:
-            held.enter_context(exclusive(folder))
+            held.enter_context(exclusive(folder.path))
+            folder.starts()
 
         ranks().first(hold)
         yield
