@@ -108,8 +108,11 @@ def check(options: argparse.Namespace) -> None:
     else:
         print(found)
     if found.status == "red":
-        failed = ", ".join(one.name for one in found.checks if one.status == "red")
-        raise EnergyError(f"{molecule.name} must pass its checks; got red for: {failed}")
+        failed = [one for one in found.checks if one.status == "red"]
+        remedies = "; ".join(dict.fromkeys(one.next_step for one in failed))
+        raise EnergyError(
+            f"{molecule.name} must pass its checks; got red for {', '.join(one.name for one in failed)}: {remedies}"
+        )
     given = {name: getattr(options, name) for name in ("forcefield", "hold")}
     more = [word for name, words in given.items() if words for word in (f"--{name}", *words)]
     say(f"next: {shlex.join(['boltzgen', 'train', options.system, *more, '--out', 'run'])}")

@@ -171,9 +171,14 @@ def _note(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _in_words(error: OSError) -> str:
-    if error.filename is None:
+    if error.filename is not None:
+        return f"{error.filename} cannot be used ({error.strerror}): check the path and who may read and write there"
+    if error.errno is not None and error.strerror != os.strerror(error.errno):  # our own, which names the remedy
         return error.strerror or str(error)
-    return f"{error.filename} cannot be used ({error.strerror}): check the path and who may read and write there"
+    return (
+        f"the system must grant what the command needs; got {error.strerror or error}: look at its disk, memory and "
+        "limits (df -h, free -h, ulimit -a), then give the command again"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
