@@ -209,12 +209,13 @@ class _Ladder:
         return State(self.x, self.step, self.reached, self.round_trips, random, self.u, self.gradient)
 
     def run(self, record: Recording, equilibration: int, rounds: int, thin: int, show: Show) -> ReplicaExchange:
-        total = equilibration + rounds
+        total = max(equilibration + rounds, record.done)
 
         def told() -> None:
             what = f"{record.done} of {equilibration} rounds of equilibration"
             if record.done > equilibration:
-                what = f"{record.done - equilibration} of {rounds} rounds, {int(self.round_trips.sum())} round trips"
+                made, trips = record.done - equilibration, int(self.round_trips.sum())
+                what = f"{made} of {total - equilibration} rounds, {trips} round trips"
             show(record.done / total, what)
 
         with record.kept(lambda: vars(self.state)) as autosave:
