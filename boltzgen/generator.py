@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -122,6 +122,7 @@ class BoltzmannGenerator:
         data: Any = None,
         run_dir: str | os.PathLike[str] | None = None,
         about: Mapping[str, Any] | None = None,
+        begun: Callable[[], None] = lambda: None,
         compile: Compile = "auto",
         progress: bool = True,
     ) -> History:
@@ -135,6 +136,7 @@ class BoltzmannGenerator:
                 stopped, also after a crash. One training at a time may use it. Beside them run.json says what was
                 trained, when, where and with which versions, and metrics.jsonl how it goes.
             about: plain data to keep in run.json.
+            begun: called once run.json is written: from there on the run folder can be gone on with.
             compile: "auto", "always" or "never"; see `compiled`.
             progress: whether to show progress on standard error.
 
@@ -150,8 +152,8 @@ class BoltzmannGenerator:
         if data is not None and isinstance(self.target, Pullback) and self.coordinates is not None:
             data = chart_data(self.target, data)
         settings = {"temperature": self.temperature, "seed": self.seed, "minutes": minutes, "steps": steps}
-        folder = None if run_dir is None else RunFolder(run_dir, {**settings, **(about or {})})
-        with nullcontext() if folder is None else _held(folder.path):
+        folder = None if run_dir is None else RunFolder(run_dir, {**settings, **(about or {})}, begun)
+        with nullcontext() if folder is None else _held(folder):
             self.history = anneal(
                 self.flow,
                 self.target,
@@ -292,12 +294,13 @@ class BoltzmannGenerator:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """A folder no other training works in; of several processes one holds it for all."""
+def _held(folder: RunFolder) -> Iterator[None]:
+    """A folder of this training, in which no other works; of several processes one holds it for all."""
     with ExitStack() as held:
 
         def hold() -> None:
-            held.enter_context(exclusive(folder))
+            held.enter_context(exclusive(folder.path))
+            folder.starts()
 
         ranks().first(hold)
         yield

@@ -48,7 +48,7 @@ class Progress:
                 desc=title,
                 file=self.stream,
                 unit="",
-                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {unit}",
+                bar_format="{desc} {percentage:3.0f}%|{bar}| {unit}",
             )
             if self.stream.isatty()
             else None

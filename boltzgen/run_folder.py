@@ -1,4 +1,4 @@
-"""The folder of a training: what it trains, where, when and with what it ran, and how it goes."""
+"""The folder of a training or a simulation: what it is of, where, when and with what it ran, and how it goes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ def provenance() -> dict[str, Any]:
 
 
 class RunFolder:
-    """The files of a training in one folder, for the process that holds it (`exclusive`).
+    """The files of a training, or another kind of work, in one folder, for the process that holds it (`exclusive`).
 
     Called with the record of the training as often as one likes, it keeps `metrics.jsonl` up to date: a line of JSON
     every five seconds, whole as soon as it is there, so that it can be read meanwhile. After an interruption it goes
@@ -57,7 +57,9 @@ class RunFolder:
 
     Arguments:
         path: of the folder.
-        about: plain data that say what is trained, kept in run.json.
+        about: plain data that say what is trained or simulated, kept in run.json.
+        begun: called once run.json is written: from there on the folder alone can be gone on with.
+        kind: of work, a word; a folder holds one.
 
     Attributes:
         training: checkpoint of the training under way.
@@ -66,13 +68,21 @@ class RunFolder:
         metrics: metrics.jsonl.
     """
 
-    def __init__(self, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
-        self.path, self.about = as_path(path), dict(about or {})
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        about: Mapping[str, Any] | None = None,
+        begun: Callable[[], None] = lambda: None,
+        *,
+        kind: str = "training",
+    ) -> None:
+        self.path, self.about, self.begun, self.kind = as_path(path), dict(about or {}), begun, kind
         self.training, self.generator = self.path / "training.pt", self.path / "generator.pt"
         self.record, self.metrics = self.path / "run.json", self.path / "metrics.jsonl"
         self._begin: float | None = None
         self._before = self._last = 0.0
         self._seen = 0
+        self._started = False
 
     def __call__(self, history: History) -> None:
         """Notes how the training stands, if it is time to; the first time, that it began."""
@@ -80,13 +90,15 @@ class RunFolder:
         if self._begin is None:
             self._begin = self._last = now
             self._before, self._seen = history.seconds, len(history.losses)
+            self.start()
             self._open()
+            self.begun()
         elif now - self._last >= _SECONDS:
             self._last = now
             self._note(history)
 
     def read(self) -> dict[str, Any]:
-        """What run.json holds: `about`, and under "starts" the `provenance` of every start.
+        """What run.json holds: `about`, the "kind" of work, and under "starts" the `provenance` of every start.
 
         Raises:
             InputError: if the folder holds none.
@@ -98,13 +110,13 @@ class RunFolder:
                 raise ValueError("something else")
         except OSError as error:
             raise InputError(
-                f"{self.path} must be the folder of a training; its {self.record.name} cannot be read "
+                f"{self.path} must be the folder of a {self.kind}; its {self.record.name} cannot be read "
                 f"({error.strerror}): check the path"
             ) from None
         except ValueError as error:
             raise CheckpointError(
-                f"{self.record} must be the record of a training; got one that is damaged ({error}): train in another "
-                "folder"
+                f"{self.record} must be the record of a {self.kind}; got one that is damaged ({error}): remove it, or "
+                "use another folder"
             ) from None
         version = {key: found.pop(key, None) for key in _FORMAT}
         if version != _FORMAT:
@@ -112,17 +124,43 @@ class RunFolder:
                 f"{self.record} must be of version {_FORMAT['version']}; got {version['version']!r}: use the release "
                 "of boltzgen that wrote it"
             )
+        return {"kind": "training"} | found
+
+    def own(self) -> dict[str, Any]:
+        """What `read` gives, if it is of the same kind of work.
+
+        Raises:
+            InputError: if it is of another, naming the command that goes on with that.
+        """
+        found = self.read()
+        if found["kind"] != self.kind:
+            command = found["starts"][-1]["command"] if found["starts"] else "the program that made it"
+            raise InputError(
+                f"{self.path} must be the folder of a {self.kind}; got that of a {found['kind']}, which goes on with "
+                f"`{command}`: name another"
+            )
         return found
 
-    def _open(self) -> None:
-        """Once the training has taken up its checkpoint: this folder is its own."""
-        try:
-            starts = self.read()["starts"]
-        except (InputError, CheckpointError):
-            starts = []
+    def starts(self) -> list[dict[str, Any]]:
+        """The `provenance` of the starts before this one.
+
+        Raises:
+            InputError, CheckpointError: if the folder belongs to something else, or run.json is damaged.
+        """
+        found: list[dict[str, Any]] = self.own()["starts"] if self.record.exists() else []
+        return found
+
+    def start(self) -> None:
+        """Notes in run.json, the first time, that the work began: once it has taken up its checkpoint, not before."""
+        if self._started:
+            return
+        self._started, starts = True, self.starts()
         sweep(self.path)
-        record = _FORMAT | self.about | {"starts": [*starts, provenance()]}
+        record = _FORMAT | {"kind": self.kind} | self.about | {"starts": [*starts, provenance()]}
         write_atomically(self.record, (json.dumps(record, indent=2) + "\n").encode())
+
+    def _open(self) -> None:
+        """Leaves of metrics.jsonl what the checkpoint knows of."""
         lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines() if self.metrics.exists() else []
         kept = [line for line in lines if _steps(line) <= self._seen]
         write_atomically(self.metrics, "".join(f"{line}\n" for line in kept).encode())

@@ -29,7 +29,8 @@ MOST = 26
 INTRODUCTION = """# A first session
 
 What a terminal shows to somebody who has never used boltzgen, mistakes included. Made by `python docs/record.py`, on a
-machine with two cores; of a progress bar the last state is shown, and of long output the beginning and the end.
+machine with {cores} cores and {load:.1f} programs at work on them, this one included; of a progress bar the last state
+is shown, and of long output the beginning and the end.
 """
 FIELD = "--forcefield amber14-all.xml implicit/obc2.xml"
 STEPS: list[tuple[str, str, float | None]] = [  # what is said before, the command, seconds of training until Ctrl-C
@@ -57,11 +58,8 @@ STEPS: list[tuple[str, str, float | None]] = [  # what is said before, the comma
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        structure = find("isoleucine_dipeptide").structure
-        shutil.copy(structure, f"{folder}/mine.pdb")
-        heavy = [line for line in structure.read_text().splitlines() if line[76:78].strip() != "H"]
-        Path(folder, "xray.pdb").write_text("\n".join(line for line in heavy if not line.startswith("CONECT")) + "\n")
-        parts = [INTRODUCTION]
+        furnish(Path(folder))
+        parts = []
         for words, command, interrupt in STEPS:
             print(f"$ {command}", flush=True)
             code, output = typed(command, folder, interrupt)
@@ -69,7 +67,16 @@ def main() -> None:
             status = f"\n[exit code {code}]" if code else ""
             block = "\n".join(["```text", f"$ {command}", *shown]) + f"{status}\n```\n"
             parts.append(f"{words}\n\n{block}" if words else block)
-        PAGE.write_text("\n".join(parts), encoding="utf-8")
+    introduction = INTRODUCTION.format(cores=os.cpu_count(), load=os.getloadavg()[1])
+    PAGE.write_text("\n".join([introduction, *parts]), encoding="utf-8")
+
+
+def furnish(folder: Path) -> None:
+    """A structure with hydrogens and one without."""
+    structure = find("isoleucine_dipeptide").structure
+    shutil.copy(structure, folder / "mine.pdb")
+    heavy = [line for line in structure.read_text().splitlines() if line[76:78].strip() != "H"]
+    (folder / "xray.pdb").write_text("\n".join(line for line in heavy if not line.startswith("CONECT")) + "\n")
 
 
 def typed(command: str, folder: str, interrupt: float | None) -> tuple[int, str]:

@@ -49,12 +49,18 @@ def test_commands_named_in_the_pages_exist():
 
 
 def command_lines(page):
-    """Every line that calls boltzgen, as the array job number 0 would have it, without comments."""
-    text = "\n".join(blocks(page, "sh")).replace("$SLURM_ARRAY_TASK_ID", "0")
-    return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^boltzgen .*$", text, flags=re.MULTILINE)]
+    """Every line that calls boltzgen, without comments; those of an array once for each of its jobs."""
+    found = []
+    for block in blocks(page, "sh"):
+        last = re.search(r"^#SBATCH --array=0-(\d+)$", block, flags=re.MULTILINE)
+        for job in range(int(last[1]) + 1 if last else 1):
+            lines = re.findall(r"^boltzgen .*$", block.replace("$SLURM_ARRAY_TASK_ID", str(job)), flags=re.MULTILINE)
+            found += [shlex.split(line, comments=True)[1:] for line in lines]
+    return found
 
 
-LINES = [pytest.param(line, id=" ".join(line)) for page in PAGES for line in command_lines(page)]
+LINES = [pytest.param(shlex.split(line), id=line) for line in dict.fromkeys(
+    shlex.join(line) for page in PAGES for line in command_lines(page))]  # fmt: skip
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -80,7 +86,7 @@ LONG = ("demo", "train", "simulate", "run")
     "block", [pytest.param(b, id=f"{p.name}-{k}") for p in QUICK for k, b in enumerate(blocks(p, "sh"))]
 )
 def test_shell_blocks_of_the_first_pages_run(block, tmp_path, monkeypatch, capsys):
-    """With a twentieth of the draws. Blocks that train or simulate are those of tests/cli."""
+    """With a twentieth of the draws. Those that train or simulate run below, and take longer."""
     monkeypatch.chdir(tmp_path)
     lines = [shlex.split(line)[1:] for line in block.splitlines() if line.startswith("boltzgen")]
     if any(line[0] in LONG or "run0" in line for line in lines):
@@ -92,8 +98,7 @@ def test_shell_blocks_of_the_first_pages_run(block, tmp_path, monkeypatch, capsy
 
 
 BASH = [pytest.param(b, id=f"{p.name}-{k}") for p in PAGES for k, b in enumerate(blocks(p, "sh"))]
-ROAD = [pytest.param(p, id=p.name) for p in (ROOT / "README.md", *(ROOT / "docs" / f"{n}.md" for n in (
-    "command_line", "your_molecule", "scale")))]  # fmt: skip
+ROAD = [pytest.param(page, id=page.name) for page in PAGES if command_lines(page)]
 
 
 @pytest.mark.parametrize("block", BASH)
@@ -111,7 +116,7 @@ def tiny(line):
         line += ["--minutes", "0.02"]
     if line[0] == "train":
         line += ["--no-compile"]
-    if line[0] == "sample" and "-n" not in line:
+    if line[0] in ("demo", "sample") and "-n" not in line:
         line += ["-n", few]
     return ["phi" if word == "phi_2" else word for word in line]
 
@@ -155,10 +160,8 @@ def test_the_commands_of_a_page_run_one_after_another(page, workshop, tmp_path, 
             if "--data" in line:  # another training of the same folder
                 line[out] += "_on_data"
             shutil.rmtree(line[out], ignore_errors=True)
-        for job in range(16 if "--shard" in line else 1):  # all jobs of the array
-            words = [f"{job}/16" if before == "--shard" else word for before, word in pairwise(["", *tiny(line)])]
-            words = [name for word in words for name in (sorted(glob.glob(word)) or [word])]
-            assert main(words) in (0, 5), (words, capsys.readouterr().err)
+        words = [name for word in tiny(line) for name in (sorted(glob.glob(word)) or [word])]
+        assert main(words) in (0, 5), (words, capsys.readouterr().err)
 
 
 def test_the_index_names_every_page():

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CheckpointError, EnergyError, InputError
 from ..files import require_writable
 from ..processes import ranks
-from .origins import origin
 from .printing import goes_on, in_a_line, print_json, print_results, say
-from .runs import settings_of, trained
+from .runs import about_training, settings_of, trained
 from .targets import target_of
 
 if TYPE_CHECKING:
@@ -42,9 +41,7 @@ def demo(options: argparse.Namespace) -> Status | None:
     say(f"{molecule.name}: {molecule.n_atoms} atoms at {generator.temperature:g} K, from the energy alone")
     say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
     settings = settings_of(options)
-    about = {"system": molecule.name, "settings": settings.plain()}
-    if ranks().leads:
-        about |= origin(settings, target_of(molecule.name, None), generator)
+    about = about_training(settings, target_of(molecule.name, None), generator)
     history = generator.train(run_dir=out / "run", minutes=options.minutes, about=about)
     say(trained(history))
     samples = generator.sample(options.n, seed=(options.seed + 1) % 2**63, progress=True)
@@ -111,8 +108,11 @@ def check(options: argparse.Namespace) -> None:
     else:
         print(found)
     if found.status == "red":
-        failed = ", ".join(one.name for one in found.checks if one.status == "red")
-        raise EnergyError(f"{molecule.name} must pass its checks; got red for: {failed}")
+        failed = [one for one in found.checks if one.status == "red"]
+        remedies = "; ".join(dict.fromkeys(one.next_step for one in failed))
+        raise EnergyError(
+            f"{molecule.name} must pass its checks; got red for {', '.join(one.name for one in failed)}: {remedies}"
+        )
     given = {name: getattr(options, name) for name in ("forcefield", "hold")}
     more = [word for name, words in given.items() if words for word in (f"--{name}", *words)]
     say(f"next: {shlex.join(['boltzgen', 'train', options.system, *more, '--out', 'run'])}")

@@ -177,9 +177,14 @@ def _note(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _in_words(error: OSError) -> str:
-    if error.filename is None:
+    if error.filename is not None:
+        return f"{error.filename} cannot be used ({error.strerror}): check the path and who may read and write there"
+    if error.errno is not None and error.strerror != os.strerror(error.errno):  # our own, which names the remedy
         return error.strerror or str(error)
-    return f"{error.filename} cannot be used ({error.strerror}): check the path and who may read and write there"
+    return (
+        f"the system must grant what the command needs; got {error.strerror or error}: look at its disk, memory and "
+        "limits (df -h, free -h, ulimit -a), then give the command again"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -303,6 +308,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     train.add_argument("--weights", default=None, metavar="FILE", help="text file with a weight per frame of --data")
     train.add_argument("--minutes", type=positive, default=None, metavar="M", help="time to train (default: 10)")
+    train.add_argument(
+        "--steps", type=count, default=None, metavar="K", help="gradient steps to train, in place of minutes"
+    )
     train.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's own)")
     train.add_argument(
         "--forcefield", nargs="+", metavar="XML", default=None,

@@ -1,29 +1,36 @@
-"""Where a training comes from: what was chosen for it where nobody said, and the hashes of all it was made of."""
+"""Where a training or a simulation comes from: what was chosen where nobody said, and the hashes of its files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .targets import files_of
 
 if TYPE_CHECKING:
-    from ..generator import BoltzmannGenerator
     from ..molecule import Molecule
     from ..molecule.systems import System
-    from .settings import Settings
 
 __all__ = ["origin", "sha256"]
 
 
-def origin(settings: Settings, target: Molecule | System, generator: BoltzmannGenerator) -> dict[str, Any]:
-    """What a run folder remembers of a training besides what it was told.
+def origin(
+    settings: Mapping[str, Any], target: Molecule | System, resolved: Mapping[str, Any], fingerprint: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a run folder remembers of its work.
+
+    Arguments:
+        settings: what the command was told, as plain data.
+        target: what it is about.
+        resolved: temperature, device and the like, as they hold.
+        fingerprint: hashes of the molecule with all its parameters, and of what else there is.
 
     Returns:
-        Plain data: under "resolved" the force field, temperature and device that hold; under "fingerprint" the hashes
-        of the molecule with all its parameters and of the generator, flow included; under "sha256" those of the files.
+        Plain data: "system", "settings", "resolved" with the force field, "fingerprint", and under "sha256" the hashes
+        of all files.
     """
     from ..molecule.forcefield import DEFAULT_FORCEFIELD, forcefield_files
     from ..molecule.systems import System
@@ -35,23 +42,17 @@ def origin(settings: Settings, target: Molecule | System, generator: BoltzmannGe
         files += [] if target.system is None else [target.system]
         files += forcefield_files(forcefield)
     else:
-        forcefield, files = settings.forcefield or [], files_of(settings.system)
+        forcefield, files = settings["forcefield"] or [], files_of(settings["system"])
         if len(files) == 1:
             forcefield = forcefield or list(DEFAULT_FORCEFIELD)
             files += forcefield_files(forcefield)
-    files += [Path(file) for file in settings.data or []]
-    files += [] if settings.weights is None else [Path(settings.weights)]
-    molecule = generator.molecule
+    files += [Path(file) for file in settings.get("data") or []]
+    files += [] if settings.get("weights") is None else [Path(settings["weights"])]
     return {
-        "resolved": {
-            "forcefield": forcefield or None,
-            "temperature": generator.temperature,
-            "device": str(next(generator.flow.parameters()).device),
-        },
-        "fingerprint": {
-            "molecule": None if molecule is None else molecule.fingerprint,
-            "generator": generator.fingerprint,
-        },
+        "system": target.name,
+        "settings": dict(settings),
+        "resolved": {"forcefield": forcefield or None, **resolved},
+        "fingerprint": dict(fingerprint),
         "sha256": {str(file.absolute()): sha256(file) for file in files},
     }
 

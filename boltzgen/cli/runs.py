@@ -19,10 +19,12 @@ from .trajectories import load_frames
 
 if TYPE_CHECKING:
     from ..generator import BoltzmannGenerator
+    from ..molecule import Molecule
+    from ..molecule.systems import System
     from ..reporting.verdict import Status
     from .settings import Settings
 
-__all__ = ["init", "resume", "sample", "settings_of", "train", "trained"]
+__all__ = ["about_training", "init", "resume", "sample", "settings_of", "train", "trained"]
 
 
 _ANEW = ("threads", "device")
@@ -70,7 +72,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         from ..run_folder import RunFolder
 
         folder = RunFolder(options.run_folder)
-        told = Settings.recalled(folder.read().get("settings"), str(folder.record))
+        told = Settings.recalled(folder.own().get("settings"), str(folder.record))
         anew = {name: given for name in _ANEW if (given := getattr(options, name)) is not None}
         return Settings.recalled(told.plain() | anew, "the command line") if anew else told
     if "config" in options:
@@ -163,16 +165,42 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     if settings.data is not None:
         data = load_frames(settings.data, settings.weights, generator.molecule, seed=settings.seed)
         say(f"starts from {len(data)} frames of {', '.join(settings.data)}")
-    say(f"interrupt it at any time; it goes on with: {goes_on(options, None if 'run_folder' in options else out)}")
-    about = {"system": target.name, "settings": settings.plain()}
-    if ranks().leads:
-        about |= origin(settings, target, generator)
+
+    def begun() -> None:
+        command = goes_on(options, None if "run_folder" in options else out)
+        say(f"interrupt it at any time; it goes on with: {command}")
+
+    about = about_training(settings, target, generator)
     compile: Literal["auto", "never"] = "auto" if settings.compile else "never"
-    history = generator.train(run_dir=out, minutes=settings.minutes, data=data, about=about, compile=compile)
+    history = generator.train(
+        run_dir=out,
+        minutes=settings.minutes,
+        steps=settings.steps,
+        data=data,
+        about=about,
+        begun=begun,
+        compile=compile,
+    )
     say(trained(history))
     if options.json:
         print_json({"run": str(out), "evaluations": history.evaluations, "seconds": history.seconds})
     say(f"next: boltzgen sample {shlex.quote(str(out))}")
+
+
+def about_training(settings: Settings, target: Molecule | System, generator: BoltzmannGenerator) -> dict[str, Any]:
+    """What run.json keeps of a training; of several processes one writes it."""
+    if not ranks().leads:
+        return {}
+    molecule = generator.molecule
+    return origin(
+        settings.plain(),
+        target,
+        {"temperature": generator.temperature, "device": str(next(generator.flow.parameters()).device)},
+        {
+            "molecule": None if molecule is None else molecule.fingerprint,
+            "generator": generator.fingerprint,
+        },
+    )
 
 
 def _described(name: str, generator: BoltzmannGenerator) -> str:

@@ -15,9 +15,12 @@ from pydantic import AfterValidator, BaseModel, Field, InstanceOf, ValidationErr
 from ..errors import ConfigurationError
 from .launching import THREADS
 from .targets import PDB, TOPOLOGIES
-from .values import BEYOND, POSITIVE, SEED
+from .values import BEYOND, COUNT, POSITIVE, SEED
 
 __all__ = ["Settings"]
+
+
+_BUDGET = {"minutes", "steps"}
 
 
 def _nameable(text: str) -> str:
@@ -42,7 +45,8 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
         hold: torsions to keep near those of the structure.
         data: files of frames to start from, see `load_frames`.
         weights: a text file with the weights of the frames.
-        minutes: time to train.
+        minutes: time to train; ten if there is no other budget.
+        steps: gradient steps to train, in place of the minutes.
         seed: of the network and the noise.
         compile: whether torch.compile may be used.
         threads: of one process.
@@ -55,11 +59,19 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
     hold: list[Text] | None = Field(default=None, min_length=1, description="a list of torsions' names")
     data: list[Text] | None = Field(default=None, min_length=1, description="a list of file names")
     weights: Text | None = Field(default=None, description="a file name")
-    minutes: Positive = Field(default=10.0, description=POSITIVE)
+    minutes: Positive | None = Field(default=None, description=POSITIVE)
+    steps: int | None = Field(default=None, gt=0, lt=BEYOND, description=COUNT)
     seed: int = Field(default=0, ge=0, lt=BEYOND, description=SEED)
     compile: bool = Field(default=True, description="true or false")
     threads: int = Field(default=1, ge=1, le=THREADS, description=f"an integer from 1 to {THREADS}")
     device: Text = Field(default="cpu", description="cpu, cuda, cuda:1 or auto")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_budget(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if len(_BUDGET & data.keys()) > 1:
+            raise ValueError("a training must have minutes or steps; got both: leave one of them out")
+        return data if _BUDGET & data.keys() else data | {"minutes": 10.0}
 
     @model_validator(mode="after")
     def _weights_have_data(self) -> Self:
@@ -98,7 +110,10 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
                 f"the system must be that of {options.config}, {told['system']}, for which the file was written; got "
                 f"{options.system}: leave it out, or write another file with `boltzgen init`"
             )
-        told |= {name: given for name in cls.model_fields if (given := getattr(options, name)) is not None}
+        given = {name: value for name in cls.model_fields if (value := getattr(options, name)) is not None}
+        if _BUDGET & given.keys():  # in place of the file's, of either kind
+            told = {name: value for name, value in told.items() if name not in _BUDGET}
+        told |= given
         if "system" not in told:
             raise ConfigurationError(
                 "a training must have a system; got none: name one, or a file made by `boltzgen init` with --config"
@@ -193,6 +208,9 @@ system = {system}
 
 # Time to train. A longer training may follow in the same folder: it goes on where this one stopped.
 minutes = 10.0
+
+# Or gradient steps in place of minutes: what comes out is then the same on every machine of a kind, to the last bit.
+# steps = 3000
 
 # Of the network and the noise. Trainings of different seeds must agree: boltzgen report run --others FILE looks.
 seed = 0

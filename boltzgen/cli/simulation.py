@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from ..arguments import device_of
 from ..errors import InputError
 from ..files import exclusive
+from ..run_folder import RunFolder
+from .origins import origin
 from .printing import goes_on, number, print_json, say
 from .targets import target_of
 
 if TYPE_CHECKING:
     from ..molecule import Molecule
+    from ..molecule.systems import System
     from ..reweighting import Estimate
     from ..sampling import Samples
 
@@ -25,6 +28,8 @@ _STEPS = 40  # of a trajectory: torsions only diffuse if it is short
 _STEP_SIZE = 0.0028  # ps, a first guess
 _MASS = 12.0  # Da, of every atom: masses choose the speed, not the answer
 _EQUILIBRATION = 200  # rounds, in which the time steps are found too
+_SETTINGS = ("system", "n", "temperature", "hot", "walkers", "forcefield", "seed", "threads", "device")
+"""What a simulation is told."""
 _FEWEST = 4  # rounds whose correlation can be told
 
 
@@ -37,24 +42,26 @@ def simulate(options: argparse.Namespace) -> None:
     from ..sampling.trajectory import write_trajectory
     from ..units import kT
 
-    molecule = _molecule(options)
+    target = target_of(options.system, options.forcefield)
+    molecule = _molecule(target)
     temperature = options.temperature or molecule.default_temperature
     ladder = _ladder(temperature, options.hot, molecule.n_atoms)
     say(f"{molecule.name}: {options.walkers} walkers at {', '.join(f'{t:.0f}' for t in ladder)} K")
     say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
-    out = Path(options.out)
-    if (out / "run.json").exists():
-        raise InputError(
-            f"{out} must not be the folder of a training, whose draws would make way; got one: name another with --out"
-        )
-    device = device_of(options.device)
+    out, device = Path(options.out), device_of(options.device)
+    resolved = {"temperature": temperature, "temperatures": ladder, "device": str(device)}
+    told = {name: getattr(options, name) for name in _SETTINGS}
+    about = origin(told, target, resolved, {"molecule": molecule.fingerprint})
+    folder = RunFolder(out, about, kind="simulation")
     start = torch.tensor(molecule.minimized().positions, dtype=torch.float32, device=device)
     rounds = math.ceil(options.n / options.walkers)
     total = _EQUILIBRATION + rounds
     with exclusive(out):
+        folder.starts()  # refuses that of a training, whose draws would make way
         with show("simulating", visible=True, unit="rounds") as bar:
 
             def shown(fraction: float, message: str = "", *, count: float | None = None) -> None:
+                folder.start()  # once the checkpoint is taken up
                 bar(fraction, message, count=total * fraction)
 
             found = replica_exchange(
@@ -98,14 +105,13 @@ def simulate(options: argparse.Namespace) -> None:
     say(f"written: {out}/samples.npz, frames.dcd, topology.pdb")
 
 
-def _molecule(options: argparse.Namespace) -> Molecule:
+def _molecule(target: Molecule | System) -> Molecule:
     from ..molecule.systems import System
 
-    target = target_of(options.system, options.forcefield)
     if not isinstance(target, System):
         return target
     if target.toy is not None:
-        raise InputError(f"{options.system} must be a molecule to be simulated; got a toy: it can sample itself")
+        raise InputError(f"{target.name} must be a molecule to be simulated; got a toy: it can sample itself")
     return target.molecule()
 
 

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 from .launching import AUTO, THREADS
 
-__all__ = ["BEYOND", "POSITIVE", "SEED", "count", "part", "positive", "process_count", "seed", "thread_count"]
+__all__ = ["BEYOND", "COUNT", "POSITIVE", "SEED", "count", "part", "positive", "process_count", "seed", "thread_count"]
 
 BEYOND = 2**63
 """what every number must be below, on the command line and in a configuration: integers of 64 bits end there."""
-POSITIVE, SEED = "a positive number below 2^63", "an integer from 0 to 2^63 - 1"
+POSITIVE, COUNT, SEED = "a positive number below 2^63", "a positive integer below 2^63", "an integer from 0 to 2^63 - 1"
 
 Number = TypeVar("Number", int, float)
 
@@ -23,8 +23,8 @@ def positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A number of draws, frames or walkers."""
-    return _number(text, int, "a positive integer below 2^63", lambda value: 0 < value < BEYOND)
+    """A number of draws, frames, walkers or steps."""
+    return _number(text, int, COUNT, lambda value: 0 < value < BEYOND)
 
 
 def seed(text: str) -> int:

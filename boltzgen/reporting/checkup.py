@@ -28,6 +28,8 @@ _TRAINING_SAMPLES = 4e6
 """rows through the flow in ten minutes of training alanine dipeptide: what a decent flow of a small peptide takes."""
 _JACOBIAN_ROWS = 256
 """of the whole Jacobian that are computed at once: it takes a second or two for a thousand atoms."""
+_ELSEWHERE = 'take molecule.energy(temperature, backend="openmm") in its place'
+_REPORT = "report it with what `boltzgen doctor` prints"
 _MOVED_ATOMS, _STEPS, _STEP_SIZE, _FRICTION = 1000, 200, 1e-3, 10.0
 """of the dynamics that looks for ways out of the chart: 0.2 ps of 8 to 32 walkers, some thousand atoms together."""
 
@@ -164,7 +166,7 @@ def _of_energy(energy: Energy, molecule: Molecule, device: torch.device) -> list
     wrong = float(((slope - (gradient * along).sum((1, 2))).abs() / scale).max())
     return [
         _against_openmm(energy, molecule, x),
-        _small("gradient against differences", wrong, 1e-6, "largest relative difference", 'use backend="openmm"'),
+        _small("gradient against differences", wrong, 1e-6, "largest relative difference", _ELSEWHERE),
     ]
 
 
@@ -175,7 +177,7 @@ def _against_openmm(energy: Energy, molecule: Molecule, x: Tensor) -> Check:
     reference = OpenMMEnergy(molecule.system, energy.temperature, platform="Reference")
     u, expected = energy.energy(x), reference.energy(x)
     off = float(((u - expected).abs() / (1 + expected.abs())).max())
-    return _small(name, off, 1e-6, "largest relative difference", 'use backend="openmm"')
+    return _small(name, off, 1e-6, "largest relative difference", _ELSEWHERE)
 
 
 def _of_coordinates(coordinates: InternalCoordinates) -> list[Check]:
@@ -189,13 +191,13 @@ def _of_coordinates(coordinates: InternalCoordinates) -> list[Check]:
     row = coordinates.reference
     off = abs(float(coordinates(row[None])[1]) - _square_log_det(coordinates, row))
     return [
-        _small("structure and back", float(turn.max()) if len(turn) else math.inf, 1e-8, "largest change", "report it"),
+        _small("structure and back", float(turn.max()) if len(turn) else math.inf, 1e-8, "largest change", _REPORT),
         check(
             "perturbed structures in the chart", float(inside.double().mean()), "at least 95 %",
             grade(float(inside.double().mean()), 0.95, 0.5), "share of small distortions that have coordinates",
             "minimise the structure: some angle is near 0° or 180°, or a centre is nearly flat", percent=True,
         ),
-        _small("measure against the whole Jacobian", off, 1e-6, "difference of log|det|", "report it"),
+        _small("measure against the whole Jacobian", off, 1e-6, "difference of log|det|", _REPORT),
     ]  # fmt: skip
 
 
@@ -224,14 +226,17 @@ def _of_dynamics(coordinates: InternalCoordinates, energy: Energy) -> Check:
             step_size=_STEP_SIZE, friction=_FRICTION, seed=1,
         )  # fmt: skip
     except EnergyError as error:
-        return Check(name, None, "at least 99 %", "red", f"it broke off at {energy.temperature:g} K: {error}")
+        return Check(
+            name, None, "at least 99 %", "red", f"it broke off at {energy.temperature:g} K: {error}",
+            "minimise the structure, and look for what its force field lets fly apart",
+        )  # fmt: skip
     x = run.x.flatten(0, 1).to(coordinates.reference.device, torch.float64)
     share = float(torch.isfinite(coordinates.inverse(x)[1]).double().mean())
     ways = ", ".join(f"{way} ({k})" for way, k in list(coordinates.leaks(x).items())[:3])
     return check(
         name, share, "at least 99 %", grade(share, 0.99, 0.9),
         f"share of {len(x)} frames at {energy.temperature:g} K; they leave by {ways}",
-        "what lies outside is never drawn: minimise the structure, or accept that", percent=True,
+        "minimise the structure, or accept that what lies outside is never drawn", percent=True,
     )  # fmt: skip
 
 

@@ -129,7 +129,8 @@ def replica_exchange(
             again, and all are given back, also if fewer are asked for.
         fingerprint: of what is simulated, kept in the checkpoint and compared; if empty, the energy's with the
             positions.
-        show: what to call with the fraction done, and how many rounds and round trips that is.
+        show: what to call with the fraction done, and how many rounds and round trips that is; first when the
+            checkpoint is taken up.
 
     Raises:
         InputError: if an argument is not what it must be.
@@ -208,8 +209,17 @@ class _Ladder:
         return State(self.x, self.step, self.reached, self.round_trips, random, self.u, self.gradient)
 
     def run(self, record: Recording, equilibration: int, rounds: int, thin: int, show: Show) -> ReplicaExchange:
-        total = equilibration + rounds
+        total = max(equilibration + rounds, record.done)
+
+        def told() -> None:
+            what = f"{record.done} of {equilibration} rounds of equilibration"
+            if record.done > equilibration:
+                made, trips = record.done - equilibration, int(self.round_trips.sum())
+                what = f"{made} of {total - equilibration} rounds, {trips} round trips"
+            show(record.done / total, what)
+
         with record.kept(lambda: vars(self.state)) as autosave:
+            told()
             while record.done < total:
                 accepted = self.trajectory().to(self.step).mean(1)
                 if record.done < equilibration:
@@ -221,10 +231,7 @@ class _Ladder:
                     record.add(u=self.u.double(), accepted=accepted, exchanged=exchanged)
                     if observed % thin == 0:
                         record.add(x=self.x[0])
-                    what = f"{observed} of {rounds} rounds, {int(self.round_trips.sum())} round trips"
-                else:
-                    what = f"{record.done} of {equilibration} rounds of equilibration"
-                show(record.done / total, what)
+                told()
                 autosave()
         return ReplicaExchange(
             temperatures=self.temperatures,

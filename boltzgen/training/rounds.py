@@ -176,7 +176,7 @@ class Rounds:
         self.history.losses.append(self.learner.step(loss, rate, decay=min(decay, (taken + 1) / (taken + 10))))
         self.budget.spent_steps += 1
         self.budget.tick()
-        words = [f"{self.temperature:.0f} K", message or f"loss {self.history.losses[-1]:.4g}"]
+        words = [f"{self.temperature:.0f} K", f"loss {self.history.losses[-1]:.3g}", *([message] if message else [])]
         words += [f"{self.learner.skipped} skipped"] * bool(self.learner.skipped)
         words += [f"taken back {self.history.taken_back} times"] * bool(self.history.taken_back)
         self.show(min(self.budget.fraction, 0.999), ", ".join(words), count=len(self.history.losses))
@@ -284,4 +284,4 @@ def require_weight(log_w: Tensor, temperature: float) -> Tensor:
 
 def in_words(last: Round) -> str:
     """What a round has seen of the flow."""
-    return f"KL {last.kl:.3g}, ESS {100 * last.ess:.1f} %"
+    return f"ESS {100 * last.ess:.1f} %, KL {last.kl:.3g}"

@@ -1,7 +1,9 @@
 """The command line: the road from train to estimate on a toy, JSON, exit codes, one-sentence errors."""
 
+import errno
 import json
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -138,7 +140,7 @@ def test_check_tells_whether_a_molecule_can_be_sampled(capsys, monkeypatch):
     found = json.loads(out)
     assert found["status"] == "red"
     assert found["minutes"] is None  # JSON knows no infinity
-    assert "got red for: measure against the whole Jacobian" in err
+    assert "got red for measure against the whole Jacobian: report it" in err
 
 
 def test_an_untrained_generator_is_red_with_reasons_and_code_5_under_strict(capsys, tmp_path):
@@ -327,3 +329,46 @@ def test_a_place_for_a_report_is_looked_at_before_the_work(capsys, tmp_path, mon
 def test_what_the_system_refuses_is_said_without_its_number(capsys):
     code, _, err = run(capsys, "init", "double_well", "--out", "/proc/x.toml")
     assert (code, err.startswith("boltzgen: cannot write /proc/x.toml (No such file or directory")) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "got Too many open files: look at its disk, memory"),
+        (OSError("no such library"), "got no such library: look at its disk, memory and limits"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "a.txt"),
+            "a.txt cannot be used (No such file): check the path",
+        ),
+    ],
+)
+def test_whatever_the_system_refuses_ends_in_a_sentence_with_a_remedy(error, says, capsys, monkeypatch):
+    def refused():
+        raise error
+
+    monkeypatch.setattr("boltzgen.molecule.systems.available", refused)
+    code, _, err = run(capsys, "systems")
+    assert (code, len(err.splitlines()), says in err) == (3, 1, True), err
+
+
+def test_a_full_disk_ends_in_a_sentence_with_a_remedy(capsys, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    code, _, err = run(capsys, "init", "double_well", "--out", tmp_path / "a.toml")
+    assert (code, len(err.splitlines())) == (3, 1)
+    assert re.search(r"cannot write .*a\.toml \(No space left on device, \d+ MiB free\): free some space", err)
+
+
+def test_a_red_check_ends_in_a_sentence_with_a_remedy(capsys, monkeypatch):
+    monkeypatch.setattr("boltzgen.reporting.checkup._STEPS", 20)
+    monkeypatch.setattr("boltzgen.reporting.checkup._STEP_SIZE", 0.1)  # out of the chart
+    original = InternalCoordinates._log_det
+    monkeypatch.setattr(InternalCoordinates, "_log_det", lambda *args: original(*args) + 0.01)
+    code, out, err = run(capsys, "check", "butane")
+    assert (code, len(err.splitlines())) == (4, 1), err
+    assert err.startswith("boltzgen: butane must pass its checks; got red for measure against the whole Jacobian, hot ")
+    remedies = "report it with what `boltzgen doctor` prints; minimise the structure, or accept that what lies outside"
+    assert f": {remedies}" in err
+    assert out.count("→ minimise the structure, or accept that") == 1

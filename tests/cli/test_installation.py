@@ -2,12 +2,17 @@
 
 import importlib.metadata
 import json
+import os
+import platform
+import shutil
 
+import pytest
 import torch
 
 from boltzgen.cli import installation
 from boltzgen.cli.main import main
 from boltzgen.coordinates import InternalCoordinates
+from boltzgen.run_folder import PACKAGES
 
 
 def test_everything_works_here(capsys):
@@ -19,6 +24,35 @@ def test_everything_works_here(capsys):
     rows = dict(line.split(maxsplit=1) for line in out.splitlines() if line[0] != " " and " " in line)
     for name in ("pydantic", "tqdm", "filelock"):
         assert rows[name] == importlib.metadata.version(name)
+
+
+def test_every_row_tells_what_is_here(capsys):
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {name: facts[name] for name in ("Python", *PACKAGES)} == {
+        "Python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}
+    }  # fmt: skip
+    assert {"Reference", "CPU"} <= set(facts["OpenMM platforms"])
+    assert facts["C++ compiler"] in (shutil.which("g++"), shutil.which("c++"), shutil.which("clang++"), "none")
+    assert (facts["processors"], facts["torch threads"]) == (os.cpu_count(), torch.get_num_threads())
+    assert facts["GPU"] == (torch.cuda.get_device_name() if torch.cuda.is_available() else "none")
+    assert os.path.isfile(os.path.join(facts["installed in"], "cli", "installation.py"))
+    assert facts["problems"] == []
+    assert main(["doctor"]) == 0
+    rows = capsys.readouterr().out
+    assert all(f"\n{name} " in f"\n{rows}" for name in facts if name != "problems")
+
+
+@pytest.mark.parametrize(("owner", "code"), [("boltzgen", 4), ("boltzgen-flows", 0)])
+def test_another_distribution_that_owns_the_name_is_shown(owner, code, capsys, tmp_path, monkeypatch):
+    planted = tmp_path / f"{owner.replace('-', '_')}-9.9.dist-info"
+    planted.mkdir()
+    (planted / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {owner}\nVersion: 9.9\n")
+    (planted / "top_level.txt").write_text("boltzgen\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["doctor"]) == code
+    shown = "PROBLEM: the distribution 'boltzgen' installs a package named boltzgen too: uninstall it, or use another"
+    assert (shown in capsys.readouterr().out) == (code == 4)
 
 
 def test_problems_are_named_and_end_with_code_4(capsys, monkeypatch):

@@ -15,6 +15,7 @@ import torch
 
 from boltzgen import BoltzmannGenerator, autosave
 from boltzgen.checkpoint import load_checkpoint
+from boltzgen.cli.main import main
 from boltzgen.energies import Energy
 from boltzgen.energies.toys import DoubleWell
 from boltzgen.flows import coupling_flow, molecular_flow
@@ -22,12 +23,14 @@ from boltzgen.run_folder import RunFolder
 from boltzgen.training.parted import has_parts
 
 CONTEXT = multiprocessing.get_context("forkserver")  # pays for the imports once
-CONTEXT.set_forkserver_preload(["boltzgen.generator", "torch._dynamo", "pytest"])
+CONTEXT.set_forkserver_preload(["boltzgen.generator", "boltzgen.cli.main", "torch._dynamo", "pytest"])
 WRITES = ("fsync", "replace")
 """The calls of which a write consists; to die at one of them is to die in the middle of a write."""
 DISK_FULL = 3
-SHORT, LONG = 30, 400
+SHORT, LONG = 30, {"well": 400, "hinge": 400, "command": 120}
 """Steps of a training."""
+KINDS = ["well", "hinge", "command"]
+"""What is trained: flows that learn as a whole and in two parts, by Python; and the first by the command line."""
 
 
 class Hinge(Energy):
@@ -58,7 +61,7 @@ def live(folder, kind, steps, every, dies_at, largest):
     """One life of a training, in a process of its own.
 
     Arguments:
-        kind: of the generator.
+        kind: one of KINDS.
         steps: the budget of all lives together.
         every: seconds between checkpoints; 0 for one after every step.
         dies_at: number of the call among WRITES at which the process kills itself, or None.
@@ -81,6 +84,9 @@ def live(folder, kind, steps, every, dies_at, largest):
 
     for name in WRITES:
         setattr(os, name, dying(getattr(os, name)))
+    if kind == "command":
+        train = ["train", "double_well", "--out", folder, "--steps", str(steps), "--no-compile"]
+        sys.exit(main(["resume", folder] if RunFolder(folder).record.exists() else train))
     try:
         generator(kind).train(run_dir=folder, steps=steps, compile="never", progress=False)
     except OSError:
@@ -152,7 +158,7 @@ def whole(tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("kind", ["well", "hinge"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_kills_within_writes_and_damaged_checkpoints_change_no_bit(kind, tmp_path, whole):
     rng, damaged = random.Random(1), []
     undisturbed, _ = whole(SHORT, kind)
@@ -218,9 +224,10 @@ def disturbed(folder, kind, steps, wanted, seconds, rng):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["well", "hinge"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_many_kills_at_random_moments_change_no_bit(kind, tmp_path, whole):
-    undisturbed, seconds = whole(LONG, kind)
-    for folder, lives in disturbed(tmp_path, kind, LONG, 24, seconds, random.Random(3)):
+    steps = LONG[kind]
+    undisturbed, seconds = whole(steps, kind)
+    for folder, lives in disturbed(tmp_path, kind, steps, 24, seconds, random.Random(3)):
         assert outcome(folder) == undisturbed
         assert tidy(folder, lives)

@@ -163,6 +163,20 @@ def test_a_training_that_is_terminated_says_how_to_go_on_and_does(number, code, 
     assert len(load_checkpoint(checkpoint)["history"]["losses"]) > steps
 
 
+def test_a_training_killed_as_soon_as_it_says_how_to_go_on_does(tmp_path):
+    boltzgen = [sys.executable, "-m", "boltzgen"]
+    train = [*boltzgen, "train", "double_well", "--out", "run", "--minutes", "0.02"]
+    with subprocess.Popen(train, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as child:
+        said = next(line for line in child.stderr if "goes on with: " in line)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    again = shlex.split(said.partition("goes on with: ")[2])
+    assert again == ["boltzgen", "resume", "run"]
+    assert not (tmp_path / "run" / "generator.pt").exists()
+    subprocess.run([*boltzgen, *again[1:]], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "run" / "generator.pt").exists()
+
+
 def test_a_training_goes_on_where_it_is_told_to_run(capsys, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("samples*"))
     code, _, err = run(capsys, "resume", tmp_path / "run", "--device", "cuda:99")

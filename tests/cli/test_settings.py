@@ -46,6 +46,20 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_defaults(
         Settings.of(options(system=""))
 
 
+def test_minutes_are_told_or_steps_and_the_command_line_has_its_way(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('system = "a"\nminutes = 3\n')
+    told = Settings.of(options(config=str(path), steps=8))
+    assert (told.minutes, told.steps) == (None, 8)
+    assert Settings.recalled(told.plain(), "run.json") == told
+    path.write_text('system = "a"\nsteps = 8\n')
+    assert Settings.of(options(config=str(path))) == told
+    assert Settings.of(options(config=str(path), minutes=3.0)) == Settings(system="a", minutes=3)
+    assert (Settings(system="a").minutes, Settings(system="a").steps) == (10.0, None)
+    with pytest.raises(ConfigurationError, match="the command line: a training must have minutes or steps; got both"):
+        Settings.of(options(system="a", minutes=3.0, steps=8))
+
+
 def test_weights_without_data_are_refused_wherever_they_are_told(tmp_path):
     (tmp_path / "a.toml").write_text('system = "a"\nweights = "w.txt"\n')
     file = str(tmp_path / "a.toml")
@@ -65,6 +79,9 @@ def test_weights_without_data_are_refused_wherever_they_are_told(tmp_path):
         ("minutes = true", "minutes must be a positive number below .*; got true"),
         ("minutes = nan", "minutes must be a positive number below .*; got NaN"),
         ('temperature = "hot"', 'temperature must be a positive number below .*, in kelvin; got "hot"'),
+        ("steps = 0", "steps must be a positive integer below .*; got 0"),
+        ("steps = 1.5", "steps must be a positive integer below .*; got 1.5"),
+        ("minutes = 1\nsteps = 3", "a training must have minutes or steps; got both: leave one of them out"),
         ("seed = 1.5", "seed must be an integer from 0 to .*; got 1.5"),
         ("threads = 0", "threads must be an integer from 1 to 1024"),
         ("minutes = 2026-11-23", 'minutes must be a positive number below .*; got "2026-11-23"'),
@@ -114,7 +131,7 @@ def test_a_configuration_knows_what_the_call_in_python_knows():
     keys, otherwise = set(Settings.model_fields), {"system": "target", "forcefield": "target", "weights": "data"}
     assert {otherwise.get(key, key) for key in keys} - made - trained == {"threads", "device"}  # torch's, and `to`
     assert made - keys == {"target", "flow"}
-    assert trained - keys == {"steps", "run_dir", "about", "progress"}
+    assert trained - keys == {"run_dir", "about", "begun", "progress"}
     default = inspect.signature(BoltzmannGenerator).parameters["seed"].default
     assert Settings(system="a").seed == default
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import mdtraj
 import pytest
@@ -127,9 +128,45 @@ def test_what_cannot_be_simulated_is_refused(capsys, tmp_path, arguments, says):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_simulation_does_not_take_the_place_of_a_training_s_draws(capsys, tmp_path):
-    (tmp_path / "run.json").write_text("{}")
-    (tmp_path / "samples.npz").write_text("drawn")
-    code, _, err = run(capsys, *SIMULATE, "-n", 12, "--out", tmp_path)
-    assert (code, "must not be the folder of a training" in err) == (3, True)
-    assert (tmp_path / "samples.npz").read_text() == "drawn"
+def test_the_folder_of_a_simulation_says_where_it_comes_from_as_that_of_a_training_does(capsys, tmp_path):
+    for n in (6, 12):
+        assert run(capsys, *SIMULATE, "-n", n, "--out", tmp_path)[0] == 0
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert (told["kind"], told["system"], len(told["starts"])) == ("simulation", "alanine_dipeptide", 2)
+    assert {name: told["settings"][name] for name in ("system", "n", "hot", "walkers", "seed", "temperature")} == {
+        "system": "alanine_dipeptide", "n": 12, "hot": 350, "walkers": 3, "seed": 0, "temperature": None
+    }  # fmt: skip
+    resolved = told["resolved"]
+    assert (resolved["temperature"], resolved["device"], resolved["temperatures"][0]) == (300.0, "cpu", 300.0)
+    assert resolved["forcefield"] == ["amber96.xml", "implicit/obc1.xml"]
+    molecule = Molecule.load("alanine_dipeptide")
+    assert told["fingerprint"] == {"molecule": molecule.fingerprint}
+    assert {"structure.pdb", "system.toml", "obc1.xml"} <= {Path(file).name for file in told["sha256"]}
+    assert told["starts"][0]["versions"]["torch"] == torch.__version__
+    before = (tmp_path / "run.json").read_bytes()
+    assert run(capsys, *SIMULATE, "-n", 12, "--out", tmp_path, "--seed", 2)[0] == 3
+    assert (tmp_path / "run.json").read_bytes() == before
+    code, out, _ = run(capsys, "report", tmp_path, "--json")
+    assert (code, json.loads(out)["provenance"]["fingerprint"]) == (0, told["fingerprint"])
+
+
+def test_a_training_and_a_simulation_do_not_take_each_other_s_place(capsys, tmp_path):
+    files = {}
+    for name, command in (("md", [*SIMULATE, "-n", 6]), ("run", ["train", "butane", "--steps", 1, "--no-compile"])):
+        assert run(capsys, *command, "--out", tmp_path / name)[0] == 0
+        files |= {path: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != ".owner"}
+    for wrong in (["train", "butane", "--steps", 1, "--out"], ["resume"]):
+        code, _, err = run(capsys, *wrong, tmp_path / "md")
+        assert (code, "must be the folder of a training; got that of a simulation, which goes on with `" in err) == (
+            3,
+            True,
+        )
+    code, _, err = run(capsys, *SIMULATE, "-n", 6, "--out", tmp_path / "run")
+    assert (code, "must be the folder of a simulation; got that of a training, which goes on with `" in err) == (
+        3,
+        True,
+    )
+    assert all(path.read_bytes() == content for path, content in files.items())
+    assert {path for name in ("md", "run") for path in (tmp_path / name).iterdir() if path.name != ".owner"} == set(
+        files
+    )

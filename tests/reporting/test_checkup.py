@@ -146,3 +146,4 @@ def test_a_dynamics_that_breaks_off_is_red(molecule, monkeypatch):
     (check,) = (one for one in found.checks if one.name == "hot dynamics in the chart")
     assert (check.status, check.value, check.shown) == ("red", None, "no")
     assert check.meaning.startswith("it broke off at 600 K: every walker must have a finite energy")
+    assert check.next_step.startswith("minimise the structure")

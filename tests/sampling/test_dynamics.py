@@ -165,13 +165,16 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_pat
     assert load_checkpoint(file, kind="simulation")["done"] == moment
     told = []
     run = harmonic(rounds=20, thin=3, checkpoint=file, show=lambda *progress: told.append(progress))
-    assert len(told) == 35 - moment
+    assert len(told) == 35 - moment + 1  # the first tells what was taken up
     for name in ("u", "x", "acceptance", "swaps", "round_trips"):
         assert torch.equal(getattr(run, name), getattr(whole, name)), name
     longer = harmonic(rounds=50, thin=3, checkpoint=file)  # and to more rounds
     assert torch.equal(longer.u, harmonic(rounds=50, thin=3).u)
     assert len(longer.x) == 16
-    assert torch.equal(harmonic(rounds=10, thin=3, checkpoint=file).u, longer.u)  # what is there is given back
+    fewer = harmonic(rounds=10, thin=3, checkpoint=file, show=lambda *progress: told.append(progress))
+    assert torch.equal(fewer.u, longer.u)  # what is there is given back
+    assert told[-1][0] == 1.0
+    assert told[-1][1].startswith("50 of 50 rounds")
     with pytest.raises(CheckpointError, match="must belong to this simulation"):
         harmonic(rounds=50, thin=3, checkpoint=file, seed=2)
     assert torch.equal(harmonic(rounds=10, thin=3, checkpoint=file, seed=np.int64(1)).u, longer.u)
@@ -254,8 +257,8 @@ def test_more_mistakes_are_explained():
 def test_progress_tells_rounds_of_equilibration_and_round_trips():
     told = []
     run = harmonic(walkers=20, rounds=30, equilibration=10, show=lambda *progress: told.append(progress))
-    assert [fraction for fraction, _ in told] == pytest.approx([k / 40 for k in range(1, 41)])
-    assert told[9][1] == "10 of 10 rounds of equilibration"
+    assert [fraction for fraction, _ in told] == pytest.approx([k / 40 for k in range(41)])
+    assert told[10][1] == "10 of 10 rounds of equilibration"
     assert told[-1][1] == f"30 of 30 rounds, {int(run.round_trips.sum())} round trips"
     assert run.round_trips.sum() > 0
 
