@@ -12,7 +12,7 @@ from ..errors import CheckpointError, EnergyError, InputError
 from ..files import require_writable
 from ..processes import ranks
 from .printing import goes_on, in_a_line, print_json, print_results, say
-from .runs import about_training, settings_of, trained
+from .runs import about_training, cost, settings_of, trained
 from .targets import target_of
 
 if TYPE_CHECKING:
@@ -49,13 +49,11 @@ def demo(options: argparse.Namespace) -> Status | None:
     known = bundled.sample(options.n, seed=(options.seed + 2) % 2**63, progress=True)
     if not ranks().leads:
         return None
-    drawn = {"energy": history.energy + len(samples), "gradient": history.gradient}
     results = reporting.write_report(
         samples,
         out / "report.html",
         system=molecule.name,
-        evaluations=drawn,
-        seconds=time.monotonic() - begin,
+        **cost(history, len(samples)) | {"seconds": time.monotonic() - begin},
         history=history,
         others=[known],
         reference=known,
@@ -233,8 +231,7 @@ def _of_training(folder: Path, samples: Samples, generator: BoltzmannGenerator |
         if molecule is not None and samples.temperature == molecule.default_temperature:
             facts["reference_values"] = molecule.reference
         if history is not None:
-            evaluations = {"energy": history.energy + len(samples), "gradient": history.gradient}
-            facts |= {"history": history, "evaluations": evaluations}
+            facts |= {"history": history, "evaluations": cost(history, len(samples))["evaluations"]}
             facts["provenance"] = facts.get("provenance", {}) | {"seconds": round(history.seconds, 1)}
     return facts
 

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from ..molecule import Molecule
     from ..molecule.systems import System
     from ..reporting.verdict import Status
+    from ..training.history import History
     from .settings import Settings
 
-__all__ = ["about_training", "init", "resume", "sample", "settings_of", "train", "trained"]
+__all__ = ["about_training", "cost", "init", "resume", "sample", "settings_of", "train", "trained"]
 
 
 _ANEW = ("threads", "device")
@@ -125,7 +126,8 @@ def _sampled(options: argparse.Namespace, generator: BoltzmannGenerator, path: P
     verdict = reporting.judge(samples)
     file = _file(path)
     drawn = {"seed": samples.seed, "generator": {"file": file.name, "sha256": sha256(file)}}
-    print_results(options, reporting.results(samples) | drawn | {"command": goes_on(options)}, verdict)
+    results = reporting.results(samples, **cost(generator.history, len(samples)))
+    print_results(options, results | drawn | {"command": goes_on(options)}, verdict)
     whole_run = path.is_dir() and out == path / "samples.npz"
     following = f"boltzgen report {shlex.quote(str(path if whole_run else out))}"
     if parts > 1:
@@ -135,6 +137,14 @@ def _sampled(options: argparse.Namespace, generator: BoltzmannGenerator, path: P
         following = f"boltzgen merge {every} --out {shlex.quote(str(out.with_name('samples.npz')))}"
     say(f"written: {out}; next: {following}")
     return verdict.status
+
+
+def cost(history: History | None, draws: int) -> dict[str, Any]:
+    """Energy evaluations of a training with so many draws, and its seconds, if it is known."""
+    if history is None:
+        return {}
+    evaluations = {"energy": history.energy + draws, "gradient": history.gradient}
+    return {"evaluations": evaluations, "seconds": history.seconds}
 
 
 def _file(path: Path) -> Path:

@@ -23,6 +23,9 @@ def test_it_is_small_and_the_one_that_was_evaluated():
     text = (FOLDER.parent.parent / "CONTRIBUTING.md").read_text()
     assert RECORD["command"] in " ".join(text.split())
     assert (RECORD["system"], RECORD["n"], RECORD["seed"]) == ("alanine_dipeptide", 100_000, 1)
+    history = bg.BoltzmannGenerator.load("alanine_dipeptide").history
+    assert RECORD["evaluations"] == {"energy": history.energy + RECORD["n"], "gradient": history.gradient}
+    assert RECORD["seconds"] == history.seconds
 
 
 def test_it_is_as_good_as_its_record_says():
