@@ -6,6 +6,7 @@ Alanine dipeptide at 300 K. All atoms weigh 12 Da, which does not enter the dist
 safe. Speeds are those of one process on a core of its own, and the sum of as many at once as there are cores.
 Populations are those of alpha_R (phi < 0, psi in (-120, 60) degrees) among the frames at phi < 0; the error is that
 between walkers. phi > 0 is not entered by plain dynamics in such a time: see alanine_dipeptide_reference.py.
+Speeds need an idle machine, populations do not: `--parts` measures one of them, and leaves the other in the record.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ WAYS = {  # few and many steps or rounds, and the picoseconds of all walkers in 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--minutes", type=float, default=12.0, help="for the populations by each engine")
 parser.add_argument("--turns", type=int, default=3)
+parser.add_argument("--parts", nargs="+", choices=["speed", "populations"], default=["speed", "populations"])
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "dynamics.json")
 parser.add_argument("--way", help=argparse.SUPPRESS)
 parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
@@ -137,11 +139,22 @@ def main() -> None:
             os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[options.core]})
         print(json.dumps(rates(options.way, options.turns)))
         return
-    cores, speed = processors(), {}
+    record = json.loads(options.out.read_text()) if options.out.exists() else {}
+    for part in options.parts:
+        record |= PARTS[part](options) | {f"{part}_on": about("openmm")}
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def speed(options: argparse.Namespace) -> dict[str, Any]:
+    cores, found = processors(), {}
     for way in WAYS:
         alone, together = (at_once(way, n, options.turns) for n in (1, cores))
-        speed[way] = {"ns_per_hour": alone, "ns_per_hour_all_cores": together}
+        found[way] = {"ns_per_hour": alone, "ns_per_hour_all_cores": together}
         print(f"{way:<52} {alone:8.1f} ns an hour, {together:8.1f} on {cores} cores", flush=True)
+    return {"speed": found, "cores": cores}
+
+
+def populations(options: argparse.Namespace) -> dict[str, Any]:
     simulations = Simulations()
     found = {}
     for name in ("torch", "openmm", "replica exchange"):
@@ -152,15 +165,10 @@ def main() -> None:
         error = math.hypot(found[name]["standard_error"], found["openmm"]["standard_error"])
         sigmas[name] = (found[name]["alpha_R"] - found["openmm"]["alpha_R"]) / error
         print(f"{name} against OpenMM: {sigmas[name]:.1f} standard errors")
-    record = {
-        "speed": speed,
-        "populations": found,
-        "standard_errors_from_openmm": sigmas,
-        "minutes": options.minutes,
-        "cores": cores,
-        **about("openmm"),
-    }
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    return {"populations": found, "standard_errors_from_openmm": sigmas, "minutes": options.minutes}
+
+
+PARTS = {"speed": speed, "populations": populations}
 
 
 if __name__ == "__main__":

@@ -123,16 +123,21 @@ def sizes() -> str:
         )
         return text + (f", {row['times_one_thread']:.2f}" if "times_one_thread" in row else "")
 
-    kept = ", ".join(f"{n}: {cells[m, n]['bytes_per_frame'] / 1e3:.0f} kB" for n in atoms
-                     for m in methods if m == "torch eager, 64, float32, 1 thread")  # fmt: skip
+    def kept(precision: str) -> str:
+        rows = ((n, cells.get((f"torch eager, 64, {precision}, 1 thread", n))) for n in atoms)
+        return ", ".join(f"{n}: {row['bytes_per_frame'] / 1e3:.0f}" for n, row in rows if row)
+
+    growth = ([method, ", ".join(f"{k:.2f}" for k in found["growth"].get(method, []))] for method in methods)
     return (
         "## Energy and gradient against the size of the molecule\n\n"
         "`benchmarks/force_field_sizes.py`: Ace-(Ala)n-Nme in ff14SB with OBC2, all pairs; µs per frame, in brackets\n"
         "how many times as fast as OpenMM's fastest loop of one thread, and after a comma how many times as fast as\n"
         "one thread of the same.\n"
-        f"Kept for a gradient in float32, a frame: {kept}.\n\n"
+        f"Kept for a gradient, kB a frame, by atoms: in float32 {kept('float32')}; in float64 {kept('float64')}.\n\n"
         + table(["method, frames a call", *(f"{n} atoms" for n in atoms)],
                 ([method, *(cell(method, n) for n in atoms)] for method in methods))
+        + "\nHow the time grows: k of atoms^k from each of these sizes to the next.\n\n"
+        + table(["method, frames a call", "k"], growth)
     )  # fmt: skip
 
 
@@ -145,9 +150,17 @@ def dynamics() -> str:
     for way, row in found["speed"].items():
         cells = [way, f"{row['ns_per_hour']:.0f}"]
         rows.append([*cells, f"{row['ns_per_hour_all_cores']:.0f}"] if every else cells)
-    return "## Simulations of alanine dipeptide\n\n`benchmarks/dynamics.py`\n\n" + table(
-        [*head, "all cores"] if every else head, rows
-    )
+    text = "## Simulations of alanine dipeptide\n\n`benchmarks/dynamics.py`\n\n"
+    text += table([*head, "all cores"] if every else head, rows)
+    if "standard_errors_from_openmm" in found:
+        engines = found["populations"].items()
+        shares = ", ".join(f"{engine} {one['alpha_R']:.4f} ± {one['standard_error']:.4f}" for engine, one in engines)
+        off = ", ".join(f"{engine} {sigma:.1f}" for engine, sigma in found["standard_errors_from_openmm"].items())
+        text += (
+            f"\nShare of alpha_R among the frames at phi < 0: {shares}. Standard errors from OpenMM: {off}. The\n"
+            "basin at phi > 0 is not entered by plain dynamics in such a time, by neither engine.\n"
+        )
+    return text
 
 
 def coordinates() -> str:
