@@ -220,7 +220,7 @@ AT_LENGTH = float(os.environ.get("BOLTZGEN_FUZZ_POINTS", "1e8"))
 @pytest.mark.parametrize("floor", [1e-3, 1e-6])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 1e4, LARGEST])
 def test_nothing_finite_gives_a_nan_at_length(floor, scale):
-    """A hundred million points in float32, or as many as the environment says:
+    """A hundred million points in float32, of the ten cases together, or as many as the environment says:
 
     BOLTZGEN_FUZZ_POINTS=1e9 python -m pytest -m slow tests/flows/test_spline.py -k at_length
     """
