@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..arguments import instances, positive_counts
 from ..errors import InputError
+from .noise import BLOCK, keyed_generator
 
 __all__ = ["Base", "MultivariateNormal", "Normal", "Product", "Uniform", "UniformTorus", "VonMises"]
 
@@ -38,6 +39,10 @@ class Base(nn.Module, ABC):
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n independent draws z, (n, d)."""
+
+    def block(self, seed: int, index: int) -> Tensor:
+        """Draws 1024 · index to 1024 · index + 1023 of the one long sample that a seed stands for, (1024, d)."""
+        return self.sample(BLOCK, keyed_generator(seed, index))
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:

@@ -227,6 +227,22 @@ def test_sobol_points_fill_space_more_evenly_than_chance():
     assert errors(Sobol(Normal(60))) < 0.5 * errors(Normal(60))
 
 
+def test_blocks_of_one_seed_are_one_sobol_sequence():
+    def error(draw):
+        means = [draw(seed).square().mean() for seed in range(10)]
+        return float((torch.stack(means) - 1).square().mean().sqrt())
+
+    base, blocks = Sobol(Normal(2)), 16
+    evenly = error(lambda seed: torch.cat([base.block(seed, k) for k in range(blocks)]))
+    anew = error(lambda seed: torch.cat([base.block(1000 * seed + k, 0) for k in range(blocks)]))
+    assert evenly < 0.5 * anew < error(lambda seed: torch.cat([Normal(2).block(seed, k) for k in range(blocks)]))
+    source = flows.keyed_generator(7, 0)
+    assert torch.equal(torch.cat([base.block(7, k) for k in range(3)]), base.sample(3 * flows.BLOCK, source))
+    assert not torch.equal(base.block(7, 1024), base.block(7, 0)), "there a new sequence begins"
+    x, _ = flows.Flow(base, flows.Permutation([0, 1])).sample(2 * flows.BLOCK, seed=7)
+    assert torch.equal(x, torch.cat([base.block(7, 0), base.block(7, 1)]))
+
+
 def test_sobol_draws_are_known_not_to_be_independent():
     flow = bg.coupling_flow(2, layers=2)
     evenly = flows.Flow(Sobol(flow.base), flow.bijection)
