@@ -3,7 +3,7 @@
 from .actnorm import ActNorm
 from .architectures import coupling_flow, iaf, maf, molecular_flow
 from .autoregressive import Autoregressive
-from .bases import Base, MultivariateNormal, Normal, Product, Uniform, UniformTorus, VonMises
+from .bases import Base, MultivariateNormal, Normal, Product, Uniform, UniformTorus
 from .bijection import Bijection, Composition, Given, Inverse
 from .continuous import Continuous
 from .coupling import Coupling
@@ -28,6 +28,7 @@ from .transformer import (
     Transformer,
 )
 from .triangular import TriangularAffine
+from .von_mises import VonMises
 
 __all__ = [
     "BLOCK",

