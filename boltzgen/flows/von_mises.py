@@ -121,5 +121,5 @@ def _slopes(deviation: Tensor, kappa: Tensor) -> Tensor:
     t = distance[..., None] + step
     fall = -2 * (t - step / 2).sin() * (step / 2).sin()  # cos t − cos(z − μ)
     excess = (1 - torch.special.i1e(kappa) / torch.special.i0e(kappa))[:, None] - 2 * (t / 2).sin().square()
-    sums = (excess * (kappa[:, None] * fall).exp()) @ _WEIGHTS
-    return kappa * half * deviation.sign() * sums
+    integral: Tensor = half * ((excess * (kappa[:, None] * fall).exp()) @ _WEIGHTS)
+    return kappa * deviation.sign() * integral
