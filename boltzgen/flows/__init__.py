@@ -16,6 +16,7 @@ from .noise import BLOCK, keyed_generator
 from .planar import Planar, Radial
 from .rbig import gaussianization
 from .sobol import Sobol
+from .spline import float32_floors
 from .steering import steered
 from .transformer import (
     Additive,
@@ -67,6 +68,7 @@ __all__ = [
     "VonMises",
     "Whitening",
     "coupling_flow",
+    "float32_floors",
     "gaussianization",
     "iaf",
     "keyed_generator",
