@@ -278,7 +278,15 @@ def flows() -> str:
         "Times the matrix products of boltzgen's networks alone is the most that a flow with these can ever reach.\n"
         "Memory is what autograd keeps of a draw until its gradient is taken.\n\n"
         + table(
-            ["library", "task", "µs per sample", "times boltzgen", "times it compiled", "times products alone", "kB kept"],
+            [
+                "library",
+                "task",
+                "µs per sample",
+                "times boltzgen",
+                "times it compiled",
+                "times products alone",
+                "kB kept",
+            ],
             rows,
         )
     )

@@ -1,4 +1,4 @@
-"""Von Mises laws: density and draws against torch, gradients of draws against the series of the distribution function."""
+"""Von Mises laws: density and draws against torch, gradients of draws against the series of their distribution."""
 
 import math
 
@@ -76,9 +76,10 @@ def test_the_gradient_of_the_density_is_that_of_bessel_functions(concentration, 
     concentration = float(base.concentration.detach())  # rounded when it was built
     z = base.sample(50, generator()).detach()
     mean, log_concentration = torch.autograd.grad(base.log_prob(z).sum(), list(base.parameters()))
-    # A = I_1/I_0, and 1 − A is 1/2κ + 1/8κ² + … where κ is large
-    rest = 1 - ive(1, concentration) / ive(0, concentration) if concentration < 1e3 else (0.5 + 0.125 / concentration) / concentration
-    exact = concentration * (rest - 2 * (z.double() / 2).sin().square()).sum()
+    # κ (1 − I_1/I_0), which is 1/2 + 1/8κ + … where κ is large
+    small = concentration < 1e3
+    rest = concentration * (1 - ive(1, concentration) / ive(0, concentration)) if small else 0.5 + 0.125 / concentration
+    exact = (rest - 2 * concentration * (z.double() / 2).sin().square()).sum()
     scale = torch.finfo(dtype).eps ** 0.5
     assert float(log_concentration) == pytest.approx(float(exact), abs=10 * scale)
     assert float(mean) == pytest.approx(float(concentration * z.double().sin().sum()), rel=scale)

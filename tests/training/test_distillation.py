@@ -69,7 +69,7 @@ def test_the_parameters_of_a_base_learn_the_analytic_optimum_by_either_divergenc
 
 
 def test_a_base_and_a_coupling_learn_together_by_reverse_kl():
-    """x_0 = z_0 and x_1 = e^s z_1 + a z_0 + b, z normal with mean and covariance to learn too: all that is known is x."""
+    """x_0 = z_0 and x_1 = e^σ(z_0) z_1 + μ(z_0), where the law of z is to be learnt too: all that is known is x."""
     bijection = bg.flows.Coupling(2, [1], [0], bg.flows.Affine(1), hidden=(16,))
     flow = Flow(MultivariateNormal(torch.zeros(2), torch.eye(2)), bijection)
     before = [p.detach().clone() for p in flow.parameters()]
