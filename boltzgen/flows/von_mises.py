@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -93,7 +94,9 @@ class VonMises(Base):
             raise InputError(
                 "a von Mises base must stay as given to be tempered; got a trainable one: build it with trainable=False"
             )
-        return VonMises(self.mean, self.concentration / ratio).to(self._like)
+        twin = copy.deepcopy(self)  # in its own dtype, which the constructor would round
+        twin.log_concentration -= math.log(ratio)
+        return twin
 
 
 def _deviations(n: int, kappa: Tensor, generator: torch.Generator | None) -> Tensor:
