@@ -74,6 +74,8 @@ class Base(nn.Module, ABC):
 class Normal(Base):
     """The normal law of mean 0 and standard deviation σ, p(z) = (2πσ²)^(−d/2) exp(−|z|²/2σ²).
 
+    It stays as it is: `MultivariateNormal` learns.
+
     Arguments:
         dim: number of dimensions d.
         scale: σ.
