@@ -119,6 +119,7 @@ def check(options: argparse.Namespace) -> None:
 def estimate(options: argparse.Namespace) -> Status:
     """Estimates from a saved ensemble."""
     from .. import reporting, reweighting
+    from ..reporting.estimates import of_samples
     from ..sampling import Samples
 
     page = Path(options.out) / "report.html" if options.out else None
@@ -129,7 +130,7 @@ def estimate(options: argparse.Namespace) -> Status:
     estimates = reporting.default_estimates(samples)
     for name, angle in angles.items():
         difference = reweighting.free_energy_difference(samples.log_w, angle < 0, angle > 0)
-        estimates[f"free_energy_difference_{name}"] = (difference, "kT")
+        estimates[f"free_energy_difference_{name}"] = (of_samples(samples, difference), "kT")
     others = [Samples.load(path) for path in options.others]
     if page is not None:
         results = reporting.write_report(samples, page, estimates=estimates, others=others)

@@ -3,7 +3,7 @@
 from .actnorm import ActNorm
 from .architectures import coupling_flow, iaf, maf, molecular_flow
 from .autoregressive import Autoregressive
-from .bases import Base, MultivariateNormal, Normal, Product, Uniform, UniformTorus, VonMises
+from .bases import Base, MultivariateNormal, Normal, Product, Uniform, UniformTorus
 from .bijection import Bijection, Composition, Given, Inverse
 from .continuous import Continuous
 from .coupling import Coupling
@@ -16,6 +16,7 @@ from .noise import BLOCK, keyed_generator
 from .planar import Planar, Radial
 from .rbig import gaussianization
 from .sobol import Sobol
+from .spline import float32_floors
 from .steering import steered
 from .transformer import (
     Additive,
@@ -28,6 +29,7 @@ from .transformer import (
     Transformer,
 )
 from .triangular import TriangularAffine
+from .von_mises import VonMises
 
 __all__ = [
     "BLOCK",
@@ -66,6 +68,7 @@ __all__ = [
     "VonMises",
     "Whitening",
     "coupling_flow",
+    "float32_floors",
     "gaussianization",
     "iaf",
     "keyed_generator",

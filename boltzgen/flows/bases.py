@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ..arguments import instances, positive_counts
 from ..errors import InputError
+from .noise import BLOCK, keyed_generator
 
-__all__ = ["Base", "MultivariateNormal", "Normal", "Product", "Uniform", "UniformTorus", "VonMises"]
+__all__ = ["Base", "MultivariateNormal", "Normal", "Product", "Uniform", "UniformTorus"]
 
 
 class Base(nn.Module, ABC):
@@ -38,6 +39,10 @@ class Base(nn.Module, ABC):
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n independent draws z, (n, d)."""
+
+    def block(self, seed: int, index: int) -> Tensor:
+        """Draws 1024 · index to 1024 · index + 1023 of the one long sample that a seed stands for, (1024, d)."""
+        return self.sample(BLOCK, keyed_generator(seed, index))
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -68,6 +73,8 @@ class Base(nn.Module, ABC):
 
 class Normal(Base):
     """The normal law of mean 0 and standard deviation σ, p(z) = (2πσ²)^(−d/2) exp(−|z|²/2σ²).
+
+    It stays as it is: `MultivariateNormal` learns.
 
     Arguments:
         dim: number of dimensions d.
@@ -219,65 +226,6 @@ class UniformTorus(Base):
 
     def tempered(self, ratio: float) -> UniformTorus:
         return self
-
-
-class VonMises(Base):
-    """Independent von Mises laws of d angles, p(z) = Π_i exp(κ_i cos(z_i − μ_i)) / (2π I_0(κ_i)); draws in [−π, π).
-
-    μ and κ are given and stay: their gradients do not exist. The bijection of a flow can learn what they should be.
-
-    Arguments:
-        mean: μ in radians, (d,).
-        concentration: κ > 0, (d,), below 1e12; about the reciprocal of the variance when large.
-
-    Raises:
-        InputError: if the shapes differ, a mean is not finite, or a concentration not positive or not below 1e12.
-
-    References:
-        Best, Fisher (1979), Efficient simulation of the von Mises distribution.
-    """
-
-    mean: Tensor
-    concentration: Tensor
-
-    def __init__(self, mean: Tensor, concentration: Tensor) -> None:
-        fits = mean.ndim == 1 and mean.shape == concentration.shape and bool(mean.isfinite().all())
-        if not fits or not bool(((concentration > 0) & (concentration < 1e12)).all()):
-            raise InputError(
-                f"finite mean and positive concentration below 1e12 must have one shape (d,); got {tuple(mean.shape)} "
-                f"and {concentration}: use UniformTorus where the concentration is 0"
-            )
-        super().__init__(len(mean))
-        self.register_buffer("mean", mean.detach().to(torch.get_default_dtype(), copy=True))
-        self.register_buffer("concentration", concentration.detach().to(torch.get_default_dtype(), copy=True))
-
-    @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        kappa = self.concentration.double().cpu()
-        root = (1 + 4 * kappa.square()).sqrt()
-        rho = 2 * kappa / (1 + root + (2 * (1 + root)).sqrt())  # (τ − √(2τ))/2κ with τ = 1 + root, not cancelling
-        r = (1 + rho.square()) / (2 * rho)
-        cosine = torch.zeros(n, len(kappa), dtype=torch.float64)
-        missing = torch.ones_like(cosine, dtype=torch.bool)
-        while bool(missing.any()):  # two in three proposals or more are accepted
-            u = torch.rand(2, *cosine.shape, generator=generator, dtype=torch.float64)
-            c = (math.pi * u[0]).cos()
-            proposal = (1 + r * c) / (r + c)
-            accepted = missing & (kappa * (r - proposal)).log().sub(kappa * (r - proposal)).add(1).exp().ge(u[1])
-            cosine, missing = torch.where(accepted, proposal, cosine), missing & ~accepted
-        sign = torch.rand(cosine.shape, generator=generator, dtype=torch.float64) - 0.5
-        z = self.mean.double().cpu() + cosine.clamp(-1, 1).acos() * sign.sign()
-        z = (z + math.pi).remainder(2 * math.pi) - math.pi
-        return z.to(self._like)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        cosine_less_one = -2 * ((z - self.mean) / 2).sin().square()
-        constant = math.log(2 * math.pi) + torch.special.i0e(self.concentration).log()
-        log_p: Tensor = (self.concentration * cosine_less_one - constant).sum(-1)
-        return log_p
-
-    def tempered(self, ratio: float) -> VonMises:
-        return VonMises(self.mean, self.concentration / ratio).to(self._like)
 
 
 class Product(Base):

@@ -13,7 +13,7 @@ from ..arguments import instances, positive_counts
 from ..errors import InputError
 from .bases import Base
 from .bijection import Bijection, Composition, Given
-from .noise import BLOCK, keyed_generator
+from .noise import BLOCK
 
 __all__ = ["Flow"]
 
@@ -115,8 +115,8 @@ class Flow(nn.Module):
         for index, start in enumerate(range(0, n, BLOCK)):
             rows = min(BLOCK, n - start)
             part = None if context is None else context[start : start + rows]
-            source = keyed_generator(seed, index) if seed is not None else generator
-            parts.append(self._block(source, rows, part))
+            z = self.base.sample(BLOCK, generator) if seed is None else self.base.block(seed, index)
+            parts.append(self._block(z, rows, part))
         x, log_q = zip(*parts, strict=True)
         return torch.cat(x), torch.cat(log_q)
 
@@ -135,7 +135,7 @@ class Flow(nn.Module):
             context: (1024 · len(blocks), c), for a conditional flow.
         """
         self._check_context(context, BLOCK * len(blocks))
-        z = [self.base.sample(BLOCK, keyed_generator(seed, block)) for block in blocks]
+        z = [self.base.block(seed, block) for block in blocks]
         return self._push(torch.cat(z)[rows], None if context is None else context[rows])
 
     def rsample(
@@ -195,11 +195,11 @@ class Flow(nn.Module):
         log_q = self.base.log_prob(z) + log_det
         return torch.where(finite & ~log_q.isnan(), log_q, -torch.inf)
 
-    def _block(self, generator: torch.Generator | None, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _block(self, z: Tensor, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """A whole block, cut afterwards: the bits of a row must not depend on how many rows were asked for."""
         if context is not None and rows < BLOCK:
             context = torch.cat([context, context[-1:].expand(BLOCK - rows, -1)])
-        x, log_q = self._push(self.base.sample(BLOCK, generator), context)
+        x, log_q = self._push(z, context)
         return x[:rows], log_q[:rows]
 
     def _check_context(self, context: Tensor | None, n: int) -> None:

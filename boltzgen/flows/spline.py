@@ -3,14 +3,46 @@
 from __future__ import annotations
 
 import math
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["rational_quadratic_spline"]
+from ..arguments import positive_counts
+
+__all__ = ["Floors", "float32_floors", "rational_quadratic_spline"]
 
 _TINY = 1e-30  # keeps the gradient of a square root finite; far below every discriminant that floats can resolve
+
+
+class Floors(TypedDict):
+    """The least bins and derivatives of a spline; see `rational_quadratic_spline`."""
+
+    min_width: float
+    min_height: float
+    min_derivative: float
+
+
+def float32_floors(bins: int = 8) -> Floors:
+    """Floors with which a spline loses at most 1e-5 on a round trip in float32, whatever its parameters.
+
+    Slopes of bins and derivatives at knots lie between 1/3 and 3, hence y' between 1/27 and 6. The 1e-5 holds for
+    `Spline` of the default reach and `CircularSpline` in their own units, but not for the affine map that follows a
+    `Spline`, and it costs flexibility.
+
+    Arguments:
+        bins: number of bins K of the spline.
+
+    Raises:
+        InputError: unless bins is a positive integer.
+
+    Example:
+        >>> from boltzgen.flows import Coupling, Spline
+        >>> layer = Coupling(2, [0], [1], Spline(1, **float32_floors()))
+    """
+    (bins,) = positive_counts(bins=bins)
+    return {"min_width": 1 / (bins + 2), "min_height": 1 / (bins + 2), "min_derivative": 1 / 3}
 
 
 def rational_quadratic_spline(
@@ -39,8 +71,8 @@ def rational_quadratic_spline(
     Floors bound the slopes too: δ min(1, s)² ≤ y' ≤ max(2S, 1/δ), with δ = `min_derivative` and the slopes of bins
     between s = min_height/(1 − (K − 1) min_width) and S = (1 − (K − 1) min_height)/min_width. Since y is rounded,
     x → y → x loses up to ε (1 + 1/min y'), ε the rounding of the dtype, and no solution of y(x) could bring it back: in
-    float32 less than 1e-5 where y' > 0.03, and everywhere if the floors see to that (0.1, 0.1 and 0.3 for 8 bins), but
-    anything where y' comes near the 1e-9 that floors of 1e-3 allow. y → x → y loses up to ε (1 + max y').
+    float32 less than 1e-5 where y' > 0.03, and everywhere if the floors see to that (`float32_floors`), but anything
+    where y' comes near the 1e-9 that floors of 1e-3 allow. y → x → y loses up to ε (1 + max y').
 
     Arguments:
         x: points of any shape (…); ordinates if `inverse`.

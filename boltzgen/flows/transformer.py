@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..arguments import numbers, positive_counts, positive_numbers
 from ..errors import InputError
-from .spline import rational_quadratic_spline
+from .spline import Floors, rational_quadratic_spline
 
 __all__ = [
     "Additive",
@@ -370,7 +370,7 @@ def _wrapped(angle: Tensor) -> Tensor:
     return turned.clamp(-math.pi, math.pi)  # rounding can carry it past the ends
 
 
-def _floors(bins: int, min_width: float, min_height: float, min_derivative: float) -> dict[str, float]:
+def _floors(bins: int, min_width: float, min_height: float, min_derivative: float) -> Floors:
     for name, value, limit in (
         ("min_width", min_width, 1 / bins),
         ("min_height", min_height, 1 / bins),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnreliableEstimateWarning
 from ..reweighting import Estimate, effective_sample_size, expectation, free_energy_difference, log_partition
+from ..reweighting.reliability import warn
 from ..sampling import Samples
 from ..units import kT
 from .plain import finite
 
-__all__ = ["Estimates", "default_estimates", "running"]
+__all__ = ["Estimates", "default_estimates", "of_samples", "running"]
 
 Estimates = Mapping[str, tuple[Estimate, str]]
 
@@ -26,7 +28,8 @@ def default_estimates(samples: Samples) -> dict[str, tuple[Estimate, str]]:
     """What is estimated if nothing else is asked for: name → (estimate, unit); nothing if every weight is zero.
 
     For a molecule ⟨U⟩, log Z, and with a torsion called "phi" the free-energy difference from φ < 0 to φ > 0;
-    ⟨u⟩ and log Z otherwise. Draws that are not independent know no log Z: their weights are relative.
+    ⟨u⟩ and log Z otherwise. Draws that are not independent know no log Z: their weights are relative, and no error bar
+    made of them is reliable.
 
     Warns:
         UnreliableEstimateWarning: if one of them must not be believed.
@@ -36,13 +39,27 @@ def default_estimates(samples: Samples) -> dict[str, tuple[Estimate, str]]:
     log_w = samples.log_w
     log_z = {"log_partition": (log_partition(log_w), "")} if samples.independent else {}
     if samples.potential is None:
-        return {"mean_reduced_energy": (expectation(log_w, samples.u), "kT")} | log_z
-    energy = expectation(log_w, samples.potential * kT(samples.temperature))
+        return {"mean_reduced_energy": (of_samples(samples, expectation(log_w, samples.u)), "kT")} | log_z
+    energy = of_samples(samples, expectation(log_w, samples.potential * kT(samples.temperature)))
     estimates = {"mean_potential_energy": (energy, "kJ/mol")} | log_z
     if "phi" in samples.torsions:
         phi = samples.torsion("phi")
-        estimates["free_energy_difference_phi"] = (free_energy_difference(log_w, phi < 0, phi > 0), "kT")
+        difference = of_samples(samples, free_energy_difference(log_w, phi < 0, phi > 0))
+        estimates["free_energy_difference_phi"] = (difference, "kT")
     return estimates
+
+
+def of_samples(samples: Samples, estimate: Estimate) -> Estimate:
+    """An estimate made of the single weights of samples: not reliable unless these are independent draws.
+
+    Warns:
+        UnreliableEstimateWarning: if they are not.
+    """
+    if samples.independent:
+        return estimate
+    why = "the rows are not independent draws"
+    warn(why)
+    return replace(estimate, reliable=False, why="; ".join(filter(None, [estimate.why, why])))
 
 
 def running(samples: Samples, *, points: int = 24) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def _annealed(
     latent: Latent, schedule: Schedule, seed: int, blocks: Sequence[int], population: int, threshold: float
 ) -> tuple[Walkers, Tensor]:
     """Walkers at the end of the schedule, 1024 for each block, and their log W."""
-    z = torch.cat([latent.flow.base.sample(BLOCK, keyed_generator(seed, block)) for block in blocks])
+    z = torch.cat([latent.flow.base.block(seed, block) for block in blocks])
     generators = [keyed_generator(seed, _MOVES, block) for block in blocks]
     choices = [keyed_generator(seed, _CHOICES, block) for block in blocks]
     walkers, log_w, before = latent.at(z), torch.zeros(len(z), dtype=torch.float64, device=z.device), 0.0

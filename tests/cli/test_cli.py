@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -297,6 +298,17 @@ def test_an_estimate_that_is_not_to_be_believed_is_called_so_also_if_the_weights
     assert "kT   unreliable" in rows["free_energy_difference_phi"]
     assert "too few draws in state b" in rows["unreliable:"]
     assert "unreliable" not in rows["mean_potential_energy"]
+
+
+@pytest.mark.filterwarnings("ignore::boltzgen.errors.UnreliableEstimateWarning")
+def test_no_estimate_of_rows_that_are_not_independent_is_reliable(capsys, tmp_path):
+    samples = BoltzmannGenerator.load("alanine_dipeptide").sample(2048, seed=1)
+    for independent in (True, False):
+        replace(samples, independent=independent).save(tmp_path / "rows.npz")
+        _, out, _ = run(capsys, "estimate", tmp_path / "rows.npz", "--torsion", "psi", "--json")
+        found = json.loads(out)["estimates"]
+        assert found["free_energy_difference_psi"]["reliable"] is independent
+        assert found["mean_potential_energy"]["reliable"] is independent
 
 
 def test_the_tail_that_is_printed_is_the_one_that_is_judged(capsys, tmp_path):

@@ -18,3 +18,15 @@ def _randomise(module, scale=0.5, seed=0):
 def randomise():
     """A function that adds noise to every parameter of a module, in place, and returns the module."""
     return _randomise
+
+
+@pytest.fixture(scope="session")
+def descendants():
+    """A function of a class: every class of boltzgen derived from it, exported or not."""
+
+    def of(kind):
+        direct = set(kind.__subclasses__())
+        mine = {one for one in direct if one.__module__.startswith("boltzgen.")}
+        return mine.union(*(of(one) for one in direct))
+
+    return of

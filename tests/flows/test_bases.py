@@ -36,6 +36,10 @@ REGISTRY = {
     "torus": (lambda: UniformTorus(2), [True, True]),
     "multivariate normal": (lambda: MultivariateNormal(MEAN, FACTOR), [False, False]),
     "von Mises": (lambda: VonMises(torch.tensor([0.3, -1.5]), torch.tensor([0.2, 15.0])), [True, True]),
+    "von Mises, trainable": (
+        lambda: VonMises(torch.tensor([0.3, -1.5]), torch.tensor([0.2, 15.0]), trainable=True),
+        [True, True],
+    ),
     "mixture": (
         lambda: GaussianMixture(MODES, scales=SCALES, weights=torch.tensor([1.0, 2.0, 3.0])),
         [False, False],
@@ -164,20 +168,6 @@ def test_draws_of_the_multivariate_normal_move_with_their_parameters():
     assert weight[0, 1] == 0
 
 
-@pytest.mark.parametrize("concentration", [1e-3, 1.0, 100.0, 1e5])
-def test_von_mises_is_that_of_torch(concentration):
-    base = VonMises(torch.tensor([3.0]), torch.tensor([concentration]))
-    z = base.sample(1000, torch.Generator().manual_seed(0))
-    exact = torch.distributions.VonMises(3.0, concentration).log_prob(z.double())[:, 0]
-    assert (base.double().log_prob(z.double()) - exact).abs().max() < 1e-4 * max(1, concentration**0.5)  # its float32
-    # E[cos(z − μ)] = I_1(κ)/I_0(κ)
-    z = base.sample(N, torch.Generator().manual_seed(1))
-    assert ((z >= -PI) & (z < PI)).all()
-    cosine = (z - 3.0).cos()
-    ratio = torch.special.i1e(base.concentration) / torch.special.i0e(base.concentration)
-    assert mean_is(cosine, float(ratio))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -189,6 +179,7 @@ def test_von_mises_is_that_of_torch(concentration):
         (lambda: VonMises(MEAN, torch.zeros(2)), "use UniformTorus"),
         (lambda: VonMises(MEAN, torch.full((2,), math.inf)), "positive concentration below 1e12"),
         (lambda: VonMises(MEAN * math.nan, torch.ones(2)), "finite mean"),
+        (lambda: VonMises(MEAN, torch.ones(2), trainable=True).tempered(2.0), "stay as given to be tempered"),
         (lambda: Uniform(MEAN, MEAN), "low less than high"),
         (lambda: Uniform(MEAN, torch.ones(3)), "of one shape"),
         (lambda: Uniform(MEAN, MEAN + math.nan), "low and high must be finite"),
@@ -225,6 +216,22 @@ def test_sobol_points_fill_space_more_evenly_than_chance():
 
     assert errors(Sobol(Normal(2))) < 0.1 * errors(Normal(2))
     assert errors(Sobol(Normal(60))) < 0.5 * errors(Normal(60))
+
+
+def test_blocks_of_one_seed_are_one_sobol_sequence():
+    def error(draw):
+        means = [draw(seed).square().mean() for seed in range(10)]
+        return float((torch.stack(means) - 1).square().mean().sqrt())
+
+    base, blocks = Sobol(Normal(2)), 16
+    evenly = error(lambda seed: torch.cat([base.block(seed, k) for k in range(blocks)]))
+    anew = error(lambda seed: torch.cat([base.block(1000 * seed + k, 0) for k in range(blocks)]))
+    assert evenly < 0.5 * anew < error(lambda seed: torch.cat([Normal(2).block(seed, k) for k in range(blocks)]))
+    source = flows.keyed_generator(7, 0)
+    assert torch.equal(torch.cat([base.block(7, k) for k in range(3)]), base.sample(3 * flows.BLOCK, source))
+    assert not torch.equal(base.block(7, 1024), base.block(7, 0)), "there a new sequence begins"
+    x, _ = flows.Flow(base, flows.Permutation([0, 1])).sample(2 * flows.BLOCK, seed=7)
+    assert torch.equal(x, torch.cat([base.block(7, 0), base.block(7, 1)]))
 
 
 def test_sobol_draws_are_known_not_to_be_independent():
@@ -268,6 +275,5 @@ def test_products_need_every_dimension_once():
             Product([Normal(1), UniformTorus(1)], dims)
 
 
-def test_no_base_escapes():
-    public = {v for v in vars(flows).values() if isinstance(v, type) and issubclass(v, Base) and v is not Base}
-    assert public <= {type(make()) for make, _ in REGISTRY.values()}
+def test_no_base_escapes(descendants):
+    assert descendants(Base) <= {type(make()) for make, _ in REGISTRY.values()}

@@ -6,7 +6,8 @@ import os
 import pytest
 import torch
 
-from boltzgen.flows.spline import rational_quadratic_spline
+from boltzgen.errors import InputError
+from boltzgen.flows.spline import float32_floors, rational_quadratic_spline
 
 FLOORS = {"min_width": 1e-3, "min_height": 1e-3, "min_derivative": 1e-3}
 ROUND_TRIP_FLOAT32 = 1e-5
@@ -99,7 +100,7 @@ def test_float32_inverse_round_trip():
     assert (log_derivative + back).abs().max() < 1e-3
 
 
-WIDE = {"min_width": 0.1, "min_height": 0.1, "min_derivative": 0.3}
+WIDE = float32_floors()
 MEDIUM = {"min_width": 0.03, "min_height": 0.05, "min_derivative": 0.1}
 SCALES = [0.1, 1.0, 3.0, 10.0, 1e4]
 
@@ -137,6 +138,18 @@ def test_round_trips_lose_no_more_than_the_floors_allow(floors, scale):
 def test_float32_inverse_loses_little_only_if_the_floors_see_to_it():
     assert losses(WIDE, 1e4)[0].max() < ROUND_TRIP_FLOAT32
     assert losses(FLOORS, 1e4)[0].max() > ROUND_TRIP_FLOAT32
+
+
+@pytest.mark.parametrize("K", [1, 2, 8, 24])
+def test_these_floors_keep_slopes_between_a_third_and_three(K):
+    w, h, d = float32_floors(K).values()
+    assert w == h
+    assert ((1 - (K - 1) * h) / w, h / (1 - (K - 1) * w), 1 / d) == pytest.approx((3, 1 / 3, 3))
+
+
+def test_floors_are_of_a_number_of_bins():
+    with pytest.raises(InputError, match="bins must be a positive integer; got 0"):
+        float32_floors(0)
 
 
 @pytest.mark.parametrize("inverse", [False, True])
@@ -220,7 +233,7 @@ AT_LENGTH = float(os.environ.get("BOLTZGEN_FUZZ_POINTS", "1e8"))
 @pytest.mark.parametrize("floor", [1e-3, 1e-6])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 1e4, LARGEST])
 def test_nothing_finite_gives_a_nan_at_length(floor, scale):
-    """A hundred million points in float32, or as many as the environment says:
+    """A hundred million points in float32, of the ten cases together, or as many as the environment says:
 
     BOLTZGEN_FUZZ_POINTS=1e9 python -m pytest -m slow tests/flows/test_spline.py -k at_length
     """

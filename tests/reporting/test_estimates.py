@@ -1,9 +1,12 @@
 """Running estimates: those of the first draws, whatever comes later."""
 
+import dataclasses
 import math
 
+import pytest
 import torch
 
+from boltzgen.errors import UnreliableEstimateWarning
 from boltzgen.reporting import default_estimates, running
 from boltzgen.reweighting import effective_sample_size
 from boltzgen.sampling import Samples
@@ -26,6 +29,19 @@ def test_each_point_is_the_estimate_of_the_first_draws():
             series = found["estimates"][name]
             assert (series["value"][k], series["unit"]) == (estimate.value, unit)
             assert series["standard_error"][k] == estimate.standard_error
+
+
+@pytest.mark.parametrize("heaviest", [0.0, 12.0])
+def test_rows_that_are_not_independent_have_no_reliable_estimate(heaviest):
+    log_w = torch.zeros(1000, dtype=torch.float64)
+    log_w[0] = heaviest
+    with pytest.warns(UnreliableEstimateWarning, match="must not be believed"):
+        found = default_estimates(dataclasses.replace(toy(log_w), independent=False))
+    ((estimate, _),) = found.values()
+    assert not estimate.reliable
+    assert estimate.why.endswith("the rows are not independent draws")
+    assert ("carries" in estimate.why) == (heaviest > 0)
+    assert all(estimate.reliable for estimate, _ in default_estimates(toy(torch.zeros(1000))).values())
 
 
 def test_a_giant_weight_shows_as_a_fall():

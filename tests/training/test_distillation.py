@@ -14,6 +14,7 @@ from boltzgen.training import distill
 MEAN = torch.tensor([1.0, -0.5])
 FACTOR = torch.tensor([[0.7, 0.0], [0.5, 1.2]])
 KL = 0.01  # of a student after its lesson; a student without one is above 0.5
+BENT = 0.06  # of those of a curved law
 
 
 def normal_teacher():
@@ -65,6 +66,22 @@ def test_the_parameters_of_a_base_learn_the_analytic_optimum_by_either_divergenc
     factor = flow.base.weight.tril(-1) + flow.base.weight.diagonal().exp().diag()
     assert (flow.base.mean - MEAN).abs().max() < 0.03
     assert (factor - FACTOR).abs().max() < 0.03
+
+
+def test_a_base_and_a_coupling_learn_together_by_reverse_kl():
+    """x_0 = z_0 and x_1 = e^σ(z_0) z_1 + μ(z_0), where the law of z is to be learnt too: all that is known is x."""
+    bijection = bg.flows.Coupling(2, [1], [0], bg.flows.Affine(1), hidden=(16,))
+    flow = Flow(MultivariateNormal(torch.zeros(2), torch.eye(2)), bijection)
+    before = [p.detach().clone() for p in flow.parameters()]
+    bg.train(flow, lambda q: bg.reverse_kl(q, energy(), 256), steps=400, learning_rate=0.02, progress=False)
+    assert all((p - q).abs().max() > 0.01 for p, q in zip(flow.parameters(), before, strict=True)), "both parts learn"
+    assert reverse_divergence(flow) < KL
+    with torch.no_grad():
+        least = bg.reverse_kl(flow, energy(), 20_000, generator=torch.Generator().manual_seed(0))
+    assert float(least) == pytest.approx(-energy().log_partition(), abs=KL)
+    x, _ = flow.sample(100_000, seed=1)
+    assert (x.mean(0) - MEAN).abs().max() < 0.03
+    assert (x.T.cov() - FACTOR @ FACTOR.T).abs().max() < 0.05
 
 
 class Well(torch.nn.Module):
@@ -120,6 +137,26 @@ def test_an_autoregressive_teacher_makes_a_student_that_draws_in_one_pass():
     layers = [layer for layer in flow.bijection.bijections if isinstance(layer, Inverse)]
     assert len(layers) == 2
     assert all(isinstance(layer.bijection, Autoregressive) for layer in layers)
+
+
+def test_an_autoregressive_teacher_of_a_curved_law_makes_a_student_that_bends():
+    """The same where no linear map will do: x_1 is normal about x_0²."""
+
+    def bent(n):
+        z = torch.randn(n, 2)
+        return torch.stack([z[:, 0], z[:, 0].square() + 0.5 * z[:, 1]], 1)
+
+    teacher, flow = (make(2, transform="spline", hidden=(32,), layers=2) for make in (bg.maf, bg.iaf))
+    distill(bent, teacher, steps=400, n=256, learning_rate=0.01, progress=False)
+    distill(teacher, flow, steps=300, n=256, learning_rate=0.01, progress=False)
+    torch.manual_seed(0)
+    x = bent(20_000)
+    z = torch.stack([x[:, 0], 2 * (x[:, 1] - x[:, 0].square())], 1)
+    with torch.no_grad():
+        assert (Normal(2).log_prob(z) + math.log(2) - teacher.log_prob(x)).mean() < BENT
+    assert reverse_divergence(flow, teacher) < BENT
+    straight = MultivariateNormal(x.mean(0), torch.linalg.cholesky(x.T.cov()))
+    assert reverse_divergence(Flow(straight, Permutation([0, 1])), teacher) > 10 * BENT, "a normal law must fail"
 
 
 def test_lessons_repeat_and_leave_the_global_noise_alone():
