@@ -75,7 +75,7 @@ def main() -> None:
     print("µs per configuration, value and gradient\n  atoms   coordinates   per atom   energy   coordinates / energy")
     for n in RESIDUES[:2] if options.quick else RESIDUES:
         molecule = peptide(n)
-        coordinates, energy = InternalCoordinates(molecule, fold=n < 10), molecule.energy(300.0, backend="torch")
+        coordinates, energy = InternalCoordinates(molecule), molecule.energy(300.0, backend="torch")
         noise = 0.01 * torch.randn(options.batch, 3 * molecule.n_atoms - 6, generator=torch.Generator().manual_seed(0))
         y = coordinates.reference.float() + noise
         x = coordinates(y)[0][: max(1, PAIRS // molecule.n_atoms**2)]

@@ -51,6 +51,12 @@ def target_of(system: str, forcefield: list[str] | None) -> Molecule | System:
         molecule = Molecule.from_gromacs(*files)
         say(f"{system} with {files[1]}")
         return molecule
+    path = Path(system)
+    if path.is_file() and path.suffix.lower() != ".toml":
+        raise InputError(
+            f"a molecule's file must end in {', '.join((*PDB, *TOPOLOGIES))}; got {system}: convert it, or read it in "
+            "Python and write a folder with a system.toml, as docs/your_molecule.md shows for CHARMM's files"
+        )
     return find(system)
 
 

@@ -156,7 +156,10 @@ def _locate(name: str | os.PathLike[str]) -> Path:
     if os.path.isfile(path):
         if path.name == FILE:
             return path.parent
-        raise InputError(f"{what}; got the file {text}: for a PDB file use Molecule.from_pdb(path)")
+        raise InputError(
+            f"{what}; got the file {text}: for a PDB file use Molecule.from_pdb(path), for other files the loader that "
+            "docs/your_molecule.md names"
+        )
     close = get_close_matches(text, known, n=1, cutoff=0.5)
     raise InputError(f"{what}; got {text!r}: {f'did you mean {close[0]!r}? The' if close else 'the'} names are {names}")
 

@@ -92,6 +92,8 @@ def _remedy(message: str) -> str:
         return "add the hydrogens with openmm.app.Modeller.addHydrogens(forcefield) or pdbfixer"
     if "is missing" in message:
         return "add the missing atoms with pdbfixer"
+    if "no bonds between its atoms" in message:
+        return "give it the name of the residue that it is, or add CONECT records"
     return (
         "choose a force field that knows it, or have another tool write a system.xml for Molecule.from_xml or a folder "
         "of your own, as docs/your_molecule.md shows"

@@ -56,6 +56,12 @@ def test_a_topology_without_positions_and_a_solvent_that_is_none_are_told_in_a_s
         target_of(str(files / "ala.prmtop"), ["OBC2", "foo.xml"])
 
 
+def test_a_file_of_another_kind_is_told_which_are_read(files):
+    (files / "ala.psf").write_text("PSF")
+    with pytest.raises(InputError, match=r"file must end in \.pdb, .*\.top; got .*ala\.psf: .*CHARMM's files$"):
+        target_of(str(files / "ala.psf"), None)
+
+
 @pytest.mark.filterwarnings("ignore:Non-optimal GB parameters")
 def test_a_training_remembers_both_files_wherever_it_is_resumed(files, monkeypatch):
     told = []

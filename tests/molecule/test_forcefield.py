@@ -1,5 +1,7 @@
 """Force fields by name: what OpenMM ships is trusted, files are code; every mismatch names its remedy."""
 
+import re
+
 import openmm
 import pytest
 from openmm import app
@@ -88,7 +90,8 @@ def test_a_trusted_file_must_exist_and_be_xml(tmp_path):
         (without(" HA  ALA"), "missing 1 H atom", "add the hydrogens with openmm.app.Modeller.addHydrogens"),
         (without("           H  "), "missing 3 H atoms", "pdbfixer"),
         (without(" O   ALA"), "missing 1 O atom", "add the missing atoms with pdbfixer"),
-        (TEXT.replace("ALA", "LIG"), r"residue 1 \(LIG\)", r"write a system\.xml for Molecule\.from_xml"),
+        (TEXT.replace("ALA", "LIG"), r"residue 1 \(LIG\)", "the name of the residue that it is, or add CONECT records"),
+        (re.sub("( HA  ALA.{57})H", r"\1F", TEXT), r"residue 1 \(ALA\)", r"a system\.xml for Molecule\.from_xml"),
     ],
 )
 def test_residues_the_force_field_does_not_describe(tmp_path, text, says, remedy):
