@@ -83,7 +83,7 @@ def main() -> None:
     energy: Energy
     if system.toy is None:
         molecule = system.molecule()
-        energy, start = molecule.energy(300.0), torch.tensor(molecule.positions).float()
+        energy, start = molecule.energy(300.0, backend="torch"), torch.tensor(molecule.positions).float()
         energy._energy = torch.compile(energy._energy, dynamic=False)
         motion = {"masses": 12.0 / kT(300.0), "steps": 40, "step_size": 0.003}
     else:

@@ -300,7 +300,7 @@ def _held(folder: RunFolder) -> Iterator[None]:
 
         def hold() -> None:
             held.enter_context(exclusive(folder.path))
-            folder.starts()
+            folder.require_own()
 
         ranks().first(hold)
         yield

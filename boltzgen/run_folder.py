@@ -126,7 +126,7 @@ class RunFolder:
             )
         return {"kind": "training"} | found
 
-    def own(self) -> dict[str, Any]:
+    def read_own(self) -> dict[str, Any]:
         """What `read` gives, if it is of the same kind of work.
 
         Raises:
@@ -141,20 +141,21 @@ class RunFolder:
             )
         return found
 
-    def starts(self) -> list[dict[str, Any]]:
-        """The `provenance` of the starts before this one.
+    def require_own(self) -> None:
+        """Refusal of a folder that belongs to something else, or whose run.json is damaged.
 
         Raises:
-            InputError, CheckpointError: if the folder belongs to something else, or run.json is damaged.
+            InputError, CheckpointError: saying so.
         """
-        found: list[dict[str, Any]] = self.own()["starts"] if self.record.exists() else []
-        return found
+        if self.record.exists():
+            self.read_own()
 
     def start(self) -> None:
         """Notes in run.json, the first time, that the work began: once it has taken up its checkpoint, not before."""
         if self._started:
             return
-        self._started, starts = True, self.starts()
+        starts = self.read_own()["starts"] if self.record.exists() else []
+        self._started = True
         sweep(self.path)
         record = _FORMAT | {"kind": self.kind} | self.about | {"starts": [*starts, provenance()]}
         write_atomically(self.record, (json.dumps(record, indent=2) + "\n").encode())

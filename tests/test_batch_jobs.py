@@ -91,11 +91,10 @@ def test_an_array_draws_its_parts_and_sends_itself_to_merge_them(cluster):
 
 @pytest.mark.timeout(240)
 def test_a_job_that_is_warned_saves_its_training_queues_itself_and_goes_on(cluster):
-    file = script("requeue", ("mine.pdb", "double_well"))
+    file, metrics = script("requeue", ("mine.pdb", "double_well")), Path("run/metrics.jsonl")
     job = submit(file, CPUS_PER_TASK=1, JOB_ID=9)
-    while job.poll() is None and not Path("run/metrics.jsonl").exists():
+    while job.poll() is None and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.05)
-    time.sleep(0.5)
     job.send_signal(signal.SIGTERM)  # to the script alone, as --signal=B: does
     code, words = done(job)
     assert (code, "interrupted; go on with: boltzgen resume run" in words) == (143, True), words

@@ -32,7 +32,7 @@ def code_of(shown):
     return int(found[1]) if found else 0
 
 
-def test_the_page_shows_every_command_and_the_keys_there_are():
+def test_the_page_shows_every_command_and_every_exit_code():
     assert [command for command, _ in SHOWN] == [command for _, command, _ in record.STEPS]
     assert {3, 2, 130, 5} == {code_of(shown) for _, shown in SHOWN} - {0}
 

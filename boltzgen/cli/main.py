@@ -101,10 +101,11 @@ def _run(arguments: Sequence[str]) -> int:
 
 _CODES = {ConfigurationError: WRONG_USAGE, EnergyError: NUMERICAL_FAILURE, RankError: LOST, BoltzgenError: BAD_INPUT}
 
-
-_SYSTEM = "name of a system, a folder with a system.toml, a PDB file, or a .prmtop or .top with .inpcrd or .gro beside"
+_SYSTEM = (
+    "name of a system, folder with a system.toml, PDB file, or .prmtop/.parm7 or .top with .inpcrd/.rst7 or .gro beside"
+)
 _FORCEFIELD = (
-    "OpenMM force fields, for a PDB file (default: amber14-all.xml implicit/obc2.xml); OBC2 etc. for a .prmtop"
+    "OpenMM's, for a PDB file (default: amber14-all.xml implicit/obc2.xml); for a .prmtop its solvent, OBC2 etc."
 )
 
 
@@ -263,10 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", commands.check, "build, try out and time everything", "boltzgen check mine.pdb")
     check.add_argument("system", help=_SYSTEM)
     check.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's own)")
-    check.add_argument(
-        "--forcefield", nargs="+", metavar="XML", default=None,
-        help=_FORCEFIELD,
-    )  # fmt: skip
+    check.add_argument("--forcefield", nargs="+", metavar="XML", default=None, help=_FORCEFIELD)
     held(check)
     threaded(check)
     placed(check)
@@ -286,7 +284,7 @@ def _parser() -> argparse.ArgumentParser:
         help="highest temperature of the ladder; the lowest again for none (default: 1000)",
     )  # fmt: skip
     simulate.add_argument("--walkers", type=count, default=16, metavar="W", help="independent ladders (default: 16)")
-    simulate.add_argument("--forcefield", nargs="+", metavar="XML", default=None, help="as of train")
+    simulate.add_argument("--forcefield", nargs="+", metavar="XML", default=None, help=_FORCEFIELD)
     simulate.add_argument("--seed", type=seed, default=0, help="of all random numbers (default: 0)")
     going_on(simulate)
     threaded(simulate)
@@ -312,10 +310,7 @@ def _parser() -> argparse.ArgumentParser:
         "--steps", type=count, default=None, metavar="K", help="gradient steps to train, in place of minutes"
     )
     train.add_argument("--temperature", type=positive, default=None, metavar="T", help="K (default: the system's own)")
-    train.add_argument(
-        "--forcefield", nargs="+", metavar="XML", default=None,
-        help=_FORCEFIELD,
-    )  # fmt: skip
+    train.add_argument("--forcefield", nargs="+", metavar="XML", default=None, help=_FORCEFIELD)
     held(train)
     train.add_argument("--seed", type=seed, default=None, help="of the network and the noise (default: 0)")
     train.add_argument(

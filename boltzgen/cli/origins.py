@@ -30,7 +30,7 @@ def origin(
 
     Returns:
         Plain data: "system", "settings", "resolved" with the force field, "fingerprint", and under "sha256" the hashes
-        of all files.
+        of the files that it names, of what these include none.
     """
     from ..molecule.forcefield import DEFAULT_FORCEFIELD, forcefield_files
     from ..molecule.systems import System

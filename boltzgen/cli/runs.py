@@ -73,7 +73,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         from ..run_folder import RunFolder
 
         folder = RunFolder(options.run_folder)
-        told = Settings.recalled(folder.own().get("settings"), str(folder.record))
+        told = Settings.recalled(folder.read_own().get("settings"), str(folder.record))
         anew = {name: given for name in _ANEW if (given := getattr(options, name)) is not None}
         return Settings.recalled(told.plain() | anew, "the command line") if anew else told
     if "config" in options:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, InstanceOf, ValidationErr
 
 from ..errors import ConfigurationError
 from .launching import THREADS
-from .targets import PDB, TOPOLOGIES
+from .targets import AMBER, PDB, TOPOLOGIES
 from .values import BEYOND, COUNT, POSITIVE, SEED
 
 __all__ = ["Settings"]
@@ -69,9 +69,10 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
     @model_validator(mode="before")
     @classmethod
     def _one_budget(cls, data: dict[str, Any]) -> dict[str, Any]:
-        if len(_BUDGET & data.keys()) > 1:
+        told = {name for name in _BUDGET if data.get(name) is not None}
+        if len(told) > 1:
             raise ValueError("a training must have minutes or steps; got both: leave one of them out")
-        return data if _BUDGET & data.keys() else data | {"minutes": 10.0}
+        return data if told else data | {"minutes": 10.0}
 
     @model_validator(mode="after")
     def _weights_have_data(self) -> Self:
@@ -167,9 +168,10 @@ class Settings(BaseModel, extra="forbid", strict=True, frozen=True):
     @staticmethod
     def template(system: str, temperature: float | None) -> str:
         """A commented TOML file with everything that can be said, as it is if nothing is."""
+        named = system.lower()
         return _TEMPLATE.format(
             system=json.dumps(system, ensure_ascii=False).replace("\x7f", "\\u007f"),  # which JSON may hold, TOML not
-            forcefield=_FORCEFIELD if system.lower().endswith(PDB) else "",
+            forcefield=_FORCEFIELD if named.endswith(PDB) else _SOLVENT if named.endswith(AMBER) else "",
             temperature="# temperature = 300.0" if temperature is None else f"temperature = {temperature}",
         )
 
@@ -186,6 +188,11 @@ def _shown(value: Any) -> str:
 _FORCEFIELD = """
 # OpenMM force fields, the solvent's last.
 forcefield = ["amber14-all.xml", "implicit/obc2.xml"]
+"""
+
+_SOLVENT = """
+# Implicit solvent: HCT, OBC1, OBC2, GBn or GBn2; vacuum without one.
+# forcefield = ["OBC2"]
 """
 
 _TEMPLATE = """# A training of boltzgen: boltzgen train --config THIS_FILE --out run
@@ -209,7 +216,8 @@ system = {system}
 # Time to train. A longer training may follow in the same folder: it goes on where this one stopped.
 minutes = 10.0
 
-# Or gradient steps in place of minutes: what comes out is then the same on every machine of a kind, to the last bit.
+# Or gradient steps in place of minutes: what comes out is then the same however often the training was interrupted, to
+# the last bit if compile is false.
 # steps = 3000
 
 # Of the network and the noise. Trainings of different seeds must agree: boltzgen report run --others FILE looks.

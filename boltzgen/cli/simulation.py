@@ -57,7 +57,7 @@ def simulate(options: argparse.Namespace) -> None:
     rounds = math.ceil(options.n / options.walkers)
     total = _EQUILIBRATION + rounds
     with exclusive(out):
-        folder.starts()  # refuses that of a training, whose draws would make way
+        folder.require_own()
         with show("simulating", visible=True, unit="rounds") as bar:
 
             def shown(fraction: float, message: str = "", *, count: float | None = None) -> None:

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from ..molecule import Molecule
     from ..molecule.systems import System
 
-__all__ = ["PDB", "TOPOLOGIES", "files_of", "target_of"]
+__all__ = ["AMBER", "PDB", "TOPOLOGIES", "files_of", "target_of"]
 
 PDB = (".pdb", ".ent")
-TOPOLOGIES = {".prmtop": (".inpcrd", ".rst7"), ".parm7": (".inpcrd", ".rst7"), ".top": (".gro",)}
+AMBER = (".prmtop", ".parm7")
+TOPOLOGIES = dict.fromkeys(AMBER, (".inpcrd", ".rst7")) | {".top": (".gro",)}
 """Endings of topologies with parameters, AMBER's and GROMACS's, and those of the positions beside them."""
 
 
@@ -36,7 +37,7 @@ def target_of(system: str, forcefield: list[str] | None) -> Molecule | System:
         molecule = Molecule.from_pdb(system, forcefield)
         say(f"{system} with {' '.join(forcefield)}")
         return molecule
-    amber = bool(files) and not system.lower().endswith(".top")
+    amber = system.lower().endswith(AMBER)
     if forcefield is not None and not amber:
         raise ConfigurationError(
             f"--forcefield must come with a PDB file (.pdb, .ent), or be a solvent for AMBER's; got it with {system}, "

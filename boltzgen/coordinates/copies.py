@@ -47,14 +47,19 @@ def find_copies(
         rows: its z-matrix.
         azimuths: torsions of its positions (from the fourth row) in rad.
         neighbours: of each atom.
-        held: atoms whose torsion is held, and not to be folded.
+        held: atoms whose torsion is held: what would carry it to another place is not folded.
         fold: whether anything is to be left out.
     """
     elements, x = molecule.elements, torch.tensor(molecule.positions, dtype=torch.float64)
     amines = amine_hydrogens(rows, azimuths, elements, neighbours)
-    pairs = [pair for pair in amines.values() if fold and pair.members[0] not in held]
-    found = find_rotors(rows, elements, neighbours, x.numpy()) if fold else {}
-    turns = {first: rotors for first, rotors in found.items() if first not in held}
+    kept = {k for row in rows if row.atom in held for k in row[:4]}
+
+    def free(rotor: Rotor) -> bool:
+        return fold and not any(kept.intersection(cycle) for cycle in rotor.cycles)
+
+    pairs = [pair for pair in amines.values() if free(pair)]
+    found = find_rotors(rows, elements, neighbours, x.numpy())
+    turns = {first: [rotor for rotor in rotors if free(rotor)] for first, rotors in found.items()}
     alike = [*itertools.chain(*turns.values()), *pairs]
     alike = confirmed(alike, _precise_energy(molecule), x) if alike else []
     exchanges = [pair.members for pair in pairs if pair in alike]

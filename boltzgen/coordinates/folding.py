@@ -23,8 +23,8 @@ class Folding(nn.Module):
     """The coordinate y = k (ψ − ψ₀) of bonds about which a turn by 2π/k only relabels atoms, and the relabelling.
 
     ψ is τ of the first branch plus the mean azimuth of the like branches at either end of the bond, relative to the
-    first of them: a turn by 2π/k adds 2π/k to it exactly, however they are bent. Three at one end and two at the other,
-    a methyl on a phenyl, make k = 6.
+    first of them: a turn by 2π/k adds 2π/k to it exactly, however they are bent as long as they keep their order round
+    the bond. Three at one end and two at the other, a methyl on a phenyl, make k = 6.
 
     Arguments:
         turns: rotors, all of them `foldable`.
@@ -113,7 +113,7 @@ class Folding(nn.Module):
 
     @property
     def sectors(self) -> list[float]:
-        """k ψ₀ of each turn, in [−π, π): where its sectors begin."""
+        """k ψ₀ of each turn, in [−π, π): the middle of its sectors, times k."""
         found: list[float] = wrap(self._order * self._phase)[:, 0].tolist()
         return found
 
@@ -151,7 +151,7 @@ class Folding(nn.Module):
 
 
 def foldable(turns: Turns, rows: Sequence[Row], exchanges: Sequence[Sequence[int]] = ()) -> dict[int, list[Rotor]]:
-    """Those rotors that can be folded one after another, no two of one order about the same bond.
+    """Those rotors that can be folded one after another, those about the same bond of orders that are coprime.
 
     What goes along with a torsion always can be. Branches towards the root carry with them what other torsions are
     measured against, these perhaps what the first is measured against: where that is a circle, they are left out.
@@ -159,7 +159,7 @@ def foldable(turns: Turns, rows: Sequence[Row], exchanges: Sequence[Sequence[int
     kept = {first: [rotor for rotor in rotors if rotor.members[0] == first] for first, rotors in turns.items()}
     for first, rotors in turns.items():
         for rotor in rotors:
-            if all(len(rotor.members) != len(own.members) for own in kept[first]):
+            if math.gcd(len(rotor.members), _order(kept[first])) == 1:
                 more = kept | {first: [*kept[first], rotor]}
                 try:
                     _stages(more, rows, exchanges)

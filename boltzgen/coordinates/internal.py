@@ -53,7 +53,8 @@ class InternalCoordinates(Bijection):
     it is no pole. Where a turn by 2π/k only relabels like branches at either end of a bond (three of a methyl or of
     t-butyl, two of a phenyl or a carboxylate, or both: then k = 6), found in the graph and confirmed by the energy, the
     coordinate of the turn is y = k (ψ − ψ₀), ψ being τ with the mean azimuths of the branches and ψ₀ its value in the
-    reference: it has period 2π as well, and exactly one of the k labellings of a configuration lies in the chart.
+    reference: it has period 2π as well, and exactly one of the k labellings of a configuration lies in the chart. (Of
+    branches towards the root it may be none where these are bent out of all shape, at hundreds of kT.)
     (AMBER's impropers name one of two like atoms first, which makes them unlike: those turns are not folded.)
 
     Outside the chart log_det is −inf, in both directions. `inverse` first relabels atoms, so that

@@ -20,7 +20,7 @@ class NeighbourAzimuths(nn.Module):
     pole: their directions are (sin θ cos φ, −sin θ sin φ, cos θ).
 
     Arguments:
-        quadruples: a, b, c, d each, neither of them beyond a straight angle.
+        quadruples: a, b, c, d each, none of them beyond a straight angle.
         rows: the z-matrix; all but one of a, c, d are placed at b.
     """
 

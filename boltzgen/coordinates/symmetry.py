@@ -213,7 +213,7 @@ def find_rotors(
             if len(others) + 2 != len(neighbours[pivot]) or any(bond[k] != pivot for k in others):
                 continue  # a line begins or a ring closes here
             azimuths = {k: dihedral(x, (k, pivot, axis, first)).item() for k in others}
-            if not _even(azimuths.values()):
+            if not _all_round(azimuths.values()):
                 continue
             members = (first, *sorted(others, key=lambda k: azimuths[k] % (2 * math.pi)))
             cycles = turned_branches(members, pivot, neighbours, elements, positions)
@@ -222,10 +222,14 @@ def find_rotors(
     return found
 
 
-def _even(azimuths: Collection[float]) -> bool:
-    """Whether one branch is in the plane of the first, opposite to it, or two are on either side, with no gap of π."""
+def _all_round(azimuths: Collection[float]) -> bool:
+    """Whether branches lie all round a bond, given their azimuths relative to another one.
+
+    That is opposite to it, in its plane, if there is one; on either side of it, less than π from each other, if two.
+    """
     if len(azimuths) == 1:
-        return abs(*azimuths) > math.pi - math.asin(_PYRAMIDAL)
+        (opposite,) = azimuths
+        return abs(opposite) > math.pi - math.asin(_PYRAMIDAL)
     pyramidal = len(azimuths) == 2 and all(abs(math.sin(v)) > _PYRAMIDAL for v in azimuths)
     return pyramidal and max(azimuths) - min(azimuths) > math.pi
 

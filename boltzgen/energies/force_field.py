@@ -106,7 +106,8 @@ class ForceFieldEnergy(Energy):
     def per_force(self, x: Tensor) -> dict[str, Tensor]:
         """Potential energy of each force by name, (n,) each, in kJ/mol; +inf where it cannot be evaluated.
 
-        A force bears the name it has in the System, with a number if there are several.
+        A force bears the name it has in the System, with a number if there are several. Pieces that fit `max_memory`
+        are evaluated one after another; what their gradients need is kept all the same.
 
         Raises:
             InputError: if x does not have shape (n, n_atoms, 3).

@@ -23,8 +23,8 @@ from .parity import trial_positions
 
 __all__ = ["HybridEnergy", "system_energy"]
 
+_FASTER = 250  # atoms up to which torch it is: a stopwatch near a tie would change the bits of draws from run to run
 _CLEARLY = 1.2  # times as fast: less than that is the noise of a measurement, and torch has second derivatives
-_FRAMES, _PAIRS = 512, 4e6  # in a batch that torch is timed with: as many as a training has, fewer of larger molecules
 
 
 class HybridEnergy(OpenMMEnergy):
@@ -76,7 +76,7 @@ class HybridEnergy(OpenMMEnergy):
         self._whole = {"xml": serialize(system)}  # a dict: the fingerprint knows both parts already
         known = named_forces(system).keys() - refused.keys()
         self.compiled = ForceFieldEnergy(_part(system, known), temperature, positions=positions)
-        self._notes = {name: note for name, note in notes(system).items() if name not in self.compiled._notes}
+        self._notes, self.compiled._notes = notes(system), {}
 
     def describe(self) -> str:
         """Which force is evaluated where, and why, one per line."""
@@ -94,8 +94,8 @@ class HybridEnergy(OpenMMEnergy):
 def system_energy(system: openmm.System, temperature: float, positions: Any = None) -> ForceFieldEnergy | OpenMMEnergy:
     """The System's energy with as much of it compiled as can be: all, some, or none of its forces.
 
-    Where there is no GPU, both ways are tried out on a batch as a training has them, and OpenMM alone is taken if it is
-    clearly the faster one: with a cutoff it has less to do in a large molecule.
+    Of more than 250 atoms, where there is no GPU, both ways are tried out, and OpenMM's is taken if it is clearly the
+    faster one: with a cutoff it has less to do.
 
     Arguments and errors as of `HybridEnergy`.
     """
@@ -107,7 +107,7 @@ def system_energy(system: openmm.System, temperature: float, positions: Any = No
         alone._remarks.update(refused)
         return alone
     compiled = (HybridEnergy if refused else ForceFieldEnergy)(system, temperature, positions=positions)
-    if torch.cuda.is_available():
+    if system.getNumParticles() <= _FASTER or torch.cuda.is_available():
         return compiled
     return _faster(compiled, OpenMMEnergy(system, temperature), positions)
 
@@ -117,8 +117,7 @@ def _faster(
 ) -> ForceFieldEnergy | OpenMMEnergy:
     """The energy with torch in it, unless OpenMM alone takes clearly less time for a frame and its gradient."""
     x = trial_positions(compiled.event_shape[0], positions)[:1].float()
-    many = max(8, min(_FRAMES, int(_PAIRS / x.shape[1] ** 2)))
-    mine, its = _seconds(compiled, x.repeat(many, 1, 1)), _seconds(other, x.repeat(max(2, many // 32), 1, 1))
+    mine, its = _seconds(compiled, x.repeat(8, 1, 1)), _seconds(other, x.repeat(2, 1, 1))
     if mine < _CLEARLY * its:
         return compiled
     which = "torch takes" if isinstance(compiled, ForceFieldEnergy) else "it takes together with torch"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import openmm
 
 from ..errors import EnergyError, InputError, UnsupportedSystemError
+from .forces import named_forces
 
 __all__ = ["check_evaluable", "check_force_type", "check_supported", "fields", "translation_invariant"]
 
@@ -132,8 +133,9 @@ def translation_invariant(system: openmm.System) -> bool:
 def notes(system: openmm.System) -> dict[str, str]:
     """What there is to know of forces by name: that one is ignored, or feels more than the molecule's shape."""
     ignored = [force.getName() for force in system.getForces() if type(force).__name__ == _HARMLESS]
+    placed = [name for name, force in named_forces(system).items() if any(map(_names_direction, _nested([force])))]
     return dict.fromkeys(ignored, "ignored, since it acts on velocities alone") | dict.fromkeys(
-        fields(system), "may feel where the molecule is and how it is turned"
+        placed, "may feel where the molecule is and how it is turned"
     )
 
 

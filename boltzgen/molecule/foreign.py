@@ -150,7 +150,10 @@ def _quietly(read: Callable[[], Any], must: str) -> Any:
             warnings.filterwarnings("ignore", module="openmm")
             return read()
     except Exception as error:  # OpenMM raises whatever its parser stumbles over
-        raise InputError(f"{must}; got {_line(error)}: mend or re-export it") from error
+        remedy = "mend or re-export it"
+        if "#include" in str(error):
+            remedy = "put the included files beside it, or read it in Python with include=the folder they are in"
+        raise InputError(f"{must}; got {_line(error)}: {remedy}") from error
 
 
 def _created(path: Path, create: Callable[[], openmm.System]) -> openmm.System:

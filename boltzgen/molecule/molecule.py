@@ -124,8 +124,8 @@ class Molecule(FromFiles):
         Arguments:
             temperature: in K.
             backend: "torch" compiles the System to torch, "openmm" evaluates it frame by frame; "auto" compiles
-                what can be compiled, and leaves the rest to OpenMM (`HybridEnergy`), or all of it if that is clearly
-                faster here; `describe()` says which is which.
+                what can be compiled, and leaves the rest to OpenMM (`HybridEnergy`), or leaves a large molecule to
+                OpenMM if that is clearly faster here; `describe()` says which is which.
 
         Raises:
             InputError: if the temperature is not positive, or there is no such backend.

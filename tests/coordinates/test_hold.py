@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from corpus import corpus
 
 from boltzgen import Pullback, draw, molecular_flow
 from boltzgen.coordinates import InternalCoordinates, dihedral
@@ -104,3 +105,17 @@ def test_a_held_rotor_is_not_folded(structure, butane):
     assert len(held.rotors) == len(free.rotors) - 1
     assert held.circular.sum() == free.circular.sum() - 1
     assert held.log_symmetry == pytest.approx(free.log_symmetry - math.log(3))
+
+
+def test_what_carries_a_held_torsion_elsewhere_is_not_folded(structure, near):
+    """A t-butyl whose turn would put another methyl in the place of the one that is held: all that is held is in."""
+    molecule = corpus("di-tert-butyl")
+    free = InternalCoordinates(molecule)
+    (turn,) = (rotor for rotor in free.rotors if rotor.rest)
+    row = next(row for row in free.zmatrix if row.kind == "circular" and row.bond == turn.members[0])
+    named = structure(molecule.bonds, molecule.elements, molecule.positions, torsions={"methyl": row[:4]})
+    held, whole = (InternalCoordinates(named, fold=fold, hold=["methyl"]) for fold in (True, False))
+    assert turn not in held.rotors
+    assert len(held.rotors) == len(free.rotors) - 1  # the other t-butyl, towards the root, turns instead
+    x = whole(near(whole, 200))[0]
+    assert torch.isfinite(held.inverse(x)[1]).all()

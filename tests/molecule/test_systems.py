@@ -104,6 +104,10 @@ RECORDS = {
 }
 
 
+def test_the_records_are_there():
+    assert {"dw4", "butane"} <= set(RECORDS)
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_references_by_replica_exchange_are_those_of_their_records(name):
     bundled = {key: entry for key, entry in find(name).reference.items() if entry["standard_error"] > 0}

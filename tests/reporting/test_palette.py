@@ -20,6 +20,9 @@ EYES = {
     "deuteranopia": np.array(
         [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
     ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
     "no cones": np.tile([0.2126, 0.7152, 0.0722], (3, 1)),
 }
 TO_XYZ = np.array(
@@ -42,11 +45,16 @@ def nearest(colours, eyes):
     return min(float(np.linalg.norm(lab(a, eyes) - lab(b, eyes))) for a, b in combinations(colours, 2))
 
 
-LEAST = {"all cones": 15, "protanopia": 15, "deuteranopia": 15, "no cones": 7}
+LEAST = {"all cones": 15, "protanopia": 15, "deuteranopia": 15, "tritanopia": 15, "no cones": 7}
 """CIE 1976 differences, of which 2.3 is just noticeable; without colour, dashes and fills help."""
-TWINS = {"all cones": (FLOW, FLOW), "protanopia": ("#C00000", "#404000"), "deuteranopia": ("#D62728", "#2CA02C"),
-         "no cones": (FLOW, OTHER)}  # fmt: skip
-"""Colours that these eyes do not tell apart: red and green, and two of this palette that are of one brightness."""
+TWINS = {
+    "all cones": (FLOW, "#D55E1C"),
+    "protanopia": ("#C00000", "#404000"),
+    "deuteranopia": ("#D62728", "#2CA02C"),
+    "tritanopia": ("#00B4C8", "#00C0A0"),
+    "no cones": (FLOW, OTHER),
+}
+"""Colours that these eyes do not tell apart: red and green, blue and green, and two here that are of one brightness."""
 
 
 def beside(figure):
