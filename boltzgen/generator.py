@@ -170,6 +170,7 @@ class BoltzmannGenerator:
             )
             if folder is not None and ranks().leads:
                 self.save(folder.generator)
+                folder.finish(self.history)
         return self.history
 
     def sample(self, n: int, *, seed: int | None = None, batch_size: int = 1024, progress: bool = False) -> Samples:

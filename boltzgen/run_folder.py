@@ -39,11 +39,12 @@ def provenance() -> dict[str, Any]:
     for name in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
+    machine = [f"{platform.system()} {platform.machine()}", _processor(), f"{os.cpu_count() or 1} processors", *_gpus()]
     return {
         "command": shlex.join([*_program(), *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count() or 1} processors",
+        "machine": ", ".join(machine),
         "versions": versions,
     }
 
@@ -81,8 +82,9 @@ class RunFolder:
         self.record, self.metrics = self.path / "run.json", self.path / "metrics.jsonl"
         self._begin: float | None = None
         self._before = self._last = 0.0
-        self._seen = 0
+        self._seen = self._taken_up = 0
         self._started = False
+        self._earlier: bytes | None = None
 
     def __call__(self, history: History) -> None:
         """Notes how the training stands, if it is time to; the first time, that it began."""
@@ -90,12 +92,18 @@ class RunFolder:
         if self._begin is None:
             self._begin = self._last = now
             self._before, self._seen = history.seconds, len(history.losses)
+            self._taken_up = self._seen
             self.start()
             self._open()
             self.begun()
         elif now - self._last >= _SECONDS:
             self._last = now
             self._note(history)
+
+    def finish(self, history: History) -> None:
+        """Leaves run.json as it was before this start if nothing was left to train: it tells of what was trained."""
+        if self._earlier is not None and len(history.losses) == self._taken_up:
+            write_atomically(self.record, self._earlier)
 
     def read(self) -> dict[str, Any]:
         """What run.json holds: `about`, the "kind" of work, and under "starts" the `provenance` of every start.
@@ -155,7 +163,7 @@ class RunFolder:
         if self._started:
             return
         starts = self.read_own()["starts"] if self.record.exists() else []
-        self._started = True
+        self._started, self._earlier = True, self.record.read_bytes() if starts else None
         sweep(self.path)
         record = _FORMAT | {"kind": self.kind} | self.about | {"starts": [*starts, provenance()]}
         write_atomically(self.record, (json.dumps(record, indent=2) + "\n").encode())
@@ -195,6 +203,13 @@ def _program() -> list[str]:
     """How this program was called."""
     script = Path(sys.argv[0])
     return ["python", "-m", script.parent.name] if script.name == "__main__.py" else [script.name]
+
+
+def _gpus() -> list[str]:
+    """Names of the GPUs there are."""
+    import torch
+
+    return [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
 
 
 def _processor() -> str:

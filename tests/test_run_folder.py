@@ -28,6 +28,16 @@ def test_the_record_keeps_every_start(tmp_path):
     assert (found["system"], found["minutes"], len(found["starts"])) == ("x", 2, 2)
 
 
+def test_a_start_with_nothing_left_to_train_leaves_the_record_of_what_was(tmp_path):
+    trained = History([1.0, 2.0])
+    for budget, history in ((2, trained), (1, trained), (3, History([1.0, 2.0, 3.0]))):
+        folder = RunFolder(tmp_path, {"steps": budget})
+        folder(History([]) if budget == 2 else trained)
+        folder.finish(history)
+        assert RunFolder(tmp_path).read()["steps"] == max(2, budget)
+    assert len(RunFolder(tmp_path).read()["starts"]) == 2
+
+
 def test_nothing_is_written_before_the_training_began(tmp_path):
     RunFolder(tmp_path, {"system": "x"})
     assert not list(tmp_path.iterdir())

@@ -170,7 +170,11 @@ def report(options: argparse.Namespace) -> Status:
     known = None if reference is None or generator is None else _known(generator, reference)
     if reference is not None and generator is None:
         say(f"coverage is not tested: only the run folder of these draws can weigh {options.reference}")
-    facts = _of_training(path, samples, generator) if path.is_dir() else {}
+    facts = _of_training(path, samples, generator) if path.is_dir() else _of_generator(generator, samples)
+    if generator is not None and not path.is_dir():
+        draws = shlex.quote(str(file))
+        again = f"boltzgen sample {samples.system} -n {len(samples)} --seed {samples.seed} --out {draws}"
+        facts["commands"] = [again, f"boltzgen report {draws}"]
     results = reporting.write_report(
         samples,
         page,
@@ -187,12 +191,18 @@ def report(options: argparse.Namespace) -> Status:
 
 
 def _maker(folder: Path, samples: Samples) -> BoltzmannGenerator | None:
-    """The generator of a run folder, if it is the one that made these draws and was not trained further since."""
+    """The generator of a run folder, or the one that comes with the system, if it made these draws as it stands."""
     from ..generator import BoltzmannGenerator
+    from ..molecule.systems import available
     from ..run_folder import RunFolder
 
+    if not folder.is_dir():
+        bundled = {system.name: system.folder / "generator.pt" for system in available()}
+        file = bundled.get(samples.system)
+        generator = BoltzmannGenerator.load(file) if file is not None and file.exists() else None
+        return generator if generator is not None and generator.drew(samples) else None
     file = RunFolder(folder).generator
-    if not folder.is_dir() or not file.exists():
+    if not file.exists():
         return None
     try:
         generator = BoltzmannGenerator.load(file)
@@ -226,14 +236,22 @@ def _of_training(folder: Path, samples: Samples, generator: BoltzmannGenerator |
             facts["commands"] += [f"boltzgen sample {where} -n {len(samples)} --seed {samples.seed}"]
             facts["commands"] += [f"boltzgen report {where}"]
         facts["provenance"] = {key: told[key] for key in _REMEMBERED if key in told} | start
-    if generator is not None:
-        molecule, history = generator.molecule, generator.history
-        facts["forces"] = _forces(generator)
-        if molecule is not None and samples.temperature == molecule.default_temperature:
-            facts["reference_values"] = molecule.reference
-        if history is not None:
-            facts |= {"history": history, "evaluations": cost(history, len(samples))["evaluations"]}
-            facts["provenance"] = facts.get("provenance", {}) | {"seconds": round(history.seconds, 1)}
+    made = _of_generator(generator, samples)
+    provenance = facts.get("provenance", {}) | made.get("provenance", {})
+    return facts | made | ({"provenance": provenance} if provenance else {})
+
+
+def _of_generator(generator: BoltzmannGenerator | None, samples: Samples) -> dict[str, Any]:
+    """What a generator knows of its training and its target, for the report of its draws."""
+    if generator is None:
+        return {}
+    molecule, history, facts = generator.molecule, generator.history, dict[str, Any]()
+    facts["forces"] = _forces(generator)
+    if molecule is not None and samples.temperature == molecule.default_temperature:
+        facts["reference_values"] = molecule.reference
+    if history is not None:
+        facts |= {"history": history, "evaluations": cost(history, len(samples))["evaluations"]}
+        facts["provenance"] = {"seconds": round(history.seconds, 1)}
     return facts
 
 

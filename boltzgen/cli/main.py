@@ -27,6 +27,7 @@ from . import commands, ensembles, runs, simulation
 from .installation import doctor
 from .launching import AUTO, fastest, launch, launched, limit_threads
 from .printing import goes_on
+from .usage import Parser
 from .values import count, part, positive, process_count, seed, thread_count
 
 __all__ = ["main"]
@@ -189,7 +190,7 @@ def _in_words(error: OSError) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="boltzgen",
         description="Independent equilibrium samples of a molecule, with weights and honest error bars.",
         epilog="Start with: boltzgen demo",

@@ -1,12 +1,14 @@
 """The trained generator that comes with the library: small, the one that was evaluated, and as good as its record."""
 
 import hashlib
+import html
 import json
 import math
 
 import pytest
 
 import boltzgen as bg
+from boltzgen.cli.main import main
 from boltzgen.molecule import find
 from boltzgen.reweighting import effective_sample_size
 from boltzgen.units import kT
@@ -37,6 +39,18 @@ def test_it_is_as_good_as_its_record_says():
     mean = bg.expectation(samples.log_w, samples.potential * kT(300.0))
     known = RECORD["estimates"]["mean_potential_energy"]
     assert abs(mean.value - known["value"]) < 4 * math.hypot(mean.standard_error, known["standard_error"])
+
+
+def test_the_report_of_its_draws_says_how_they_are_made_again(tmp_path, capsys):
+    draws = tmp_path / "d.npz"
+    assert main(["sample", "alanine_dipeptide", "-n", "2000", "--seed", "3", "--out", str(draws)]) == 0
+    assert main(["report", str(draws)]) == 0
+    capsys.readouterr()
+    found = json.loads((tmp_path / "results.json").read_text())
+    again = [f"boltzgen sample alanine_dipeptide -n 2000 --seed 3 --out {draws}", f"boltzgen report {draws}"]
+    assert found["made"]["commands"] == again
+    assert found["evaluations"]["gradient"] == RECORD["evaluations"]["gradient"]
+    assert all(command in html.unescape((tmp_path / "report.html").read_text()) for command in again)
 
 
 def test_its_record_agrees_with_the_reference_of_the_system():

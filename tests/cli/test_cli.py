@@ -207,7 +207,9 @@ def test_bad_input_ends_with_one_sentence_and_code_3(capsys, tmp_path, monkeypat
     ("arguments", "says"),
     [
         ([], "required: COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
+        (["fly"], "see `boltzgen COMMAND --help`"),
+        (["sample", "run", "--n", "5"], "unrecognized arguments: --n 5: see `boltzgen COMMAND --help`"),
+        (["sample", "run", "-n", "five"], "see `boltzgen sample --help`"),
         (["demo", "--minutes", "-1"], "must be a positive number below 2^63; got -1"),
         (["demo", "--minutes", "ten"], "must be a positive number below 2^63; got 'ten'"),
         (["sample", "x", "-n", "0"], "must be a positive integer below 2^63; got 0"),

@@ -181,9 +181,12 @@ def test_a_training_goes_on_where_it_is_told_to_run(capsys, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("samples*"))
     code, _, err = run(capsys, "resume", tmp_path / "run", "--device", "cuda:99")
     assert (code, "device must be one of auto, cpu" in err) == (3, True)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["settings"]["minutes"] = 0.04  # something is left to train
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
     assert run(capsys, "resume", tmp_path / "run", "--device", "auto", "--threads", 1)[0] == 0
     told = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
-    assert (told["device"], told["minutes"]) == ("auto", 0.02)
+    assert (told["device"], told["minutes"]) == ("auto", 0.04)
     assert run(capsys, "resume", tmp_path / "run")[0] == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"] == told
 
