@@ -43,6 +43,7 @@ from boltzgen.processes import processors
 RESIDUES = [1, 4, 9, 29, 99]  # 22, 52, 102, 302 and 1002 atoms
 BATCHES = [64, 1024, 8192]
 COMPILED = 110  # atoms
+LASTING = 0.25  # seconds of a turn: a single call of some milliseconds would be that of a core that wakes up
 STEADY = 1024  # frames per call of what is also measured compiled in double precision, by all threads and in processes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,13 +85,15 @@ class Calls:
         return in_torch(self.compiled if kind == "compiled" else self.energy._energy, x)
 
     def seconds(self, method: Method) -> float:
-        """One call; the first of a method is preceded by another one, in which what has to be built is built."""
+        """Of one call, the mean of as many as last a while; a first one, in which all is built, comes before them."""
         if method not in self.ready:
             self.ready[method] = self.make(method)
             self.ready[method]()
-        begin = time.perf_counter()
-        self.ready[method]()
-        return time.perf_counter() - begin
+        calls, begin = 0, time.perf_counter()
+        while (seconds := time.perf_counter() - begin) < LASTING or not calls:
+            self.ready[method]()
+            calls += 1
+        return seconds / calls
 
     def kept(self, dtype: str) -> float:
         """Bytes per frame that autograd keeps between an energy and its gradient."""
