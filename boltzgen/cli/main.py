@@ -306,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
         help="frames of a simulation to start from, in any format that mdtraj reads, or .npz of boltzgen",
     )  # fmt: skip
     train.add_argument("--weights", default=None, metavar="FILE", help="text file with a weight per frame of --data")
+    train.add_argument("--strict", action="store_true", help="refuse files of --data that are cut short")
     train.add_argument("--minutes", type=positive, default=None, metavar="M", help="time to train (default: 10)")
     train.add_argument(
         "--steps", type=count, default=None, metavar="K", help="gradient steps to train, in place of minutes"

@@ -173,7 +173,8 @@ def _train(settings: Settings, out: Path, options: argparse.Namespace) -> None:
     say(_described(target.name, generator))
     data = None
     if settings.data is not None:
-        data = load_frames(settings.data, settings.weights, generator.molecule, seed=settings.seed)
+        strict, molecule = options.strict, generator.molecule
+        data = load_frames(settings.data, settings.weights, molecule, seed=settings.seed, strict=strict)
         say(f"starts from {len(data)} frames of {', '.join(settings.data)}")
 
     def begun() -> None:

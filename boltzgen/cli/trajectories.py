@@ -22,7 +22,9 @@ __all__ = ["load_frames"]
 _COARSEST = 0.001  # nm, to which an XTC file may round
 
 
-def load_frames(files: list[str], weights: str | None, molecule: Molecule | None, *, seed: int) -> Tensor:
+def load_frames(
+    files: list[str], weights: str | None, molecule: Molecule | None, *, seed: int, strict: bool = False
+) -> Tensor:
     """Frames to start a training from, each counting the same.
 
     Weighted frames are chosen with a probability in proportion to their weights (systematic resampling), as many as
@@ -33,6 +35,7 @@ def load_frames(files: list[str], weights: str | None, molecule: Molecule | None
         weights: a text file with a number per frame, in the order of the files; None for those the files bring.
         molecule: whose frames they are; None for a toy's configurations, which only an ensemble holds.
         seed: of the choice by weights.
+        strict: whether a file that is cut short is refused.
 
     Returns:
         (m, n_atoms, 3) in nm, or (m, d) of a toy.
@@ -48,7 +51,7 @@ def load_frames(files: list[str], weights: str | None, molecule: Molecule | None
     from ..flows.noise import keyed_generator
     from ..sampling.samples import systematic
 
-    parts = [_one(Path(file), molecule) for file in files]
+    parts = [_one(Path(file), molecule, strict) for file in files]
     widths = {tuple(x.shape[1:]) for x, _ in parts}
     if len(widths) > 1:
         raise InputError(
@@ -61,7 +64,7 @@ def load_frames(files: list[str], weights: str | None, molecule: Molecule | None
     return x[systematic(log_w, len(x), keyed_generator(seed))]
 
 
-def _one(file: Path, molecule: Molecule | None) -> tuple[Tensor, Tensor]:
+def _one(file: Path, molecule: Molecule | None, strict: bool) -> tuple[Tensor, Tensor]:
     """The frames of a file and the logarithms of their weights, of mean weight 1."""
     import torch
 
@@ -76,7 +79,7 @@ def _one(file: Path, molecule: Molecule | None) -> tuple[Tensor, Tensor]:
         raise InputError(
             f"data of a toy must be an ensemble of boltzgen (.npz); got {file}: make one with its sample()"
         )
-    x = torch.from_numpy(_trajectory(file, molecule)).double()
+    x = torch.from_numpy(_trajectory(file, molecule, strict)).double()
     return x, torch.zeros(len(x), dtype=torch.float64)
 
 
@@ -90,7 +93,7 @@ def _ensemble(file: Path, molecule: Molecule | None) -> tuple[Tensor, Tensor]:
     return x.double(), samples.log_w - samples.log_w.logsumexp(0) + math.log(len(samples))
 
 
-def _trajectory(file: Path, molecule: Molecule) -> Any:
+def _trajectory(file: Path, molecule: Molecule, strict: bool) -> Any:
     """Positions (m, n_atoms, 3), those of whole frames where the file is cut short."""
     from ..sampling.trajectory import read_trajectory
 
@@ -102,7 +105,7 @@ def _trajectory(file: Path, molecule: Molecule) -> Any:
     try:
         found = contents(file)
         if found is not None:
-            _judge(file, found, molecule)
+            _judge(file, found, molecule, strict)
         trajectory = read_trajectory(file, molecule.topology_data, n_frames=found.frames if found else None)
     except BoltzgenError:
         raise
@@ -118,8 +121,12 @@ def _trajectory(file: Path, molecule: Molecule) -> Any:
     return trajectory.xyz
 
 
-def _judge(file: Path, found: Any, molecule: Molecule) -> None:
+def _judge(file: Path, found: Any, molecule: Molecule, strict: bool) -> None:
     """Refuses the frames of another molecule and those rounded too much; warns of rounding, and a file cut short."""
+    if found.cut and strict:
+        raise InputError(
+            f"{file} must be whole under --strict; got one cut short after {found.frames} frames: copy it again"
+        )
     if found.n_atoms != molecule.n_atoms:
         raise InputError(_other_atoms(file, molecule, f"{found.n_atoms} atoms"))
     if not found.frames:

@@ -31,8 +31,8 @@ def saved(trajectory, path):
     return str(path)
 
 
-def load(molecule, *files, weights=None):
-    return load_frames([str(file) for file in files], weights, molecule, seed=0)
+def load(molecule, *files, weights=None, strict=False):
+    return load_frames([str(file) for file in files], weights, molecule, seed=0, strict=strict)
 
 
 @pytest.mark.parametrize("ending", ["dcd", "xtc", "trr", "nc", "pdb", "gro", "xyz"])
@@ -71,6 +71,8 @@ def test_of_a_file_cut_short_the_whole_frames_are_used_with_a_warning(tmp_path, 
     with pytest.warns(UserWarning, match=rf"a\.{ending} is cut short: its 19 whole frames are used"):
         x = load(molecule, path)
     torch.testing.assert_close(x, torch.from_numpy(trajectory.xyz[:19]).double(), atol=6e-4, rtol=0)
+    with pytest.raises(InputError, match=rf"a\.{ending} must be whole under --strict; got one cut short after 19"):
+        load(molecule, path, strict=True)
     for size, says in ((0, "an empty file"), (200 if ending == "xtc" else 300, "whole frame|cannot read")):
         path.write_bytes(data[:size])
         with pytest.raises(InputError, match=says):
