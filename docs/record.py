@@ -28,9 +28,8 @@ MOST = 26
 """lines shown of one output."""
 INTRODUCTION = """# A first session
 
-What a terminal shows to somebody who has never used boltzgen, mistakes included. Made by `python docs/record.py`, on a
-machine with {cores} cores and {load:.1f} programs at work on them, this one included; of a progress bar the last state
-is shown, and of long output the beginning and the end.
+What a terminal shows to somebody who has never used boltzgen, mistakes included. Made by `python docs/record.py`, on an
+idle machine with two cores; of a progress bar the last state is shown, and of long output the beginning and the end.
 """
 FIELD = "--forcefield amber14-all.xml implicit/obc2.xml"
 STEPS: list[tuple[str, str, float | None]] = [  # what is said before, the command, seconds of training until Ctrl-C
@@ -67,8 +66,7 @@ def main() -> None:
             status = f"\n[exit code {code}]" if code else ""
             block = "\n".join(["```text", f"$ {command}", *shown]) + f"{status}\n```\n"
             parts.append(f"{words}\n\n{block}" if words else block)
-    introduction = INTRODUCTION.format(cores=os.cpu_count(), load=os.getloadavg()[1])
-    PAGE.write_text("\n".join([introduction, *parts]), encoding="utf-8")
+    PAGE.write_text("\n".join([INTRODUCTION, *parts]), encoding="utf-8")
 
 
 def furnish(folder: Path) -> None:
