@@ -17,6 +17,10 @@ from boltzgen.molecule import find
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 SCRIPTS = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+LAUNCHED = [
+    line for block in re.findall(r"```sh\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    for line in block.splitlines() if line.startswith("torchrun")
+]  # fmt: skip
 STAND_INS = {
     "boltzgen": f'exec {sys.executable} -m boltzgen "$@"',
     "torchrun": f'exec {sys.executable} -m torch.distributed.run "$@"',
@@ -117,4 +121,20 @@ def test_a_job_on_two_machines_trains_as_one(cluster):
     )  # fmt: skip
     code, words = done(submit(file, JOB_NODELIST="localhost,localhost", JOB_NUM_NODES=2, JOB_ID=7))
     assert (code, words.count("trained ")) == (0, 1), words
+    assert Path("run/generator.pt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("line", LAUNCHED)
+def test_the_launcher_trains_in_processes_of_one_machine_and_of_several(cluster, line):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    machines = 2 if "--nnodes 2" in line else 1
+    line = re.sub(r"--nproc-per-node \d+", f"--nproc-per-node {2 // machines}", line)
+    line = line.replace("head:29400", f"localhost:{port}").replace("mine.pdb", "double_well --minutes 0.02")
+    Path("line.sh").write_text(line)
+    jobs = [submit("line.sh") for _ in range(machines)]
+    assert [done(job)[0] for job in jobs] == [0] * machines
     assert Path("run/generator.pt").exists()
