@@ -171,7 +171,7 @@ def report(options: argparse.Namespace) -> Status:
     if reference is not None and generator is None:
         say(f"coverage is not tested: only the run folder of these draws can weigh {options.reference}")
     facts = _of_training(path, samples, generator) if path.is_dir() else _of_generator(generator, samples)
-    if generator is not None and not path.is_dir():
+    if generator is not None and not path.is_dir() and samples.seed is not None and not samples.first:
         draws = shlex.quote(str(file))
         again = f"boltzgen sample {samples.system} -n {len(samples)} --seed {samples.seed} --out {draws}"
         facts["commands"] = [again, f"boltzgen report {draws}"]

@@ -55,10 +55,10 @@ def find_copies(
     kept = {k for row in rows if row.atom in held for k in row[:4]}
 
     def free(rotor: Rotor) -> bool:
-        return fold and not any(kept.intersection(cycle) for cycle in rotor.cycles)
+        return not any(kept.intersection(cycle) for cycle in rotor.cycles)
 
-    pairs = [pair for pair in amines.values() if free(pair)]
-    found = find_rotors(rows, elements, neighbours, x.numpy())
+    pairs = [pair for pair in amines.values() if fold and free(pair)]
+    found = find_rotors(rows, elements, neighbours, x.numpy()) if fold else {}
     turns = {first: [rotor for rotor in rotors if free(rotor)] for first, rotors in found.items()}
     alike = [*itertools.chain(*turns.values()), *pairs]
     alike = confirmed(alike, _precise_energy(molecule), x) if alike else []

@@ -133,15 +133,14 @@ def translation_invariant(system: openmm.System) -> bool:
 def notes(system: openmm.System) -> dict[str, str]:
     """What there is to know of forces by name: that one is ignored, or feels more than the molecule's shape."""
     ignored = [force.getName() for force in system.getForces() if type(force).__name__ == _HARMLESS]
-    placed = [name for name, force in named_forces(system).items() if any(map(_names_direction, _nested([force])))]
     return dict.fromkeys(ignored, "ignored, since it acts on velocities alone") | dict.fromkeys(
-        placed, "may feel where the molecule is and how it is turned"
+        fields(system), "may feel where the molecule is and how it is turned"
     )
 
 
 def fields(system: openmm.System) -> list[str]:
     """Names of the forces that may feel where the System is, or how it is turned; some when in doubt."""
-    return [force.getName() for force in system.getForces() if any(map(_names_direction, _nested([force])))]
+    return [name for name, force in named_forces(system).items() if any(map(_names_direction, _nested([force])))]
 
 
 def _names_direction(force: openmm.Force) -> bool:

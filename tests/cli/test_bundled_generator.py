@@ -1,5 +1,6 @@
 """The trained generator that comes with the library: small, the one that was evaluated, and as good as its record."""
 
+import dataclasses
 import hashlib
 import html
 import json
@@ -51,6 +52,9 @@ def test_the_report_of_its_draws_says_how_they_are_made_again(tmp_path, capsys):
     assert found["made"]["commands"] == again
     assert found["evaluations"]["gradient"] == RECORD["evaluations"]["gradient"]
     assert all(command in html.unescape((tmp_path / "report.html").read_text()) for command in again)
+    dataclasses.replace(bg.Samples.load(draws), seed=None).save(draws)
+    assert main(["report", str(draws)]) == 0
+    assert json.loads((tmp_path / "results.json").read_text())["made"]["commands"] == []
 
 
 def test_its_record_agrees_with_the_reference_of_the_system():
