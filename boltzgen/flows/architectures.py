@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..arguments import counts, positive_counts
+from ..arguments import counts, positive_counts, positive_numbers
 from ..errors import InputError
 from .autoregressive import Autoregressive
 from .bases import Base, Normal, Product, UniformTorus
@@ -34,7 +34,6 @@ __all__ = ["coupling_flow", "iaf", "maf", "molecular_flow"]
 Transform = Literal["affine", "spline", "additive", "logistic"]
 _OF_LINEAR: dict[str, Callable[[int], Transformer]] = {
     "affine": Affine,
-    "spline": Spline,
     "additive": Additive,
     "logistic": LogisticMixture,
 }
@@ -51,8 +50,11 @@ def coupling_flow(
     layers: int = 8,
     transform: Transform = "spline",
     masks: Literal["random", "alternating", "reversed"] | Sequence[Sequence[int]] = "random",
+    bins: int = 8,
     hidden: Sequence[int] = (64, 64),
     residual: bool = False,
+    frequencies: int = 0,
+    scale: float = 1.0,
     circular: Sequence[bool] | Tensor | None = None,
     context: int = 0,
     seed: int = 0,
@@ -69,8 +71,12 @@ def coupling_flow(
         masks: the dimensions a layer transforms given the others: "random" halves and their complements, "alternating"
             even and odd ones, "reversed" the first half and the second by turns, or a list for each layer, which starts
             anew when it is used up.
+        bins: of the splines; each keeps at least 0.008 / bins of an interval.
         hidden: widths of the hidden layers of each coupling's network.
         residual: whether these layers add to what they are given; see `Conditioner`.
+        frequencies: octaves of waves through which linear dimensions are given to the networks too; a few of them where
+            a density of few dimensions has many modes. See `linear_features`.
+        scale: that the linear dimensions are in units of, about the standard deviation of what shall be modelled.
         circular: which dimensions are angles, (d,).
         context: length of the context.
         seed: of the initial weights, halves and seams; the global random state is not touched.
@@ -89,6 +95,8 @@ def coupling_flow(
     dim, layers = _checked(dim, layers, transform)
     if layers < min(dim, 2):
         raise InputError(f"layers must be at least 2 to transform {dim} dimensions; got {layers}: add layers")
+    positive_counts(bins=bins)
+    (scale,) = positive_numbers(scale=scale)
     angle = _mask(circular, dim)
     generator = torch.Generator().manual_seed(*counts(seed=seed))
     couplings: list[Bijection] = []
@@ -96,7 +104,7 @@ def coupling_flow(
     for transformed, given in pairs:
         transformed = sorted(transformed, key=lambda i: angle[i])
         n_circular = sum(angle[i] for i in transformed)
-        transformer = _transformer(transform, len(transformed) - n_circular, n_circular, generator)
+        transformer = _transformer(transform, len(transformed) - n_circular, n_circular, generator, bins)
         couplings.append(
             Coupling(
                 dim,
@@ -106,10 +114,14 @@ def coupling_flow(
                 circular=angle,
                 hidden=hidden,
                 residual=residual,
+                frequencies=frequencies,
                 context=context,
                 generator=generator,
             )
         )
+    linear = [i for i in range(dim) if not angle[i]]
+    if scale != 1 and linear:
+        couplings.append(Whitening(dim, linear, torch.zeros(len(linear)), scale * torch.eye(len(linear))))
     return Flow(_base(angle), Composition(couplings))
 
 
@@ -332,13 +344,20 @@ def _checked(dim: int, layers: int, transform: str) -> list[int]:
     return sizes
 
 
-def _transformer(transform: Transform, linear: int, circular: int, generator: torch.Generator) -> Transformer:
+def _transformer(
+    transform: Transform, linear: int, circular: int, generator: torch.Generator, bins: int = 8
+) -> Transformer:
     parts: list[Transformer] = []
-    if linear:
+    least = 0.008 / bins
+    if linear and transform == "spline":
+        parts.append(Spline(linear, bins=bins, min_width=least, min_height=least))
+    elif linear:
         parts.append(_OF_LINEAR[transform](linear))
-    if circular:
+    if circular and transform == "additive":
+        parts.append(Rotation(circular))
+    elif circular:
         seams = _seams(circular, generator)
-        parts.append(Rotation(circular) if transform == "additive" else CircularSpline(circular, shift=seams))
+        parts.append(CircularSpline(circular, bins=bins, shift=seams, min_width=least, min_height=least))
     return parts[0] if len(parts) == 1 else Mixed(*parts)
 
 

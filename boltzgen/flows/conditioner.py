@@ -10,16 +10,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..arguments import positive_counts
+from ..arguments import counts, positive_counts
 from ..errors import InputError
 
-__all__ = ["Conditioner", "check_widths", "circular_features"]
+__all__ = ["Conditioner", "check_widths", "circular_features", "linear_features"]
+
+_LOWEST = math.pi / 8
+"""frequency of the first pair of linear features: a period is 16 standard deviations of a white input."""
 
 
 def circular_features(angles: Tensor) -> Tensor:
     """cos θ, sin θ, cos 2θ and sin 2θ of angles in radians, (k, n) → (4k, n)."""
     c, s = angles.cos(), angles.sin()
     return torch.cat([c, s, 2 * c * c - 1, 2 * s * c])
+
+
+def linear_features(x: Tensor, frequencies: int) -> Tensor:
+    """x itself, and cos and sin of 2^j π x/8 for j = 0 … frequencies − 1, (k, n) → ((1 + 2 · frequencies) k, n).
+
+    Perceptrons are slow to learn what changes quickly with their input (Tancik et al., 2020, Fourier features).
+    """
+    if not frequencies:
+        return x
+    phases = [_LOWEST * 2**j * x for j in range(frequencies)]
+    return torch.cat([x, *(f for phase in phases for f in (phase.cos(), phase.sin()))])
 
 
 def check_widths(hidden: Sequence[int]) -> None:
@@ -43,12 +57,13 @@ class Conditioner(nn.Module):
     LAST dimension, so that elementwise operations run over long contiguous rows.
 
     Arguments:
-        linear: number of inputs taken as they are.
+        linear: number of inputs taken as they are, and through `linear_features` if there are frequencies.
         circular: number of inputs that are angles, which enter through `circular_features`.
         context: length of the context.
         sizes: number of rows of each tensor of parameters.
         hidden: widths of the hidden layers.
         residual: whether hidden layers after the first, all of one width, add to their input, h + silu(W h + b).
+        frequencies: number of octaves of `linear_features`.
         generator: source of the initial weights; the default generator of torch if None.
 
     Raises:
@@ -64,6 +79,7 @@ class Conditioner(nn.Module):
         *,
         hidden: Sequence[int],
         residual: bool = False,
+        frequencies: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -71,14 +87,16 @@ class Conditioner(nn.Module):
         if residual and len(set(hidden)) > 1:
             raise InputError(f"residual layers must be of one width; got {tuple(hidden)}: pass e.g. hidden=(64, 64)")
         self.residual = residual
-        inputs = linear + 4 * circular + context
+        (self.frequencies,) = counts(frequencies=frequencies)
+        inputs = (1 + 2 * self.frequencies) * linear + 4 * circular + context
         widths = [inputs, *hidden] if inputs else [0]
         self.hidden = nn.ModuleList(Dense(i, o, 1.0, generator) for i, o in pairwise(widths))
         self.heads = nn.ModuleList(Dense(widths[-1], size, 0.0, generator) for size in sizes)
 
     def forward(self, linear: Tensor, angles: Tensor, context: Tensor | None) -> list[Tensor]:
         """θ as tensors (size, n), from the dimensions (linear, n), (circular, n) and the context (n, c)."""
-        h = torch.cat([linear, circular_features(angles), *([] if context is None else [context.T])])
+        given = [linear_features(linear, self.frequencies), circular_features(angles)]
+        h = torch.cat([*given, *([] if context is None else [context.T])])
         for k, layer in enumerate(self.hidden):
             step = functional.silu(layer(h))
             h = h + step if self.residual and k else step

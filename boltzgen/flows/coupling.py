@@ -30,6 +30,7 @@ class Coupling(Bijection):
         circular: which of the d dimensions are angles, (d,); none if None.
         hidden: widths of the network's hidden layers.
         residual: whether hidden layers after the first add to what they are given; see `Conditioner`.
+        frequencies: octaves of waves through which linear dimensions are given too; see `linear_features`.
         context: length of the context.
         generator: source of the initial weights; the default generator of torch if None.
 
@@ -64,6 +65,7 @@ class Coupling(Bijection):
         circular: Sequence[bool] | Tensor | None = None,
         hidden: Sequence[int] = (64, 64),
         residual: bool = False,
+        frequencies: int = 0,
         context: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -101,6 +103,7 @@ class Coupling(Bijection):
             transformer.sizes,
             hidden=hidden,
             residual=residual,
+            frequencies=frequencies,
             generator=generator,
         )
 

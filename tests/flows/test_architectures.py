@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from boltzgen.energies import toys
 from boltzgen.errors import InputError
 from boltzgen.flows import Affine, Coupling, architectures, coupling_flow, iaf, maf, molecular_flow
+from boltzgen.training import forward_kl, train
 
 PI = math.pi
 FLOAT32 = 1e-4
@@ -106,6 +108,42 @@ def test_residual_networks_add_to_what_they_are_given(randomise):
     assert torch.equal(plain.forward(z)[1][:1], plain.forward(z)[1][1:2])
 
 
+def test_splines_have_the_bins_that_were_asked_for():
+    of_many, usual = coupling_flow(3, circular=[False, False, True], bins=40), coupling_flow(2)
+    assert all("bins=40" in str(layer.transformer) for layer in of_many.bijection.bijections)
+    assert all("min_width=0.0002" in str(layer.transformer) for layer in of_many.bijection.bijections)
+    assert all("min_height=0.001" in str(layer.transformer) for layer in usual.bijection.bijections)
+
+
+def test_networks_see_waves_of_linear_dimensions_only():
+    flow = coupling_flow(3, circular=[False, False, True], frequencies=4, masks=[[0, 2], [1]], layers=2)
+    assert [layer.conditioner.hidden[0].weight.shape[1] for layer in flow.bijection.bijections] == [9, 9 + 4]
+
+
+def test_a_scale_is_that_of_the_linear_dimensions():
+    angle = [False, True, False]
+    plain, wide = coupling_flow(3, circular=angle, seed=1), coupling_flow(3, circular=angle, seed=1, scale=20)
+    (x, log_q), (y, log_r) = plain.sample(50, seed=2), wide.sample(50, seed=2)
+    assert torch.equal(y, x * torch.tensor([20.0, 1.0, 20.0]))
+    assert torch.allclose(log_r, log_q - 2 * math.log(20), atol=1e-5)
+    assert torch.allclose(wide.log_prob(y), log_r, atol=1e-5)
+    assert coupling_flow(1, circular=[True], scale=20).sample(9, seed=0)[0].abs().max() <= math.pi
+
+
+def test_waves_teach_a_density_of_many_modes_sooner():
+    target = toys.load("gmm40")
+    x, known = target.sample(20_000, seed=1), target.sample(5000, seed=2)
+
+    def missing(frequencies):
+        flow = coupling_flow(2, layers=2, bins=32, frequencies=frequencies, scale=20)
+        loss = lambda q: forward_kl(q, x[torch.randint(len(x), (512,))])  # noqa: E731
+        train(flow, loss, steps=600, learning_rate=5e-3, progress=False)
+        with torch.no_grad():
+            return float((-target.energy(known) - flow.log_prob(known)).mean())
+
+    assert missing(7) < 0.6 * missing(0)
+
+
 @pytest.mark.parametrize("build", [maf, iaf])
 def test_autoregressive_flows_mix_all_dimensions(build, randomise):
     flow = randomise(build(4, layers=2, circular=[False, True, False, True])).double()
@@ -187,6 +225,9 @@ def test_molecules_without_torsions_or_without_anything_else(circular, randomise
         (lambda: coupling_flow(3, layers=1), "layers must be at least 2"),
         (lambda: coupling_flow(2, hidden=64), "hidden must be a sequence of widths"),
         (lambda: coupling_flow(2, hidden=(64, 0)), "hidden must be a positive integer"),
+        (lambda: coupling_flow(2, bins=0), "bins must be a positive integer"),
+        (lambda: coupling_flow(2, frequencies=-1), "frequencies must be a non-negative integer"),
+        (lambda: coupling_flow(2, scale=0.0), "scale must be"),
         (lambda: maf(2, hidden=64), "hidden must be a sequence of widths"),
         (lambda: coupling_flow(3, masks="halves"), "masks must be"),
         (lambda: coupling_flow(3, masks=[]), "masks must be"),

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from boltzgen.flows.conditioner import Conditioner, circular_features
+from boltzgen.flows.conditioner import Conditioner, circular_features, linear_features
 
 
 def build(seed=0, **changes):
@@ -14,6 +14,24 @@ def test_features_are_those_of_the_angle_and_its_double():
     angle = torch.linspace(-4.0, 9.0, 20, dtype=torch.float64)[None]
     expected = torch.cat([angle.cos(), angle.sin(), (2 * angle).cos(), (2 * angle).sin()])
     assert (circular_features(angle) - expected).abs().max() < 1e-14
+
+
+def test_waves_of_linear_inputs_double_their_frequency():
+    x = torch.linspace(-9.0, 9.0, 30, dtype=torch.float64).view(2, 15)
+    waves = [f for j in range(3) for f in ((math.pi / 8 * 2**j * x).cos(), (math.pi / 8 * 2**j * x).sin())]
+    assert torch.equal(linear_features(x, 3), torch.cat([x, *waves]))
+    assert torch.equal(linear_features(x, 0), x)
+
+
+def test_with_waves_it_can_change_quickly():
+    def steepest(**options):
+        conditioner = build(circular=0, context=0, linear=1, sizes=[1], **options)
+        torch.nn.init.ones_(conditioner.heads[0].weight)
+        x = torch.linspace(-3, 3, 2000)[None]
+        y = conditioner(x, torch.zeros(0, 2000), None)[0]
+        return float(y.diff().abs().max() / (x[0, 1] - x[0, 0]))
+
+    assert steepest(frequencies=6) > 5 * steepest()
 
 
 def test_starts_at_zero_with_one_tensor_for_each_size():
