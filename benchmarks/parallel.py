@@ -29,10 +29,12 @@ from machine import about
 import boltzgen as bg
 from boltzgen.processes import Ranks, distributed
 
-BATCH = 1024
+BATCH, LARGE = 1024, 8
 WHAT = {
     "forward": ("forward KL, 1024 rows", 1e3, "ms"),
     "reverse": ("reverse KL, 512 rows", 1e3, "ms"),
+    "forward_large": ("forward KL, 8192 rows", 1e3, "ms"),
+    "reverse_large": ("reverse KL, 4096 rows", 1e3, "ms"),
     "exchange": ("exchange", 1e3, "ms"),
     "anneal": ("annealing, a sample", 1e6, "us"),
     "draw": ("a draw", 1e6, "us"),
@@ -94,7 +96,7 @@ def work(options: argparse.Namespace) -> None:
     with company(options.apart) as team:
         generator = bg.BoltzmannGenerator.load("alanine_dipeptide")
         flow, target = generator.flow, generator.target
-        x, _ = flow.sample(BATCH // shares, seed=0)
+        x, _ = flow.sample(LARGE * BATCH // shares, seed=0)
         parameters = list(flow.parameters())
 
         def step(loss: torch.Tensor) -> None:
@@ -102,13 +104,14 @@ def work(options: argparse.Namespace) -> None:
             loss.backward()  # type: ignore[no-untyped-call]
             team.average_gradients(parameters)
 
-        def forward(steps: int) -> None:
+        def forward(steps: int, times: int = 1) -> None:
+            rows = x[: times * BATCH // shares]
             for _ in range(steps):
-                step(bg.forward_kl(flow, x))
+                step(bg.forward_kl(flow, rows))
 
-        def reverse(steps: int) -> None:
+        def reverse(steps: int, times: int = 1) -> None:
             for _ in range(steps):
-                step(bg.reverse_kl(flow, target, BATCH // 2 // shares, soften=20.0))
+                step(bg.reverse_kl(flow, target, times * BATCH // 2 // shares, soften=20.0))
 
         def exchange(steps: int) -> None:
             for _ in range(steps):
@@ -118,6 +121,10 @@ def work(options: argparse.Namespace) -> None:
         for job in (forward, reverse, exchange):
             job(5)
             found[job.__name__] = timed(lambda job=job: job(options.steps)) / options.steps
+        few = -(-options.steps // LARGE)
+        for job in (forward, reverse):
+            job(1, LARGE)
+            found[f"{job.__name__}_large"] = timed(lambda job=job: job(few, LARGE)) / few
         generator.sample(4096, seed=0)
         found["draw"] = timed(lambda: generator.sample(options.draws // shares, seed=1)) / options.draws
         fresh = bg.BoltzmannGenerator(bg.Molecule.load("alanine_dipeptide"))

@@ -331,7 +331,14 @@ def parallel() -> str:
     found = record("parallel")
     if not found:
         return ""
-    tasks = {"forward": "forward KL", "reverse": "reverse KL", "anneal": "annealing", "draw": "draws"}
+    tasks = {
+        "forward": "forward KL, 1024 rows",
+        "reverse": "reverse KL, 512 rows",
+        "forward_large": "forward KL, 8192 rows",
+        "reverse_large": "reverse KL, 4096 rows",
+        "anneal": "annealing",
+        "draw": "draws",
+    }
     rows = ([row["name"], *(f"{row['ratio'][task]:.2f}" for task in tasks)] for row in found["rows"])
     return (
         "## Several processes\n\n`benchmarks/parallel.py`: times as fast as one process, not compiled. Those apart do\n"
