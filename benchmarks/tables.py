@@ -26,6 +26,7 @@ TRAININGS = [  # record, molecule, what is special about it
     ("alanine_dipeptide_as_a_whole", "alanine dipeptide", "as a whole, forces and weights by turns"),
     ("alanine_dipeptide_60min_6x128", "alanine dipeptide", "as a whole, by turns, 6 × (128, 128)"),
     ("alanine_dipeptide_60min_6x128_floors", "alanine dipeptide", "one round, floors, 6 × (128, 128)"),
+    ("alanine_dipeptide_60min_6x128_memory", "alanine dipeptide", "the default, 6 × (128, 128)"),
     ("alanine_tetrapeptide_75min", "alanine tetrapeptide", "as a whole, forces and weights by turns"),
     ("butane", "butane", "as a whole, forces and weights by turns"),
 ]

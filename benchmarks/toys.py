@@ -27,9 +27,9 @@ TARGETS = {
     "mueller_brown_0.15": lambda: MuellerBrown(0.15),
     "gmm40": lambda: bg.toys.load("gmm40"),
     "many_well": lambda: bg.toys.load("many_well"),
-    "dw4": lambda: bg.toys.load("dw4").centred(),
-    "lj13": lambda: bg.toys.load("lj13", pairs_counted=1).centred(),
-    "lj13_twice": lambda: bg.toys.load("lj13", pairs_counted=2).centred(),
+    "dw4": lambda: bg.toys.load("dw4"),
+    "lj13": lambda: bg.toys.load("lj13", pairs_counted=1),
+    "lj13_twice": lambda: bg.toys.load("lj13", pairs_counted=2),
 }
 
 FLOWS = {"gmm40": {"layers": 2, "bins": 48, "frequencies": 8, "scale": 20.0}}

@@ -22,7 +22,7 @@ from .samples import Samples, fresh_seed
 
 __all__ = ["draw", "reweight", "weigh"]
 
-_BETWEEN_MEETINGS = 8  # passes that a process makes before it waits for the others
+_BETWEEN_MEETINGS = 32  # passes that a process makes before it waits for the others
 _SAME_PLACE = 1e-3  # nm, between positions of one configuration computed twice in float32
 _NO_DENSITY = torch.finfo(torch.float32).min  # log q where the flow gives none: a weight above all others, yet finite
 
