@@ -281,21 +281,33 @@ def _hash_of(what: Energy | Flow) -> str:
 
 def weighed(target: Energy, x: Tensor, log_q: Tensor, n: int) -> tuple[Tensor, ...]:
     """x, log q, u, and for a molecule positions and U/kT, of the first n rows, in main memory."""
-    dtype = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float64)
-    given = x.to(dtype, copy=True)
+    given = x.clone()
     # whole blocks always, as a row's bits may depend on how many there are; energies that go frame by frame skip NaN
     given[n:] = torch.nan
-    columns: list[Tensor] = []
-    if isinstance(target, Pullback) and getattr(target.bijection, "molecule", None) is not None:
-        u, positions, potential = target.evaluate(given)
-        columns = [positions.float().nan_to_num(0.0, 0.0, 0.0), potential.double().nan_to_num(torch.inf, torch.inf)]
-    else:
-        u = target.energy(given)
+    u, of_molecule = evaluated(target, given)
     target.evaluations.energy -= len(x) - n
+    return recorded(x, log_q, u, of_molecule, n)
+
+
+def evaluated(target: Energy, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """u in float64, and for a molecule positions and U/kT, from one evaluation in the target's precision."""
+    x = x.to(next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float64))
+    if isinstance(target, Pullback) and getattr(target.bijection, "molecule", None) is not None:
+        u, positions, potential = target.evaluate(x)
+        return u.double(), (positions.detach().float(), potential.detach().double())
+    return target.energy(x).double(), ()
+
+
+def recorded(x: Tensor, log_q: Tensor, u: Tensor, of_molecule: Sequence[Tensor], n: int) -> tuple[Tensor, ...]:
+    """The first n rows as samples keep them, in main memory: finite, u = +inf where they have no weight."""
     placed = x.isfinite().flatten(1).all(1) & ~log_q.isnan()
-    u = torch.where(u.isfinite() & log_q.isfinite() & placed, u.double(), torch.inf)
+    u = torch.where(u.isfinite() & log_q.isfinite() & placed, u, torch.inf)
     log_q = torch.where(placed, log_q.double(), -torch.inf)  # of no configuration: other targets cannot weigh it either
-    return tuple(column[:n].cpu() for column in (x.nan_to_num(0.0, 0.0, 0.0), log_q, u, *columns))
+    columns = [x.nan_to_num(0.0, 0.0, 0.0), log_q, u]
+    if of_molecule:
+        positions, potential = of_molecule
+        columns += [positions.nan_to_num(0.0, 0.0, 0.0), potential.nan_to_num(torch.inf, torch.inf)]
+    return tuple(column[:n].cpu() for column in columns)
 
 
 def rows_at_once(batch_size: int, device: torch.device) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -10,13 +10,17 @@ from torch import Tensor
 
 from ..energies.energy import Energy
 from ..flows.flow import Flow
+from .drawing import evaluated
 
 __all__ = ["Latent", "Walkers"]
 
 
 @dataclass
 class Walkers:
-    """Latent points z (n, d) and x = f(z), with u(x), log p(z) of the base, log w(x), each (n,), and the gradients."""
+    """Latent points z (n, d) and x = f(z), with u(x), log p(z) of the base, log w(x), each (n,), and the gradients.
+
+    `of_molecule` is what a record of x has more, none or positions and U/kT: x need not be evaluated again for it.
+    """
 
     z: Tensor
     x: Tensor
@@ -25,14 +29,22 @@ class Walkers:
     log_w: Tensor
     grad_p: Tensor
     grad_w: Tensor
+    of_molecule: tuple[Tensor, ...]
 
     def __getitem__(self, rows: Tensor) -> Self:
-        return type(self)(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return self._with([column[rows] for column in self._columns])
 
     def where(self, chosen: Tensor, others: Self) -> Self:
         """These walkers where chosen, the others elsewhere."""
-        pairs = ((getattr(self, f.name), getattr(others, f.name)) for f in fields(self))
-        return type(self)(*(torch.where(chosen.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+        pairs = zip(self._columns, others._columns, strict=True)
+        return self._with([torch.where(chosen.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs])
+
+    @property
+    def _columns(self) -> list[Tensor]:
+        return [self.z, self.x, self.u, self.log_p, self.log_w, self.grad_p, self.grad_w, *self.of_molecule]
+
+    def _with(self, columns: list[Tensor]) -> Self:
+        return type(self)(*columns[:7], tuple(columns[7:]))
 
 
 class Latent:
@@ -48,7 +60,6 @@ class Latent:
 
     def __init__(self, flow: Flow, target: Energy) -> None:
         self.flow, self.target = flow, target
-        self.dtype = next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float64)
 
     def at(self, z: Tensor) -> Walkers:
         """Walkers at these points; one evaluation of the target each, with gradient."""
@@ -56,7 +67,7 @@ class Latent:
             z = z.detach().requires_grad_()
             x, log_det = self.flow.bijection(z)
             log_p = self.flow.base.log_prob(z)
-            u = self.target.energy(x.to(self.dtype)).double()
+            u, of_molecule = evaluated(self.target, x)
             log_w = -u - (log_p - log_det).double()
             finite = log_w.isfinite()
             (grad_w,) = torch.autograd.grad(torch.where(finite, log_w, 0.0).sum(), z, retain_graph=True)
@@ -66,7 +77,8 @@ class Latent:
                 grad_p = torch.zeros_like(z)
         log_w = torch.where(finite, log_w, -torch.inf).detach()
         grad_w = grad_w.nan_to_num(0.0, 0.0, 0.0)
-        return Walkers(z.detach(), x.detach(), u.detach(), log_p.detach().double(), log_w, grad_p, grad_w)
+        log_p = log_p.detach().double()
+        return Walkers(z.detach(), x.detach(), u.detach(), log_p, log_w, grad_p, grad_w, of_molecule)
 
     def moved(
         self, walkers: Walkers, beta: float, step: Tensor, steps: int, velocity: Tensor, uniform: Tensor

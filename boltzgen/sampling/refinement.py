@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..errors import EnergyError, InputError
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK, keyed_generator
 from ..progress import show
-from .drawing import as_samples, check_draw, rows_at_once, weighed
+from .drawing import as_samples, check_draw, draw, recorded, rows_at_once
 from .latent import Latent, Walkers
 from .samples import Samples, fresh_seed, systematic
 
@@ -50,8 +50,8 @@ class Schedule:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the target per draw: the first, one per leapfrog step, and the last for the record."""
-        return 2 + self.steps * (len(self.beta) - 1 + self.moves)
+        """Evaluations of the target per draw: where it starts, and one per leapfrog step."""
+        return 1 + self.steps * (len(self.beta) - 1 + self.moves)
 
 
 def refine(
@@ -76,6 +76,7 @@ def refine(
     and the mean of W is an unbiased estimate of Z for any schedule, any number of moves and any flow that reaches the
     target. So the draws are weighted samples like those of `draw`, at more evaluations and a larger effective sample
     size each. What moves cannot do in so few steps is cross barriers: the populations of modes come from the weights.
+    For a flow so good that its schedule has one stage and no moves, they are the draws of `draw`.
 
     Draw i depends on (seed, i) and the schedule only.
 
@@ -117,6 +118,10 @@ def refine(
         schedule = annealing_schedule(flow, target, seed=seed)
     instances(schedule=(schedule, Schedule))
     _check_schedule(schedule)
+    independent = population is None and flow.base.independent
+    if not schedule.step:  # nothing moves
+        samples = draw(flow, target, n, seed=seed, batch_size=batch_size, progress=progress)
+        return replace(samples, independent=independent)
     latent, rows = Latent(flow, target), rows_at_once(batch_size, next(flow.buffers()).device)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("refining", visible=progress) as bar:
@@ -125,11 +130,10 @@ def refine(
             wanted = min(n - start, BLOCK * len(blocks))
             walkers, log_w = _annealed(latent, schedule, seed, blocks, population or 1, resample_below)
             # what has lost all its weight is no draw of the target, wherever it went afterwards
-            parts.append(
-                weighed(target, walkers.x, torch.where(log_w > -torch.inf, -walkers.u - log_w, -torch.inf), wanted)
-            )
+            log_q = torch.where(log_w > -torch.inf, -walkers.u - log_w, -torch.inf)
+            parts.append(recorded(walkers.x, log_q, walkers.u, walkers.of_molecule, wanted))
             bar((start + wanted) / n, f"{start + wanted} of {n}")
-    return as_samples(target, parts, flow, seed=seed, independent=population is None and flow.base.independent)
+    return as_samples(target, parts, flow, seed=seed, independent=independent)
 
 
 def annealing_schedule(
