@@ -13,6 +13,7 @@ from ..arguments import counts, instances
 from ..errors import InputError
 from ..sampling import Samples
 from .estimate import Estimate
+from .observables import as_observable
 from .ratio import student
 from .reliability import FEWEST, warn
 from .weights import Array, as_array, as_log_weights, normalized_weights, with_support
@@ -24,15 +25,40 @@ __all__ = ["Chain", "autocorrelation_time", "chain_average", "independence_metro
 class Chain:
     """A Metropolis chain over weighted draws: it stands at draw `rows[i]` after proposal i.
 
-    `samples.x[chain.rows]` follows the target with equal weights; `chain_average` allows for its correlation.
+    `samples.x[chain.rows]` follows the target with equal weights; `chain_average` allows for its correlation. Averages
+    have a smaller error along `chain.series(f)`.
 
     Attributes:
         rows: (n,), integers.
         acceptance: share of the proposals accepted.
+        chance: with which each proposal was accepted, min(1, w_new / w_old), (n,).
+        start: the draw at which it stood before the first.
     """
 
     rows: npt.NDArray[np.int64]
     acceptance: float
+    chance: Array
+    start: int
+
+    def series(self, f: Tensor | npt.ArrayLike) -> Array:
+        """An observable along the chain, in expectation over the acceptance of each proposal, for `chain_average`:
+
+            sᵢ = aᵢ f(proposal i) + (1 − aᵢ) f(where the chain stood before it),    a = `chance`.
+
+        Its mean is that of f(rows), with the luck of acceptance taken out of it.
+
+        Arguments:
+            f: the observable at each draw, numbers or booleans, shape (n,); ignored where the weight is zero.
+
+        Raises:
+            InputError: if f is not (n,), or not finite where the weight is positive.
+
+        References:
+            Ceperley, Chester & Kalos, Phys. Rev. B 16, 3081 (1977). Frenkel, PNAS 101, 17571 (2004).
+        """
+        f = as_observable("f", np.where(self.chance > 0, 0.0, -math.inf), f)
+        before = f[np.append(self.start, self.rows[:-1])]
+        return before + self.chance * (f - before)
 
     def samples(self, draws: Samples) -> Samples:
         """Where the chain stands, in its order, as an ensemble of equal weights: that of the target.
@@ -62,7 +88,8 @@ def independence_metropolis(log_w: Tensor | npt.ArrayLike, *, seed: int) -> Chai
     """Independence Metropolis: each draw of the flow in turn is proposed, and accepted with min(1, w_new / w_old).
 
     The chain starts at a draw chosen by weight, and needs no evaluation beyond those of the draws. Heavy weights show
-    as long stays. It is a check on weighted averages, which from the same draws have the smaller error.
+    as long stays. It is a check on weighted averages, which from the same draws have the smaller error. It knows no log
+    Z: that is `log_partition` of the same draws.
 
     Arguments:
         log_w: log-weights of independent draws, shape (n,); −inf is never accepted.
@@ -83,7 +110,7 @@ def independence_metropolis(log_w: Tensor | npt.ArrayLike, *, seed: int) -> Chai
     """
     log_w = with_support(as_log_weights(log_w))
     random = np.random.default_rng(*counts(seed=seed))
-    current = int(random.choice(len(log_w), p=normalized_weights(log_w)))
+    current = start = int(random.choice(len(log_w), p=normalized_weights(log_w)))
     barrier = np.log(random.random(len(log_w))).tolist()
     values: list[float] = log_w.tolist()
     rows, accepted, here = [], 0, values[current]
@@ -92,7 +119,9 @@ def independence_metropolis(log_w: Tensor | npt.ArrayLike, *, seed: int) -> Chai
             current, here = i, there
             accepted += 1
         rows.append(current)
-    return Chain(np.array(rows, dtype=np.int64), accepted / len(log_w))
+    where = np.array(rows, dtype=np.int64)
+    chance = np.exp(np.minimum(log_w - log_w[np.append(start, where[:-1])], 0.0))
+    return Chain(where, accepted / len(log_w), chance, start)
 
 
 def autocorrelation_time(series: Tensor | npt.ArrayLike) -> float:

@@ -74,6 +74,36 @@ def test_weights_do_better_than_the_chain(shifted):
     assert chain.standard_error > expectation(log_w, x).standard_error
 
 
+def test_the_luck_of_acceptance_can_be_taken_out(shifted, assert_consistent):
+    """Of an observable, and of a state, each with an error between that of the chain and that of the weights."""
+    target = shifted(0.8)
+    x, log_w = target.draw(50_000, seed=3)
+    chain = independence_metropolis(log_w, seed=1)
+    for f, exact in ((x, target.mean), (x < 0.2, target.below(0.2))):
+        plain, better = chain_average(f[chain.rows]), chain_average(chain.series(f))
+        assert_consistent(better, exact)
+        assert expectation(log_w, f).standard_error < better.standard_error < plain.standard_error / 1.07
+    chances = chain.chance
+    assert chances.mean() == pytest.approx(chain.acceptance, abs=0.01)
+
+
+def test_a_series_forgets_no_stay(shifted, assert_consistent):
+    """The twin: where the proposals are, whether accepted or not."""
+    target = shifted(0.8)
+    x, log_w = target.draw(50_000, seed=3)
+    chain = replace(independence_metropolis(log_w, seed=1), chance=np.ones(50_000))
+    with pytest.raises(AssertionError, match="sigmas"):
+        assert_consistent(chain_average(chain.series(x)), target.mean)
+
+
+def test_a_series_ignores_what_has_no_weight():
+    log_w = np.where(np.arange(100) % 3 == 0, -np.inf, 0.0)
+    chain = independence_metropolis(log_w, seed=1)
+    assert (chain.series(np.where(np.isfinite(log_w), 2.0, np.nan)) == 2.0).all()
+    with pytest.raises(InputError, match="f must"):
+        chain.series(np.zeros(99))
+
+
 def test_a_heavy_draw_is_a_long_stay_and_told():
     x = np.random.default_rng(0).normal(size=1000)
     log_w = np.where(np.arange(1000) == 100, 12.0, 0.0)
