@@ -58,7 +58,8 @@ class Chain:
         """
         f = as_observable("f", np.where(self.chance > 0, 0.0, -math.inf), f)
         before = f[np.append(self.start, self.rows[:-1])]
-        return before + self.chance * (f - before)
+        series: Array = before + self.chance * (f - before)
+        return series
 
     def samples(self, draws: Samples) -> Samples:
         """Where the chain stands, in its order, as an ensemble of equal weights: that of the target.

@@ -44,7 +44,8 @@ class Walkers:
         return [self.z, self.x, self.u, self.log_p, self.log_w, self.grad_p, self.grad_w, *self.of_molecule]
 
     def _with(self, columns: list[Tensor]) -> Self:
-        return type(self)(*columns[:7], tuple(columns[7:]))
+        z, x, u, log_p, log_w, grad_p, grad_w, *of_molecule = columns
+        return type(self)(z, x, u, log_p, log_w, grad_p, grad_w, tuple(of_molecule))
 
 
 class Latent:
