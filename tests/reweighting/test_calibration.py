@@ -5,10 +5,17 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from boltzgen.energies import toys
+from boltzgen.reweighting import ratio
+from boltzgen.reweighting.ratio import ratio_of_means
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "calibration.py"
 TARGETS = ["gaussian", "double well", "many well", "mueller-brown"]
+BOX = ((-8, 8, -8, 8), lambda x: x[:, 0] < 0.5)
+LOGNORMAL = "gaussian, lognormal weights"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +33,7 @@ def problems(calibration):
     return calibration.problems()
 
 
-def test_the_exact_values_are_those_of_the_toys(problems):
+def test_the_exact_values_are_those_of_the_toys(calibration, problems):
     for name, log_z in (
         ("gaussian", None),
         ("double well", 10.293480),
@@ -37,9 +44,13 @@ def test_the_exact_values_are_those_of_the_toys(problems):
         assert truths["log Z"] == pytest.approx(log_z or problems[name].energy.log_partition(), abs=1e-4)
     assert problems["double well"].truths()["probability"] == pytest.approx(0.155689, abs=1e-3)
     assert problems["gaussian"].truths()["variance"] == pytest.approx(1.0, abs=1e-4)
+    round_one = calibration.Plane(toys.Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]), *BOX, cells=512)
+    assert calibration.Shifted(2).truths() == pytest.approx(round_one.truths(), abs=1e-3)
 
 
-@pytest.mark.parametrize(("name", "share"), [("gaussian", 0.3), ("many well", 0.3), ("mueller-brown", 0.1)])
+@pytest.mark.parametrize(
+    ("name", "share"), [("gaussian", 0.3), ("many well", 0.3), ("mueller-brown", 0.1), (LOGNORMAL, 0.5)]
+)
 def test_intervals_cover_the_truth(calibration, problems, name, share):
     replicas = 150
     margin = 3 * math.sqrt(0.05 * 0.95 / replicas)
@@ -60,4 +71,22 @@ def test_weights_off_by_five_percent_are_caught(calibration, problems):
 @pytest.mark.parametrize("name", TARGETS)
 def test_intervals_cover_the_truth_everywhere(calibration, problems, name, share):
     found = calibration.coverage(problems[name], share, n=4000, replicas=2000)
-    assert all(0.93 <= value <= 0.97 for value in found.values()), found
+    assert all(0.93 <= value <= 0.975 for value in found.values()), found  # noise 0.4 % at the upper end
+
+
+def heavy_tailed(replicas=2000, n=1000):
+    """Share of intervals that hold ⟨x⟩, from lognormal weights that keep a tenth of the draws and go with x by half."""
+    random, s = np.random.default_rng(3), math.sqrt(math.log(10))
+    x, other = random.normal(size=(2, replicas, n))
+    w = np.exp(s * (0.5 * x + math.sqrt(0.75) * other))
+    found = [ratio_of_means(a, b) for a, b in zip(w * x, w, strict=True)]
+    return np.mean([one.low <= 0.5 * s <= one.high for one in found])
+
+
+def test_intervals_know_that_the_largest_of_heavy_tailed_weights_are_missing(monkeypatch):
+    margin = 3 * math.sqrt(0.05 * 0.95 / 2000)
+    assert abs(heavy_tailed() - 0.95) < margin
+    # the twin: moments of the draws taken for those of the law
+    monkeypatch.setattr(ratio, "_DEGREES", 2.0)
+    monkeypatch.setattr(ratio, "_SKEWED", 1.0)
+    assert heavy_tailed() < 0.95 - margin
