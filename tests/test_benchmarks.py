@@ -5,7 +5,6 @@ import json
 import math
 from pathlib import Path
 
-from boltzgen.flows import BLOCK
 from boltzgen.molecule import find
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -34,7 +33,7 @@ def test_a_poor_flow_that_learns_on_has_errors_three_times_smaller():
     rows = {row["method"]: row for row in found["methods"]}
     assert 0.03 < rows["as it is, reweighting"]["effective_share_or_acceptance"] < 0.05
     for row in rows.values():
-        assert row["energies"] + row["gradients"] <= found["evaluations"] + BLOCK
+        assert row["energies"] + row["gradients"] <= 1.002 * found["evaluations"]  # whole blocks of draws
         assert all(abs(row[name]["sigmas_off"]) <= 3 for name in found["exact"])
     for method in ("reweighting", "independence Metropolis"):
         assert all(rows[f"adapted, {method}"][name]["times_smaller_error"] >= 3 for name in found["exact"])
