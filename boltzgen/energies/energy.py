@@ -101,8 +101,8 @@ class Energy(nn.Module, ABC):
                 f"_energy must return a floating-point tensor of shape ({n},); got {got}: "
                 "sum over all but the first axis"
             )
-        good = torch.isfinite(u) & torch.isfinite(x).flatten(1).all(1)
-        return torch.where(good, u, torch.full_like(u, torch.inf))
+        flaw = (0 * x.detach()).flatten(1).sum(1).to(u.dtype)  # 0, or NaN: a fraction of the time of torch.isfinite
+        return (u + flaw).nan_to_num(torch.inf, torch.inf, torch.inf)
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """All there is to know of a draw, in one pass: u(x), the configuration, and its potential.
@@ -231,8 +231,8 @@ class _ZeroBadGradients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        good = torch.isfinite(grad).flatten(1).all(1)
-        return torch.where(good.reshape(-1, *[1] * (grad.ndim - 1)), grad, torch.zeros_like(grad))
+        good = (1 + (0 * grad.detach()).flatten(1).sum(1)).nan_to_num(0.0)  # 1 or 0, quicker than torch.isfinite
+        return grad.nan_to_num(0.0, 0.0, 0.0) * good.view(-1, *[1] * (grad.ndim - 1))
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:

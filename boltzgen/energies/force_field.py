@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache, partial, reduce
+from operator import add
 from typing import Any
 
 import openmm
@@ -13,14 +15,24 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..units import kT
 from .energy import Energy
-from .forces import Frames, all_pairs, compile_force, named_forces, particle_masses
+from .forces import (
+    BondedForce,
+    Frames,
+    PairForce,
+    all_pairs,
+    compile_force,
+    evaluate,
+    explicit,
+    named_forces,
+    particle_masses,
+    rows,
+)
 from .openmm_system import check_evaluable, check_supported, notes
 from .parity import require_parity
 
 __all__ = ["ForceFieldEnergy"]
 
 _AT_ONCE = 16_000  # bytes per √pair of all frames together that are fastest: between full caches and idle operations
-_BYTES = {torch.float32: 100, torch.float64: 200}  # that a gradient keeps for each frame and pair, at most
 
 
 class ForceFieldEnergy(Energy):
@@ -30,11 +42,11 @@ class ForceFieldEnergy(Energy):
     for learning (about 1e-6 relative), float64 for accounting (1e-8 and better). Gradients of every order are exact.
     For speed, evaluate hundreds of frames at once and compile: `torch.compile(energy, dynamic=False)`.
 
-    A gradient in float32 keeps about 70 bytes per frame and pair of atoms, and 100 where generalized Born is given by
-    formulae other than OBC: 1.3 GB for 1024 frames of 160 atoms. In float64 it is twice that. Where it passes
-    `max_memory`, frames are evaluated a few at a time, one by one if need be, and each with its gradient at once: the
-    same numbers in the same time. A second derivative evaluates them again, and keeps everything. So does compiled
-    code, which is one piece: give it no larger batches than fit.
+    An energy and its gradient take at their height, in float32, about 80 bytes per frame and pair of atoms in vacuum,
+    170 with OBC generalized Born, and 900 where pairs interact by other formulae: 2.2 GB for 1024 frames of 160 atoms in
+    OBC. In float64 it is twice that. Where it passes `max_memory`, frames are evaluated a few at a time, one by one if
+    need be: the same numbers in the same time. So does compiled code, of which such a piece is one (fullgraph=True
+    allows no pieces). A second derivative evaluates them again, and keeps everything.
 
     Arguments:
         system: an `openmm.System` without constraints and periodic boundaries, of harmonic bonds and angles, torsions
@@ -48,7 +60,7 @@ class ForceFieldEnergy(Energy):
         positions: a configuration for this comparison to start from, (n_atoms, 3), in nm; without one the atoms are
             strewn at random.
         seed: of the distortions.
-        max_memory: bytes that a batch may keep for its gradient.
+        max_memory: bytes that an energy and its gradient may take, besides positions and the result.
 
     Raises:
         InputError: if the temperature or the memory is not positive.
@@ -97,6 +109,7 @@ class ForceFieldEnergy(Energy):
         self._forces = nn.ModuleList(compile_force(force, masses) for force in forces.values())
         for name, atoms in zip(("_i", "_j"), all_pairs(system.getNumParticles()), strict=True):
             self.register_buffer(name, torch.from_numpy(atoms), persistent=False)
+        self._bytes_per_pair = max((force.bytes_per_pair for force in self._forces), default=80)
         self._beta = 1 / kT(temperature)
         self._max_memory = max_memory
         self._notes = notes(system)
@@ -123,15 +136,20 @@ class ForceFieldEnergy(Energy):
         return "\n".join([*lines, *(f"{name}: {note}" for name, note in self._notes.items())])
 
     def _energy(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
-            return self._reduced(x)
         rows, fitting = self._at_once(x)
+        if torch.compiler.is_compiling():
+            return self._reduced(x) if len(x) <= fitting else self._in_compiled_pieces(x, fitting)
         if len(x) <= rows:
             return self._reduced(x)
-        if len(x) > fitting and torch.is_grad_enabled() and x.requires_grad:
-            u: Tensor = _WithGradient.apply(x, self._reduced, rows)[0]  # type: ignore[no-untyped-call]
-            return u
+        if len(x) > fitting:
+            return _in_pieces(x, self._reduced, rows)
         return torch.cat([self._reduced(some) for some in torch.split(x, rows)])
+
+    @torch.compiler.disable
+    def _in_compiled_pieces(self, x: Tensor, rows: int) -> Tensor:
+        """Pieces of one size, for which code is compiled once: the last is filled up with its last frame."""
+        full = torch.cat([x, x[-1:].expand(-len(x) % rows, -1, -1)])
+        return _in_pieces(full, partial(_compiled_reduced(), self), rows)[: len(x)]
 
     def _at_once(self, x: Tensor) -> tuple[int, int]:
         """How many frames to evaluate at once, and how many could be for all the memory that there is.
@@ -139,16 +157,38 @@ class ForceFieldEnergy(Energy):
         On a processor they are fewer of larger molecules, but by no means as few as fill the cache.
         """
         pairs = max(1, len(self._i))
-        fitting = max(1, int(self._max_memory / (_BYTES.get(x.dtype, 200) * pairs)))
-        quick = max(4, int(_AT_ONCE / (x.dtype.itemsize * math.sqrt(pairs))))
+        size = max(4, x.dtype.itemsize)
+        fitting = max(1, int(self._max_memory / (self._bytes_per_pair * size / 4 * pairs)))
+        quick = max(4, int(_AT_ONCE / (size * math.sqrt(pairs))))
         return (min(quick, fitting) if x.is_cpu else fitting), fitting
 
     def _reduced(self, x: Tensor) -> Tensor:
-        return self._beta * sum(self._potentials(x).values(), start=x.new_zeros(len(x)))
+        return self._beta * self._total(list(self._forces), rows(x))
 
     def _potentials(self, x: Tensor) -> dict[str, Tensor]:
-        frames = Frames(x, self._i, self._j)
-        return {name: force(frames) for name, force in zip(self._names, self._forces, strict=True)}
+        X = rows(x)
+        return {name: self._total([force], X) for name, force in zip(self._names, self._forces, strict=True)}
+
+    def _total(self, forces: Sequence[nn.Module], X: Tensor) -> Tensor:
+        """U of some of the forces together, (n,)."""
+        own = [force for force in forces if isinstance(force, (PairForce, BondedForce))]
+        found = [evaluate(lambda X: explicit(own, Frames(X, self._i, self._j)), X)] if own else []
+        frames = Frames(X, self._i, self._j)
+        found += [force(frames) for force in forces if force not in own]
+        return reduce(add, found) if found else X.new_zeros(X.shape[2])
+
+
+@cache
+def _compiled_reduced() -> Callable[[ForceFieldEnergy, Tensor], Tensor]:
+    return torch.compile(ForceFieldEnergy._reduced, dynamic=False)
+
+
+def _in_pieces(x: Tensor, energy: Callable[[Tensor], Tensor], rows: int) -> Tensor:
+    """u of x, some rows at a time, of which nothing is kept but their gradient."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        u: Tensor = _WithGradient.apply(x, energy, rows)[0]  # type: ignore[no-untyped-call]
+        return u
+    return torch.cat([energy(some) for some in torch.split(x, rows)])
 
 
 class _WithGradient(torch.autograd.Function):

@@ -38,12 +38,13 @@ class HybridEnergy(OpenMMEnergy):
         temperature: in K.
         positions: a configuration for the comparison to start from, (n_atoms, 3), in nm.
         platform, workers: as of `OpenMMEnergy`.
+        max_memory: bytes that the compiled part may take for an energy and its gradient.
 
     Attributes:
         compiled: the part in torch.
 
     Raises:
-        InputError: if the temperature is not positive, or there is no such platform.
+        InputError: if the temperature or the memory is not positive, or there is no such platform.
         UnsupportedSystemError: if the System cannot be sampled as it stands.
         EnergyError: if a compiled force disagrees with OpenMM, or OpenMM cannot evaluate the others.
 
@@ -68,6 +69,7 @@ class HybridEnergy(OpenMMEnergy):
         positions: Any = None,
         platform: str = "auto",
         workers: int | str = 0,
+        max_memory: float = 2**32,
     ) -> None:
         check_supported(system)
         refused = _refusals(system)
@@ -75,7 +77,9 @@ class HybridEnergy(OpenMMEnergy):
         self._remarks.update(refused)
         self._whole = {"xml": serialize(system)}  # a dict: the fingerprint knows both parts already
         known = named_forces(system).keys() - refused.keys()
-        self.compiled = ForceFieldEnergy(_part(system, known), temperature, positions=positions)
+        self.compiled = ForceFieldEnergy(
+            _part(system, known), temperature, positions=positions, max_memory=max_memory
+        )
         self._notes, self.compiled._notes = notes(system), {}
 
     def describe(self) -> str:
@@ -91,7 +95,9 @@ class HybridEnergy(OpenMMEnergy):
         return torch.where(torch.isfinite(rest), self.compiled._energy(x) + rest, torch.inf)  # no gradient where inf
 
 
-def system_energy(system: openmm.System, temperature: float, positions: Any = None) -> ForceFieldEnergy | OpenMMEnergy:
+def system_energy(
+    system: openmm.System, temperature: float, positions: Any = None, *, max_memory: float = 2**32
+) -> ForceFieldEnergy | OpenMMEnergy:
     """The System's energy with as much of it compiled as can be: all, some, or none of its forces.
 
     Of more than 250 atoms, where there is no GPU, both ways are tried out, and OpenMM's is taken if it is clearly the
@@ -106,7 +112,8 @@ def system_energy(system: openmm.System, temperature: float, positions: Any = No
         alone = OpenMMEnergy(system, temperature)
         alone._remarks.update(refused)
         return alone
-    compiled = (HybridEnergy if refused else ForceFieldEnergy)(system, temperature, positions=positions)
+    kind = HybridEnergy if refused else ForceFieldEnergy
+    compiled = kind(system, temperature, positions=positions, max_memory=max_memory)
     if system.getNumParticles() <= _FASTER or torch.cuda.is_available():
         return compiled
     return _faster(compiled, OpenMMEnergy(system, temperature), positions)

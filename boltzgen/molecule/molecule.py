@@ -118,7 +118,9 @@ class Molecule(FromFiles):
 
     # ------------------------------------------------------------------ what it is good for
 
-    def energy(self, temperature: float, backend: Literal["auto", "torch", "openmm"] = "auto") -> Energy:
+    def energy(
+        self, temperature: float, backend: Literal["auto", "torch", "openmm"] = "auto", *, max_memory: float = 2**32
+    ) -> Energy:
         """The reduced energy u(x) = U(x)/kT of positions x (n, n_atoms, 3) in nm.
 
         Arguments:
@@ -126,9 +128,11 @@ class Molecule(FromFiles):
             backend: "torch" compiles the System to torch, "openmm" evaluates it frame by frame; "auto" compiles
                 what can be compiled, and leaves the rest to OpenMM (`HybridEnergy`), or leaves a large molecule to
                 OpenMM if that is clearly faster here; `describe()` says which is which.
+            max_memory: bytes that torch may take for an energy and its gradient, as of `ForceFieldEnergy`; OpenMM
+                needs few.
 
         Raises:
-            InputError: if the temperature is not positive, or there is no such backend.
+            InputError: if the temperature or the memory is not positive, or there is no such backend.
             UnsupportedSystemError: if a force cannot be compiled and `backend` is "torch".
         """
         if backend not in ("auto", "torch", "openmm"):
@@ -136,8 +140,8 @@ class Molecule(FromFiles):
         if backend == "openmm":
             return OpenMMEnergy(self.system, temperature)
         if backend == "torch":
-            return ForceFieldEnergy(self.system, temperature, positions=self.positions)
-        return system_energy(self.system, temperature, self.positions)
+            return ForceFieldEnergy(self.system, temperature, positions=self.positions, max_memory=max_memory)
+        return system_energy(self.system, temperature, self.positions, max_memory=max_memory)
 
     def minimized(self) -> Molecule:
         """The same molecule at a local minimum of its potential energy, found by OpenMM on its Reference platform."""

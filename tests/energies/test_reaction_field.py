@@ -46,16 +46,16 @@ def test_offsets_without_cutoff_agree_with_openmm(assert_parity):
 
 @pytest.mark.parametrize("wrong", ["_curvature", "_shift", "_cutoff", "_switch"])
 def test_a_wrong_constant_would_be_seen(wrong, assert_parity, monkeypatch):
-    evaluate = ReactionFieldPairs._evaluate
+    evaluate = ReactionFieldPairs.evaluate
 
-    def spoilt(self, r):
+    def spoilt(self, r, inverse):
         before = getattr(self, wrong)
         setattr(self, wrong, before * (1 + 1e-5))
-        found = evaluate(self, r)
+        found = evaluate(self, r, inverse)
         setattr(self, wrong, before)
         return found
 
-    monkeypatch.setattr(reaction_field.ReactionFieldPairs, "_evaluate", spoilt)
+    monkeypatch.setattr(reaction_field.ReactionFieldPairs, "evaluate", spoilt)
     with pytest.raises(AssertionError, match="differs from OpenMM"):
         assert_parity(pairs(switch=0.3), 9, size=0.8)
 

@@ -1,7 +1,22 @@
 """OpenMM's forces in torch, batched and differentiable, one idea a file."""
 
-from .force import Force
-from .geometry import Frames, all_pairs
+from .explicit import explicit
+from .force import BondedForce, Force, PairForce
+from .geometry import Frames, all_pairs, rows
+from .gradient import evaluate
 from .registry import COMPILERS, compile_force, named_forces, particle_masses
 
-__all__ = ["COMPILERS", "Force", "Frames", "all_pairs", "compile_force", "named_forces", "particle_masses"]
+__all__ = [
+    "COMPILERS",
+    "BondedForce",
+    "Force",
+    "Frames",
+    "PairForce",
+    "all_pairs",
+    "compile_force",
+    "evaluate",
+    "explicit",
+    "named_forces",
+    "particle_masses",
+    "rows",
+]

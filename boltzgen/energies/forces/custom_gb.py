@@ -31,6 +31,7 @@ class CustomGeneralizedBorn(Force):
         UnsupportedSystemError: if a formula cannot be read, or for periodic methods.
     """
 
+    bytes_per_pair = 900
     every: Tensor
     kept: Tensor
 
@@ -56,7 +57,7 @@ class CustomGeneralizedBorn(Force):
 
     def forward(self, frames: Frames) -> Tensor:
         columns = self.read(frames.dtype, *(f"parameter_{k}" for k in range(len(self._names))))
-        x, y, z = frames.positions(self.every)
+        x, y, z = frames.positions(self.every).unbind(1)
         values = {**dict(zip(self._names, columns, strict=True)), "x": x, "y": y, "z": z}
         u = torch.zeros_like(x[0])
         for (name, kind), expression in zip(self._stages, self._expressions, strict=True):

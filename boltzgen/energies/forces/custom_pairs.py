@@ -32,6 +32,7 @@ class CustomPairs(Force):
         UnsupportedSystemError: if f cannot be read, or for periodic methods.
     """
 
+    bytes_per_pair = 900
     first: Tensor
     second: Tensor
 

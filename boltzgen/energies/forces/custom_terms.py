@@ -89,13 +89,13 @@ class CustomTerms(Force):
         values = dict(zip(self._names, columns, strict=True))
         for name, (kind, which) in self._shapes.items():
             values[name] = _MEASURES[kind](points, self.atoms[list(which)])
-        some = values[next(iter(self._shapes))] if self._shapes else points.positions(self.atoms[0])[0]
+        some = values[next(iter(self._shapes))] if self._shapes else points.positions(self.atoms[0])[:, 0]
         u: Tensor = self._expression(values, some)
         return u.sum(0)
 
 
 def _coordinate(axis: int) -> Callable[[Points, Tensor], Tensor]:
-    return lambda points, atoms: points.positions(atoms[0])[axis]
+    return lambda points, atoms: points.positions(atoms[0])[:, axis]
 
 
 _MEASURES: dict[str, Callable[[Points, Tensor], Tensor]] = {

@@ -10,20 +10,18 @@ from torch import Tensor
 __all__ = [
     "Frames",
     "Points",
-    "Vectors",
     "all_pairs",
     "angle",
+    "cross",
     "dihedral",
     "dihedral_angle",
     "dot",
     "length",
+    "positive",
+    "rows",
     "take_rows",
     "total_rows",
 ]
-
-Vectors = tuple[Tensor, Tensor, Tensor]
-"""The x, y and z components of m vectors in n frames, (m, n) each."""
-
 
 class Points:
     """Points of a batch with the frames in the last index.
@@ -31,53 +29,76 @@ class Points:
     Whatever the number of terms, every operation is then elementwise over long contiguous rows.
 
     Arguments:
-        components: x, y and z of the points, (n_points, n) each.
+        rows: x, y and z of the points, (n_points, 3, n).
     """
 
-    def __init__(self, components: Vectors) -> None:
-        self._X = components
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._X[0].dtype
+        return self.rows.dtype
 
-    def positions(self, i: Tensor) -> Vectors:
-        """x_i for an index list of length m."""
-        x, y, z = (take_rows(component, i) for component in self._X)
-        return x, y, z
+    def positions(self, i: Tensor) -> Tensor:
+        """x_i for an index list of length m, (m, 3, n)."""
+        return take_rows(self.rows, i)
 
-    def vectors(self, i: Tensor, j: Tensor) -> Vectors:
-        """x_i − x_j for index lists of length m."""
-        x, y, z = (take_rows(component, i) - take_rows(component, j) for component in self._X)
-        return x, y, z
+    def vectors(self, i: Tensor, j: Tensor) -> Tensor:
+        """x_i − x_j for index lists of length m, (m, 3, n)."""
+        return take_rows(self.rows, i) - take_rows(self.rows, j)
+
+    def spread(self, slopes: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Gradient by the points, (n_points, 3, n), of what has these slopes by x_i − x_j, (m, 3, n)."""
+        if torch.compiler.is_compiling():
+            return total_rows(slopes, i, len(self.rows)) - total_rows(slopes, j, len(self.rows))
+        return torch.zeros_like(self.rows).index_add(0, i, slopes).index_add(0, j, slopes, alpha=-1)
 
     def centroids(self, atoms: Tensor, weights: Tensor, groups: Tensor, n: int) -> Points:
         """Weighted sums over groups of points: group, point and weight (·, 1) of each summand."""
-        x, y, z = (total_rows(weights * take_rows(component, atoms), groups, n) for component in self._X)
-        return Points((x, y, z))
+        return Points(total_rows(weights[..., None] * take_rows(self.rows, atoms), groups, n))
 
 
 class Frames(Points):
-    """Positions of a batch, and the distances that forces share.
+    """Positions of a batch, and the distances that forces share, computed once for all of them.
 
     Arguments:
-        x: positions, (n, n_atoms, 3), in nm.
+        rows: positions in nm, (n_atoms, 3, n), as `rows` gives them.
         i, j: the pairs whose distances `distances` gives, in the order of `all_pairs`, (n_pairs,).
     """
 
-    def __init__(self, x: Tensor, i: Tensor, j: Tensor) -> None:
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        rows = torch.cat(x.permute(2, 1, 0).unbind(0))  # cat copies; torch.compile would gather from a strided view
-        X, Y, Z = rows.view(3, x.shape[1], x.shape[0]).unbind(0)
-        super().__init__((X, Y, Z))
+    def __init__(self, rows: Tensor, i: Tensor, j: Tensor) -> None:
+        super().__init__(rows)
         self._pairs = i, j
-        self._distances: Tensor | None = None
+        self._found: tuple[Tensor, Tensor, Tensor] | None = None
 
     def distances(self) -> Tensor:
-        """r of all pairs, (n_pairs, n), computed once for all forces."""
-        if self._distances is None:
-            self._distances = length(self.vectors(*self._pairs))
-        return self._distances
+        """r of all pairs, (n_pairs, n)."""
+        return self._separations()[2]
+
+    def inverse_distances(self) -> Tensor:
+        """1/r of all pairs, (n_pairs, n)."""
+        return self._separations()[1]
+
+    def spread_pairs(self, slopes: Tensor) -> Tensor:
+        """Gradient by the positions, (n_atoms, 3, n), of what has these slopes by the distances, (n_pairs, n)."""
+        vectors, inverse, _ = self._separations()
+        return self.spread((slopes * inverse)[:, None] * vectors, *self._pairs)
+
+    def _separations(self) -> tuple[Tensor, Tensor, Tensor]:
+        """x_i − x_j, 1/r and r."""
+        if self._found is None:
+            vectors = self.vectors(*self._pairs)
+            x, y, z = vectors.unbind(1)
+            squares = positive(torch.addcmul(torch.addcmul(x * x, y, y), z, z))  # less traffic than dot
+            inverse = squares.rsqrt()
+            self._found = vectors, inverse, squares * inverse
+        return self._found
+
+
+def rows(x: Tensor) -> Tensor:
+    """Positions (n, n_atoms, 3) with the frames in the last index, (n_atoms, 3, n), in float32 at least."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.permute(1, 2, 0).contiguous()
 
 
 def all_pairs(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -86,14 +107,16 @@ def all_pairs(n_atoms: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return i.astype(np.int64), j.astype(np.int64)
 
 
-def dot(a: Vectors, b: Vectors) -> Tensor:
-    """Scalar products a·b."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Scalar products a·b of vectors (..., 3, n), (..., n)."""
+    return (a * b).sum(-2)
 
 
-def cross(a: Vectors, b: Vectors) -> Vectors:
-    """Vector products a × b."""
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """Vector products a × b of vectors (..., 3, n)."""
+    a, b = a.unbind(-2), b.unbind(-2)  # type: ignore[assignment]
+    products = [torch.addcmul(a[j] * b[k], a[k], b[j], value=-1) for j, k in ((1, 2), (2, 0), (0, 1))]
+    return torch.stack(products, -2)
 
 
 def positive(squared: Tensor) -> Tensor:
@@ -101,12 +124,12 @@ def positive(squared: Tensor) -> Tensor:
     return squared.clamp_min(torch.finfo(squared.dtype).tiny)
 
 
-def length(a: Vectors) -> Tensor:
+def length(a: Tensor) -> Tensor:
     """|a|."""
     return positive(dot(a, a)).sqrt()
 
 
-def angle(a: Vectors, b: Vectors) -> Tensor:
+def angle(a: Tensor, b: Tensor) -> Tensor:
     """Angle between a and b, in [0, π]: atan2(|a × b|, a·b).
 
     Unlike the arc cosine, atan2 keeps its digits near 0 and π; at exactly 0 and π the gradient is 0.
@@ -114,7 +137,7 @@ def angle(a: Vectors, b: Vectors) -> Tensor:
     return torch.atan2(length(cross(a, b)), dot(a, b))
 
 
-def dihedral(a: Vectors, b: Vectors, c: Vectors) -> tuple[Tensor, Tensor]:
+def dihedral(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the dihedral along the bonds a, b, c, both 0 where there is none, two bonds being in line."""
     ab, bc = cross(a, b), cross(b, c)
     norms = dot(ab, ab), dot(bc, bc)
@@ -123,22 +146,30 @@ def dihedral(a: Vectors, b: Vectors, c: Vectors) -> tuple[Tensor, Tensor]:
     return dot(ab, bc) * scale, dot(a, bc) * length(b) * scale
 
 
-def dihedral_angle(a: Vectors, b: Vectors, c: Vectors) -> Tensor:
+def dihedral_angle(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Dihedral along the bonds a, b, c, in [−π, π]; 0, with the gradient 0, where there is none."""
     cosine, sine = dihedral(a, b, c)
     return torch.atan2(sine, torch.where((cosine == 0) & (sine == 0), 1.0, cosine))
 
 
 def take_rows(values: Tensor, index: Tensor) -> Tensor:
-    """values[index], (rows, n) → (m, n)."""
-    return values.gather(0, index[:, None].expand(-1, values.shape[1]))
+    """values[index], (rows, ...) → (m, ...)."""
+    if torch.compiler.is_compiling():
+        return values.gather(0, _spread(index, values))
+    return values.index_select(0, index)
 
 
 def total_rows(values: Tensor, index: Tensor, rows: int) -> Tensor:
-    """Sum of the values that share an index, (m, n) → (rows, n).
+    """Sum of the values that share an index, (m, ...) → (rows, ...)."""
+    zeros = values.new_zeros(rows, *values.shape[1:])
+    if torch.compiler.is_compiling():
+        return zeros.scatter_add(0, _spread(index, values), values)
+    return zeros.index_add(0, index, values)
 
-    Like the derivative of `take_rows`, a `scatter_add`: unlike `index_add` it gives the same bits every time when
-    torch.compile runs it on several threads.
+
+def _spread(index: Tensor, values: Tensor) -> Tensor:
+    """The index of each value, for compiled code: on several threads `index_add` gives other bits every time there.
+
+    So would the derivative of `index_select`. Without compilation these two are the quicker ones.
     """
-    zeros = values.new_zeros(rows, values.shape[1])
-    return zeros.scatter_add(0, index[:, None].expand(-1, values.shape[1]), values)
+    return index.view(-1, *[1] * (values.ndim - 1)).expand(-1, *values.shape[1:])

@@ -11,40 +11,40 @@ from torch import Tensor
 __all__ = ["Evaluation", "evaluate"]
 
 Evaluation = Callable[[Tensor], tuple[Tensor, Callable[[], Tensor]]]
-"""r of shape (m, n) ↦ u of shape (n,), and a function that gives ∂u/∂r: both made of differentiable operations."""
+"""x of shape (..., n) ↦ u of shape (n,), and a function that gives ∂u/∂x: both made of differentiable operations."""
 
 
-def evaluate(evaluation: Evaluation, r: Tensor) -> Tensor:
-    """u(r), whose gradient is computed along with it instead of by autograd.
+def evaluate(evaluation: Evaluation, x: Tensor) -> Tensor:
+    """u(x), whose gradient is computed along with it instead of by autograd.
 
     Higher derivatives are autograd's derivatives of the gradient.
     """
-    if torch.is_grad_enabled() and r.requires_grad:
+    if torch.is_grad_enabled() and x.requires_grad:
         function = _WithGradient if torch.compiler.is_compiling() else _WithTangent  # torch.compile traces no jvp
-        u: Tensor = function.apply(r, evaluation)[0]  # type: ignore[no-untyped-call]
+        u: Tensor = function.apply(x, evaluation)[0]  # type: ignore[no-untyped-call]
         return u
-    return evaluation(r)[0]
+    return evaluation(x)[0]
 
 
 class _WithGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(r: Tensor, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
-        u, gradient = evaluation(r)
+    def forward(x: Tensor, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
+        u, gradient = evaluation(x)
         return u, gradient()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Evaluation], output: tuple[Tensor, Tensor]) -> None:
-        r, ctx.evaluation = inputs
+        x, ctx.evaluation = inputs
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(r, output[1])
+        ctx.save_for_backward(x, output[1])
 
     @staticmethod
     def backward(ctx: Any, grad_u: Tensor, _: Any) -> tuple[Tensor, None]:
-        r, gradient = ctx.saved_tensors
+        x, gradient = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may be wanted
-            gradient = ctx.evaluation(r)[1]()
+            gradient = ctx.evaluation(x)[1]()
         return grad_u * gradient, None
 
 
@@ -58,5 +58,5 @@ class _WithTangent(_WithGradient):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: Any) -> tuple[Tensor, None]:
-        (r,) = ctx.saved_tensors
-        return (ctx.evaluation(r)[1]() * tangent).sum(0), None
+        (x,) = ctx.saved_tensors
+        return (ctx.evaluation(x)[1]() * tangent).flatten(0, -2).sum(0), None

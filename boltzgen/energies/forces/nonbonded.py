@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import UnsupportedSystemError
-from .force import Force, numbers
-from .geometry import Frames, all_pairs
-from .gradient import evaluate
+from .force import PairForce, numbers
+from .geometry import all_pairs
 
 __all__ = ["COULOMB", "NonbondedPairs", "pair_parameters", "require_no_cutoff"]
 
@@ -21,7 +21,7 @@ COULOMB = 138.93545764438198
 """1/(4π ε₀) in kJ nm/(mol e²), as OpenMM has it."""
 
 
-class NonbondedPairs(Force):
+class NonbondedPairs(PairForce):
     """U = Σ_{i<j} 4 ε [(σ/r)¹² − (σ/r)⁶] + q_i q_j/(4π ε₀ r).
 
     σ and ε follow the Lorentz-Berthelot rules; an exception has its own σ, ε and q_i q_j.
@@ -33,16 +33,12 @@ class NonbondedPairs(Force):
         size = np.where(epsilon > 0, sigma, 0.0) ** 6  # no 0·∞ where there is no Lennard-Jones term
         self.constants(charge=COULOMB * charge, size=size, depth=4 * epsilon)
 
-    def forward(self, frames: Frames) -> Tensor:
-        return evaluate(self._evaluate, frames.distances())
-
-    def _evaluate(self, r: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
+    def evaluate(self, r: Tensor, inverse: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
         charge, size, depth = self.read(r.dtype, "charge", "size", "depth")
-        inverse = 1 / r
         s = size * (inverse * inverse) ** 3
         attraction, coulomb = depth * s, charge * inverse
-        u = (attraction * (s - 1) + coulomb).sum(0)
-        return u, lambda: -inverse * (attraction * (12 * s - 6) + coulomb)
+        u = torch.addcmul(coulomb, attraction, s - 1).sum(0)
+        return u, lambda: -inverse * torch.addcmul(coulomb, attraction, 12 * s - 6)
 
 
 def pair_parameters(force: openmm.NonbondedForce) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

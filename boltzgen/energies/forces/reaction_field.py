@@ -27,6 +27,8 @@ class ReactionFieldPairs(NonbondedPairs):
         Tironi, Sperb, Smith & van Gunsteren (1995), J. Chem. Phys. 102, 5451.
     """
 
+    bytes_per_pair = 170
+
     def __init__(self, force: openmm.NonbondedForce) -> None:
         super().__init__(force)
         excepted = pair_parameters(force)[1][:, None]
@@ -38,9 +40,8 @@ class ReactionFieldPairs(NonbondedPairs):
         charge = self.read(torch.float64, "charge")[0].numpy()
         self.constants(reach=np.where(excepted, np.inf, self._cutoff), field=np.where(excepted, 0.0, charge))
 
-    def _evaluate(self, r: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
+    def evaluate(self, r: Tensor, inverse: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
         charge, size, depth, reach, field = self.read(r.dtype, "charge", "size", "depth", "reach", "field")
-        inverse = 1 / r
         s = size * (inverse * inverse) ** 3
         attraction, coulomb = depth * s, charge * inverse
         inside = r < reach
