@@ -5,15 +5,17 @@
 Ace-(Ala)n-Nme in AMBER ff14SB with OBC2 and all pairs. Three processes measure: two of one thread, each on a core of
 its own, and one with as many threads as there are cores, which need an idle machine: OpenMP's threads wait for each
 other at every operation. The methods take turns, so that what else the machine does falls on all of them alike; ratios
-are of medians. What takes longer than --seconds for one call is left out, and so is compiled code beyond 110 atoms,
-which takes minutes to compile.
+are of medians. What takes longer than --seconds for one call is left out: 8192 frames of a thousand atoms, evaluated
+four at a time as fewer are, would take a quarter of an hour. So is compiled code beyond --compiled atoms:
+it takes the longer to compile, the larger its pieces are.
 
 OpenMM works in double precision (Reference) or mostly in single (CPU), one frame after the other. "Pool" is
 `OpenMMEnergy(workers=cores)`; "2 processes" is both processes of one thread at work at once. "Auto" is the energy that
 `Molecule.energy` chooses, whichever it is.
 
 Results are kept molecule by molecule in benchmarks/results/force_field_sizes.json; a run that was interrupted goes on
-with the next one. A fresh run needs another --out, or the old file removed. Some 15 minutes on two idle cores.
+with what is missing, and --only with some words of the names measures no others: it may be done in parts. OpenMM's
+loops are measured in each part, for its ratios. A fresh run needs another --out, or the old file removed.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +46,14 @@ RESIDUES = [1, 4, 9, 29, 99]  # 22, 52, 102, 302 and 1002 atoms
 BATCHES = [64, 1024, 8192]
 COMPILED = 110  # atoms
 LASTING = 0.25  # seconds of a turn: a single call of some milliseconds would be that of a core that wakes up
-STEADY = 1024  # frames per call of what is also measured compiled in double precision, by all threads and in processes
+STEADY = 1024  # frames per call of what is also measured in processes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--turns", type=int, default=5)
 parser.add_argument("--seconds", type=float, default=20.0, help="longest call that is made")
 parser.add_argument("--residues", type=int, nargs="+", default=RESIDUES, help="numbers of residues")
+parser.add_argument("--only", nargs="+", default=[""], help="parts of the names of what to measure")
+parser.add_argument("--compiled", type=int, default=COMPILED, help="largest molecule that is compiled, in atoms")
 parser.add_argument("--quick", action="store_true", help="two molecules, batches of 64, not compiled, two turns")
 parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "force_field_sizes.json")
 parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
@@ -95,21 +99,15 @@ class Calls:
             calls += 1
         return seconds / calls
 
-    def kept(self, dtype: str) -> float:
-        """Bytes per frame that autograd keeps between an energy and its gradient."""
-        sizes: dict[int, int] = {}
-
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            sizes[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        x = self.frames(16, dtype).requires_grad_()
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            u = self.energy._energy(x)
-        own = {t.untyped_storage().data_ptr() for t in self.energy.buffers()}
-        assert torch.isfinite(u).all()
-        return sum(size for pointer, size in sizes.items() if pointer not in own) / len(x)
+    def peak(self, dtype: str) -> float:
+        """Bytes per frame that an energy and its gradient take at their height."""
+        call = in_torch(self.energy._reduced, self.frames(16, dtype))
+        call()
+        with torch.profiler.profile(profile_memory=True) as record:
+            call()
+        events = record.profiler.kineto_results.events()
+        sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
+        return max(accumulate(sizes)) / 16
 
 
 def work() -> None:
@@ -121,8 +119,8 @@ def work() -> None:
             torch.compiler.reset()
             calls = Calls(argument)
             answer: Any = calls.molecule.n_atoms
-        elif what == "kept":
-            answer = calls.kept(argument)
+        elif what == "peak":
+            answer = calls.peak(argument)
         else:
             answer = calls.seconds(tuple(argument))
         print(json.dumps(answer), flush=True)
@@ -155,8 +153,10 @@ class Worker:
         return float(self.answer())
 
 
-def measure_molecule(n: int, workers: list[Worker], options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The rows of one molecule."""
+def measure_molecule(
+    n: int, known: dict[str, dict[str, Any]], workers: list[Worker], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The rows of one molecule that are asked for and not known yet, beside those of OpenMM's loops."""
     one, other, every = workers
     for worker in workers:
         worker.ask("molecule", n)
@@ -177,10 +177,16 @@ def measure_molecule(n: int, workers: list[Worker], options: argparse.Namespace)
     found: dict[str, tuple[Method, Callable[[], float]]] = {}
 
     def add(where: str, method: Method, call: Callable[[], float]) -> None:
-        """Takes a method in, unless a call of it takes too long."""
-        probe = (method[0], 16, method[2])  # eager code costs the same for each frame of a large batch
-        if method[0] == "eager" and method[1] > 64 and one.seconds(probe) / 16 * method[1] > options.seconds:
+        """Takes a method in that is asked for and not known, unless a call of it takes too long."""
+        loops = where.startswith("OpenMM") and where.endswith("1 thread")
+        if not loops and (where in known or not any(part in where for part in options.only)):
             return
+        kind, batch, dtype = method
+        if kind in ("eager", "compiled") and batch > 64:
+            each = one.seconds(("eager", 16, dtype)) / 16  # the same in a large batch; compiled code takes a quarter
+            if each * batch * (0.25 if kind == "compiled" else 1.0) > options.seconds:
+                return
+        print(f"  {where}: first call", end="\r", flush=True)
         call()
         found[where] = method, call
 
@@ -190,42 +196,39 @@ def measure_molecule(n: int, workers: list[Worker], options: argparse.Namespace)
     pool = ("pool", 32 * cores if atoms < 500 else 4 * cores, "float64")
     add(f"OpenMM pool, {cores} processes", pool, alone(every, pool))
     add("auto, 64, float32, 1 thread", ("auto", 64, "float32"), alone(one, ("auto", 64, "float32")))
+    kinds = ("eager", "compiled") if atoms <= options.compiled and not options.quick else ("eager",)
     for dtype in ("float32", "float64"):
         for batch in BATCHES[:1] if options.quick else BATCHES:
-            eager, compiled = ("eager", batch, dtype), ("compiled", batch, dtype)
-            add(f"torch eager, {batch}, {dtype}, 1 thread", eager, alone(one, eager))
-            steady = batch == STEADY or options.quick
-            if steady:
-                add(f"torch eager, {batch}, {dtype}, {cores} threads", eager, alone(every, eager))
-                add(f"torch eager, {batch}, {dtype}, 2 processes", eager, together(eager))
-            if atoms <= COMPILED and not options.quick and (dtype == "float32" or steady):
-                add(f"torch compiled, {batch}, {dtype}, 1 thread", compiled, alone(one, compiled))
-                if steady and dtype == "float32":
-                    add(f"torch compiled, {batch}, {dtype}, {cores} threads", compiled, alone(every, compiled))
-                    add(f"torch compiled, {batch}, {dtype}, 2 processes", compiled, together(compiled))
+            for kind in kinds:
+                method, name = (kind, batch, dtype), f"torch {kind}, {batch}, {dtype}"
+                add(f"{name}, 1 thread", method, alone(one, method))
+                add(f"{name}, {cores} threads", method, alone(every, method))
+                if batch == STEADY or options.quick:
+                    add(f"{name}, 2 processes", method, together(method))
     times: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(2 if options.quick else options.turns):
         for name, (_, call) in found.items():
             times[name].append(1e6 * call())
     medians = {name: statistics.median(t) for name, t in times.items()}
     fastest = min(value for name, value in medians.items() if name.endswith("1 thread") and name.startswith("OpenMM"))
-    kept = {}
+    peaks = {}
     for dtype in ("float32", "float64"):
-        one.ask("kept", dtype)
-        kept[dtype] = one.answer()
+        one.ask("peak", dtype)
+        peaks[dtype] = one.answer()
     rows = []
-    print(f"\n{atoms} atoms; kept for a gradient: {kept['float32'] / 1e6:.3f} MB per frame in float32, "
-          f"{kept['float64'] / 1e6:.3f} in float64")  # fmt: skip
+    print(f"\n{atoms} atoms; at the height of a gradient {peaks['float32'] / 1e6:.3f} MB per frame in float32, "
+          f"{peaks['float64'] / 1e6:.3f} in float64")  # fmt: skip
     for name, ((kind, batch, dtype), _) in found.items():
         row = {
             "atoms": atoms, "residues": n, "method": name, "frames": batch,
             "median": medians[name], "minimum": min(times[name]), "ratio": fastest / medians[name],
         }  # fmt: skip
         if kind == "eager":
-            row["bytes_per_frame"] = kept[dtype]
+            row["bytes_at_height"] = peaks[dtype]
         single = name.rpartition(", ")[0] + ", 1 thread"
-        if name != single and single in medians:
-            row["times_one_thread"] = medians[single] / medians[name]
+        alone_takes = medians.get(single, known.get(single, {}).get("median"))
+        if name != single and alone_takes:
+            row["times_one_thread"] = alone_takes / medians[name]
         scaling = f", {row['times_one_thread']:.2f} x one thread" if "times_one_thread" in row else ""
         print(f"  {name:46} {medians[name]:12.1f} µs  ({row['ratio']:.1f} x OpenMM's loop{scaling})", flush=True)
         rows.append(row)
@@ -235,7 +238,7 @@ def measure_molecule(n: int, workers: list[Worker], options: argparse.Namespace)
 def growth(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
     """The power of the number of atoms by which each method grows, from one molecule to the next."""
     by_method: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["atoms"]):
         by_method.setdefault(row["method"], []).append((row["atoms"], row["median"]))
     return {
         name: [math.log(b[1] / a[1]) / math.log(b[0] / a[0]) for a, b in pairwise(points)]
@@ -264,13 +267,14 @@ def main() -> None:
             raise SystemExit(
                 f"{options.out} was made elsewhere or by other versions: remove it, or choose another --out"
             )
-    there = {row["residues"] for row in record["rows"]}
-    missing = [n for n in (options.residues[:2] if options.quick else options.residues) if n not in there]
     print("µs per energy and gradient of one frame; ratios to OpenMM's fastest loop of one thread")
-    workers = [Worker(1, 0), Worker(1, min(1, processors() - 1)), Worker(processors(), None)] if missing else []
-    for n in missing:
+    workers = [Worker(1, 0), Worker(1, min(1, processors() - 1)), Worker(processors(), None)]
+    for n in options.residues[:2] if options.quick else options.residues:
         load = os.getloadavg()[0]
-        record["rows"] += measure_molecule(n, workers, options)
+        known = {row["method"]: row for row in record["rows"] if row["residues"] == n}
+        rows = measure_molecule(n, known, workers, options)
+        known = {row["method"]: row for row in rows} | known  # what was measured first stays
+        record["rows"] = [row for row in record["rows"] if row["residues"] != n] + list(known.values())
         record["loads"].append([n, load])  # of the machine, when this molecule's turn began
         record["growth"] = growth(record["rows"])
         options.out.parent.mkdir(parents=True, exist_ok=True)

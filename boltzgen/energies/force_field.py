@@ -17,6 +17,7 @@ from ..units import kT
 from .energy import Energy
 from .forces import (
     BondedForce,
+    Force,
     Frames,
     PairForce,
     all_pairs,
@@ -43,10 +44,10 @@ class ForceFieldEnergy(Energy):
     For speed, evaluate hundreds of frames at once and compile: `torch.compile(energy, dynamic=False)`.
 
     An energy and its gradient take at their height, in float32, about 80 bytes per frame and pair of atoms in vacuum,
-    170 with OBC generalized Born, and 900 where pairs interact by other formulae: 2.2 GB for 1024 frames of 160 atoms in
-    OBC. In float64 it is twice that. Where it passes `max_memory`, frames are evaluated a few at a time, one by one if
-    need be: the same numbers in the same time. So does compiled code, of which such a piece is one (fullgraph=True
-    allows no pieces). A second derivative evaluates them again, and keeps everything.
+    170 with OBC generalized Born, and 900 where pairs interact by other formulae: 2.2 GB for 1024 frames of 160 atoms
+    in OBC. In float64 it is twice that. Where it passes `max_memory`, frames are evaluated a few at a time, one by one
+    if need be: the same numbers in the same time. So it is in compiled code, of which such a piece is one
+    (fullgraph=True allows no pieces). A second derivative evaluates them again, and keeps everything.
 
     Arguments:
         system: an `openmm.System` without constraints and periodic boundaries, of harmonic bonds and angles, torsions
@@ -106,10 +107,11 @@ class ForceFieldEnergy(Energy):
         forces = named_forces(system)
         self._names = list(forces)
         masses = particle_masses(system)
-        self._forces = nn.ModuleList(compile_force(force, masses) for force in forces.values())
+        compiled = [compile_force(force, masses) for force in forces.values()]
+        self._forces = nn.ModuleList(compiled)
+        self._bytes_per_pair = max([Force.bytes_per_pair, *(force.bytes_per_pair for force in compiled)])
         for name, atoms in zip(("_i", "_j"), all_pairs(system.getNumParticles()), strict=True):
             self.register_buffer(name, torch.from_numpy(atoms), persistent=False)
-        self._bytes_per_pair = max((force.bytes_per_pair for force in self._forces), default=80)
         self._beta = 1 / kT(temperature)
         self._max_memory = max_memory
         self._notes = notes(system)
@@ -145,7 +147,7 @@ class ForceFieldEnergy(Energy):
             return _in_pieces(x, self._reduced, rows)
         return torch.cat([self._reduced(some) for some in torch.split(x, rows)])
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _in_compiled_pieces(self, x: Tensor, rows: int) -> Tensor:
         """Pieces of one size, for which code is compiled once: the last is filled up with its last frame."""
         full = torch.cat([x, x[-1:].expand(-len(x) % rows, -1, -1)])
@@ -172,6 +174,8 @@ class ForceFieldEnergy(Energy):
     def _total(self, forces: Sequence[nn.Module], X: Tensor) -> Tensor:
         """U of some of the forces together, (n,)."""
         own = [force for force in forces if isinstance(force, (PairForce, BondedForce))]
+        if torch.compiler.is_compiling():  # which makes autograd's gradients as fast
+            own = []
         found = [evaluate(lambda X: explicit(own, Frames(X, self._i, self._j)), X)] if own else []
         frames = Frames(X, self._i, self._j)
         found += [force(frames) for force in forces if force not in own]

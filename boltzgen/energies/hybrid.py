@@ -77,9 +77,7 @@ class HybridEnergy(OpenMMEnergy):
         self._remarks.update(refused)
         self._whole = {"xml": serialize(system)}  # a dict: the fingerprint knows both parts already
         known = named_forces(system).keys() - refused.keys()
-        self.compiled = ForceFieldEnergy(
-            _part(system, known), temperature, positions=positions, max_memory=max_memory
-        )
+        self.compiled = ForceFieldEnergy(_part(system, known), temperature, positions=positions, max_memory=max_memory)
         self._notes, self.compiled._notes = notes(system), {}
 
     def describe(self) -> str:

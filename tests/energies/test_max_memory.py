@@ -48,11 +48,11 @@ def with_gradient(function, x):
     return u.detach(), torch.autograd.grad(u.sum(), leaf)[0]
 
 
-def peak(call):
+def peak(call, *arguments):
     """The most bytes that a second call of it has at any moment."""
-    call()
+    call(*arguments)
     with profile(profile_memory=True) as record:
-        call()
+        call(*arguments)
     sizes = [event.nbytes() for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     return int(np.cumsum(sizes).max())
 
@@ -80,11 +80,11 @@ def test_an_energy_and_its_gradient_take_no_more_than_they_may(name, dtype):
         frugal = energy(name, max_memory=fitting * each)
         x = frames(n, dtype)
         assert frugal._at_once(x)[1] == fitting
-        assert peak(lambda: with_gradient(frugal.energy, x)) < fitting * each + BESIDES, (fitting, n)
+        assert peak(with_gradient, frugal.energy, x) < fitting * each + BESIDES, (fitting, n)
         with torch.no_grad():
-            assert peak(lambda: frugal.energy(x)) < fitting * each + BESIDES, (fitting, n)
+            assert peak(frugal.energy, x) < fitting * each + BESIDES, (fitting, n)
     whole = energy(name)
-    assert peak(lambda: with_gradient(whole._reduced, frames(90, dtype))) > 0.8 * 90 * each
+    assert peak(with_gradient, whole._reduced, frames(90, dtype)) > 0.7 * 90 * each
 
 
 @pytest.mark.parametrize("name", ["gbsa", "gbn2"])
@@ -122,10 +122,10 @@ def test_compiled_code_takes_no_more_either(name, compiled_without_compiler):
     assert u[19] == torch.inf
     with torch.no_grad():
         torch.testing.assert_close(faster(x), u, rtol=1e-6, atol=1e-4)
-    assert peak(lambda: with_gradient(faster, x)) < 7 * each + BESIDES
-    assert peak(lambda: with_gradient(whole.energy, x)) > 2 * 7 * each
+    assert peak(with_gradient, faster, x) < 7 * each + BESIDES
+    assert peak(with_gradient, whole.energy, x) > 2 * 7 * each
     compiled_without_compiler.clear()
-    with_gradient(torch.compile(frugal.energy, dynamic=False, fullgraph=True, backend="aot_eager"), x[:7])
+    with_gradient(torch.compile(frugal._energy, dynamic=False, fullgraph=True, backend="aot_eager"), x[:7])
     assert not compiled_without_compiler  # what fits is one piece
 
 
@@ -138,7 +138,7 @@ def test_code_from_the_compiler_takes_no_more_either():
     (u, g), (u_eager, g_eager) = with_gradient(faster, x), with_gradient(frugal._energy, x)
     torch.testing.assert_close(u, u_eager, rtol=1e-5, atol=1e-3)
     assert ((g - g_eager).abs().amax((1, 2)) / g_eager.abs().amax((1, 2))).max() < 2e-5
-    assert peak(lambda: with_gradient(faster, x)) < 40 * each + BESIDES
+    assert peak(with_gradient, faster, x) < 40 * each + BESIDES
 
 
 def test_molecules_and_hybrids_pass_it_on():
@@ -155,7 +155,9 @@ def test_molecules_and_hybrids_pass_it_on():
         lambda **s: system_energy(hybrid, 300.0, POSITIONS.numpy(), **s),
     ):
         frugal, whole = build(max_memory=few), build()
-        torch.testing.assert_close(with_gradient(frugal.energy, x), with_gradient(whole.energy, x), rtol=1e-9, atol=1e-6)
+        torch.testing.assert_close(
+            with_gradient(frugal.energy, x), with_gradient(whole.energy, x), rtol=1e-9, atol=1e-6
+        )
         inner = getattr(frugal, "compiled", frugal)
         assert inner._at_once(x)[1] == 1
         assert getattr(whole, "compiled", whole)._at_once(x)[1] > 1000

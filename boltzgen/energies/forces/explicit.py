@@ -26,7 +26,8 @@ def explicit(forces: Sequence[PairForce | BondedForce], frames: Frames) -> tuple
             by_distances.append(slopes)
     if bonded:
         heads, tails = (torch.cat([getattr(force, ends) for force in bonded]) for ends in ("heads", "tails"))
-        vectors = frames.vectors(heads, tails).split([len(force.heads) for force in bonded])
+        sizes = [len(force.heads) for force in bonded]
+        vectors = torch.split(frames.vectors(heads, tails), sizes)
         for force, some in zip(bonded, vectors, strict=True):
             U, slopes = force.evaluate(force.by_term(some))
             found.append(U)

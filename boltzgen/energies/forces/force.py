@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..parameters import Parameters
 from .geometry import Frames
+from .gradient import evaluate
 
 __all__ = ["BondedForce", "Force", "PairForce", "numbers"]
 
@@ -48,7 +49,7 @@ class PairForce(Force):
         """
 
     def forward(self, frames: Frames) -> Tensor:
-        return self.evaluate(frames.distances(), frames.inverse_distances())[0]
+        return evaluate(lambda r: self.evaluate(r, 1 / r), frames.distances())
 
 
 class BondedForce(Force):

@@ -23,6 +23,7 @@ __all__ = [
     "total_rows",
 ]
 
+
 class Points:
     """Points of a batch with the frames in the last index.
 
@@ -49,8 +50,6 @@ class Points:
 
     def spread(self, slopes: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Gradient by the points, (n_points, 3, n), of what has these slopes by x_i − x_j, (m, 3, n)."""
-        if torch.compiler.is_compiling():
-            return total_rows(slopes, i, len(self.rows)) - total_rows(slopes, j, len(self.rows))
         return torch.zeros_like(self.rows).index_add(0, i, slopes).index_add(0, j, slopes, alpha=-1)
 
     def centroids(self, atoms: Tensor, weights: Tensor, groups: Tensor, n: int) -> Points:
@@ -70,10 +69,17 @@ class Frames(Points):
         super().__init__(rows)
         self._pairs = i, j
         self._found: tuple[Tensor, Tensor, Tensor] | None = None
+        self._r: Tensor | None = None
 
     def distances(self) -> Tensor:
         """r of all pairs, (n_pairs, n)."""
-        return self._separations()[2]
+        if self._r is None:
+            if torch.compiler.is_compiling():  # component by component: it would write the vectors to memory
+                x, y, z = (take_rows(c, self._pairs[0]) - take_rows(c, self._pairs[1]) for c in self.rows.unbind(1))
+                self._r = _squared(x, y, z).sqrt()
+            else:
+                self._r = self._separations()[2]
+        return self._r
 
     def inverse_distances(self) -> Tensor:
         """1/r of all pairs, (n_pairs, n)."""
@@ -88,11 +94,14 @@ class Frames(Points):
         """x_i − x_j, 1/r and r."""
         if self._found is None:
             vectors = self.vectors(*self._pairs)
-            x, y, z = vectors.unbind(1)
-            squares = positive(torch.addcmul(torch.addcmul(x * x, y, y), z, z))  # less traffic than dot
+            squares = _squared(*vectors.unbind(1))
             inverse = squares.rsqrt()
             self._found = vectors, inverse, squares * inverse
         return self._found
+
+
+def _squared(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    return positive(torch.addcmul(torch.addcmul(x * x, y, y), z, z))  # less traffic than dot
 
 
 def rows(x: Tensor) -> Tensor:
