@@ -23,10 +23,10 @@ from .forces import (
     all_pairs,
     compile_force,
     evaluate,
-    explicit,
     named_forces,
     particle_masses,
     rows,
+    total_with_gradient,
 )
 from .openmm_system import check_evaluable, check_supported, notes
 from .parity import require_parity
@@ -176,7 +176,7 @@ class ForceFieldEnergy(Energy):
         own = [force for force in forces if isinstance(force, (PairForce, BondedForce))]
         if torch.compiler.is_compiling():  # which makes autograd's gradients as fast
             own = []
-        found = [evaluate(lambda X: explicit(own, Frames(X, self._i, self._j)), X)] if own else []
+        found = [evaluate(lambda X: total_with_gradient(own, Frames(X, self._i, self._j)), X)] if own else []
         frames = Frames(X, self._i, self._j)
         found += [force(frames) for force in forces if force not in own]
         return reduce(add, found) if found else X.new_zeros(X.shape[2])

@@ -1,6 +1,6 @@
 """OpenMM's forces in torch, batched and differentiable, one idea a file."""
 
-from .explicit import explicit
+from .explicit import total_with_gradient
 from .force import BondedForce, Force, PairForce
 from .geometry import Frames, all_pairs, rows
 from .gradient import evaluate
@@ -15,8 +15,8 @@ __all__ = [
     "all_pairs",
     "compile_force",
     "evaluate",
-    "explicit",
     "named_forces",
     "particle_masses",
     "rows",
+    "total_with_gradient",
 ]

@@ -12,10 +12,12 @@ from torch import Tensor
 from .force import BondedForce, PairForce
 from .geometry import Frames
 
-__all__ = ["explicit"]
+__all__ = ["total_with_gradient"]
 
 
-def explicit(forces: Sequence[PairForce | BondedForce], frames: Frames) -> tuple[Tensor, Callable[[], Tensor]]:
+def total_with_gradient(
+    forces: Sequence[PairForce | BondedForce], frames: Frames
+) -> tuple[Tensor, Callable[[], Tensor]]:
     """U of one or more forces together, (n,), and a function that gives ∂U/∂x, (n_atoms, 3, n)."""
     bonded = [force for force in forces if isinstance(force, BondedForce)]
     found, by_vectors, by_distances = [], [], []
