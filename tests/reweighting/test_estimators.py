@@ -112,7 +112,7 @@ def test_intervals_cover_the_truth_at_any_sample_quality(ess, n, most):
     """Those of x and x² too, largest where lognormal weights are; those of a state are long where few draws count."""
     found = coverage(ess, n, 2000)
     rare = {name: found.pop(name) for name in ("probability", "difference")}
-    assert all(0.93 <= share <= 0.97 for share in found.values())
+    assert all(0.93 <= share <= 0.975 for share in found.values())  # noise 0.4 % at the upper end
     assert all(0.93 <= share <= most for share in rare.values())
 
 
