@@ -127,10 +127,7 @@ def sizes() -> str:
 
     def memory(precision: str) -> str:
         rows = ((n, cells.get((f"torch eager, 64, {precision}, 1 thread", n))) for n in atoms)
-        return ", ".join(f"{n}: {row[measure] / 1e3:.0f}" for n, row in rows if row)
-
-    newer = any("bytes_at_height" in row for row in cells.values())
-    measure, what = ("bytes_at_height", "Taken by") if newer else ("bytes_per_frame", "Kept for")
+        return ", ".join(f"{n}: {row['bytes_at_height'] / 1e3:.0f}" for n, row in rows if row)
 
     growth = ([method, ", ".join(f"{k:.2f}" for k in found["growth"].get(method, []))] for method in methods)
     return (
@@ -138,7 +135,8 @@ def sizes() -> str:
         "`benchmarks/force_field_sizes.py`: Ace-(Ala)n-Nme in ff14SB with OBC2, all pairs; µs per frame, in brackets\n"
         "how many times as fast as OpenMM's fastest loop of one thread, and after a comma how many times as fast as\n"
         "one thread of the same.\n"
-        f"{what} a gradient, kB a frame, by atoms: in float32 {memory('float32')}; in float64 {memory('float64')}.\n\n"
+        f"Taken by an energy and its gradient at their height, kB a frame, by atoms: in\n"
+        f"float32 {memory('float32')}; in float64 {memory('float64')}.\n\n"
         + table(["method, frames a call", *(f"{n} atoms" for n in atoms)],
                 ([method, *(cell(method, n) for n in atoms)] for method in methods))
         + "\nHow the time grows: k of atoms^k from each of these sizes to the next.\n\n"

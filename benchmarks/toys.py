@@ -1,6 +1,8 @@
 """Targets whose answers are known, from their energy alone: the default training, and how far it is from the truth.
 
     OMP_NUM_THREADS=1 python benchmarks/toys.py --minutes 2 --seeds 0 1 2
+    OMP_NUM_THREADS=1 python benchmarks/toys.py --targets gmm40 --minutes 4
+    OMP_NUM_THREADS=1 python benchmarks/toys.py --targets double_well -n 3000000
 
 The flow is the default one but for those in `FLOWS`. Effective share of fresh draws, unclipped; error of log Z and of
 F_b - F_a where exact values are known; KL(p || q) of 20 000 exact draws of the target where there are such, in which

@@ -47,7 +47,8 @@ class ForceFieldEnergy(Energy):
     170 with OBC generalized Born, and 900 where pairs interact by other formulae: 2.2 GB for 1024 frames of 160 atoms
     in OBC. In float64 it is twice that. Where it passes `max_memory`, frames are evaluated a few at a time, one by one
     if need be: the same numbers in the same time. So it is in compiled code, of which such a piece is one
-    (fullgraph=True allows no pieces). A second derivative evaluates them again, and keeps everything.
+    (fullgraph=True allows no pieces, and torch compiles no more than eight kinds of them, by energy, size and dtype). A
+    second derivative evaluates them again, not compiled, and keeps everything.
 
     Arguments:
         system: an `openmm.System` without constraints and periodic boundaries, of harmonic bonds and angles, torsions
@@ -144,14 +145,14 @@ class ForceFieldEnergy(Energy):
         if len(x) <= rows:
             return self._reduced(x)
         if len(x) > fitting:
-            return _in_pieces(x, self._reduced, rows)
+            return _in_pieces(x, rows, self._reduced, self._reduced)
         return torch.cat([self._reduced(some) for some in torch.split(x, rows)])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _in_compiled_pieces(self, x: Tensor, rows: int) -> Tensor:
         """Pieces of one size, for which code is compiled once: the last is filled up with its last frame."""
         full = torch.cat([x, x[-1:].expand(-len(x) % rows, -1, -1)])
-        return _in_pieces(full, partial(_compiled_reduced(), self), rows)[: len(x)]
+        return _in_pieces(full, rows, partial(_compiled_reduced(), self), self._reduced)[: len(x)]
 
     def _at_once(self, x: Tensor) -> tuple[int, int]:
         """How many frames to evaluate at once, and how many could be for all the memory that there is.
@@ -187,19 +188,26 @@ def _compiled_reduced() -> Callable[[ForceFieldEnergy, Tensor], Tensor]:
     return torch.compile(ForceFieldEnergy._reduced, dynamic=False)
 
 
-def _in_pieces(x: Tensor, energy: Callable[[Tensor], Tensor], rows: int) -> Tensor:
-    """u of x, some rows at a time, of which nothing is kept but their gradient."""
+def _in_pieces(
+    x: Tensor, rows: int, energy: Callable[[Tensor], Tensor], differentiable: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """u of x, some rows at a time, of which nothing is kept but their gradient.
+
+    `differentiable` gives what `energy` gives, for a second derivative, which compiled code has none of.
+    """
     if torch.is_grad_enabled() and x.requires_grad:
-        u: Tensor = _WithGradient.apply(x, energy, rows)[0]  # type: ignore[no-untyped-call]
+        u: Tensor = _InPieces.apply(x, rows, energy, differentiable)[0]  # type: ignore[no-untyped-call]
         return u
     return torch.cat([energy(some) for some in torch.split(x, rows)])
 
 
-class _WithGradient(torch.autograd.Function):
+class _InPieces(torch.autograd.Function):
     """u of x, some rows at a time, whose gradient is taken there and then, so that nothing else has to be kept."""
 
     @staticmethod
-    def forward(x: Tensor, energy: Callable[[Tensor], Tensor], rows: int) -> tuple[Tensor, Tensor]:
+    def forward(
+        x: Tensor, rows: int, energy: Callable[[Tensor], Tensor], _: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         found = []
         for some in torch.split(x, rows):
             with torch.enable_grad():
@@ -210,14 +218,14 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, ctx.energy, ctx.rows = inputs
+        x, ctx.rows, _, ctx.differentiable = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(x, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad_u: Tensor, _: Any) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_u: Tensor, _: Any) -> tuple[Tensor, None, None, None]:
         x, gradient = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return grad_u[:, None, None] * gradient, None, None
-        u = torch.cat([ctx.energy(some) for some in torch.split(x, ctx.rows)])  # a second derivative may be wanted
-        return *torch.autograd.grad(u, x, grad_u, create_graph=True), None, None
+            return grad_u[:, None, None] * gradient, None, None, None
+        u = torch.cat([ctx.differentiable(some) for some in torch.split(x, ctx.rows)])  # a second one may be wanted
+        return *torch.autograd.grad(u, x, grad_u, create_graph=True), None, None, None

@@ -78,7 +78,8 @@ def refine(
     size each. What moves cannot do in so few steps is cross barriers: the populations of modes come from the weights.
     For a flow so good that its schedule has one stage and no moves, they are the draws of `draw`.
 
-    Draw i depends on (seed, i) and the schedule only.
+    Draw i depends on (seed, i) and the schedule only. Within `distributed()` all processes must call it: where the
+    schedule has no moves they share the draws, as by `draw`.
 
     Arguments:
         flow: a flow on the configurations of the target, without context.

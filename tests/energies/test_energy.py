@@ -329,6 +329,39 @@ def test_a_formula_blind_to_a_bad_number_has_infinite_energy_there(bad):
     assert blind.evaluate(x)[0].tolist() == [math.inf, 1.0]
 
 
+class Half(Energy):
+    """½ k x₀², with a learnable k: blind to all columns but the first."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.k = torch.nn.Parameter(torch.ones(2))
+
+    def _energy(self, x):
+        return 0.5 * self.k[0] * x[:, 0] ** 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_compiled_code_is_blind_to_no_bad_number(bad):
+    """The compiler simplifies: it takes 0 · x for 0."""
+    energy = Half().requires_grad_(False)
+    compiled = torch.compile(energy.energy, dynamic=False)
+    x = torch.tensor([[1.0, bad], [2.0, 0.0]], requires_grad=True)
+    u = compiled(x)
+    assert u.tolist() == [math.inf, 2.0]
+    assert torch.autograd.grad(u.sum(), x)[0].tolist() == [[0.0, 0.0], [2.0, 0.0]]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nothing_follows_from_a_bad_row_in_any_direction(bad):
+    energy = Half()
+    x = torch.tensor([[bad, 1.0], [2.0, 0.0]])
+    _, tangent = torch.func.jvp(energy.energy, (x,), (torch.ones(2, 2),))
+    assert tangent.tolist() == [0.0, 2.0]
+    energy.energy(x).square()[:1].sum().backward()  # whose own gradient is not finite there
+    assert energy.k.grad.tolist() == [0.0, 0.0]
+
+
 class Spring(torch.nn.Module):
     """Energies (n,) of positions (n, 2, 3), in the precision of these."""
 

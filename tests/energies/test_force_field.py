@@ -417,6 +417,32 @@ def test_straight_lines_have_finite_energies_and_gradients(dtype):
     assert gradient(energy, x).abs().max() < INDEPENDENT
 
 
+def test_a_torsion_without_a_dihedral_pulls_nowhere():
+    """Although its series has a slope where cos φ = sin φ = 0, and one of the planes is there."""
+    line, torsions = openmm.System(), openmm.PeriodicTorsionForce()
+    for _ in range(4):
+        line.addParticle(12.0)
+    torsions.addTorsion(0, 1, 2, 3, 2, 1.0, 3.0)
+    line.addForce(torsions)
+    x = torch.tensor([[[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.2, 0.0, 0.0], [0.25, 0.1, 0.0]]], dtype=torch.float64)
+    energy = ForceFieldEnergy(line, 300.0)
+    assert (gradient(energy, x) == 0).all()
+    x[0, 1, 2] = 0.01
+    assert (gradient(energy, x) != 0).any()
+
+
+def test_an_angle_with_a_side_of_length_zero_pulls_nowhere_and_spares_its_neighbours():
+    three, angles = pair(bond()), openmm.HarmonicAngleForce()
+    three.addParticle(12.0)
+    angles.addAngle(1, 2, 0, 2.0, 100.0)
+    three.addForce(angles)
+    x = torch.tensor([[[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.2, 0.0, 0.0]]], dtype=torch.float64)
+    alone = ForceFieldEnergy(pair(bond()), 300.0)
+    both = gradient(ForceFieldEnergy(three, 300.0), x)
+    assert torch.equal(both[:, :2], gradient(alone, x[:, :2]))
+    assert (both[:, 2] == 0).all()
+
+
 def test_a_bond_of_length_zero_pulls_nowhere_and_spares_its_neighbour():
     bonds = bond()
     bonds.addBond(1, 2, 0.15, 1000.0)

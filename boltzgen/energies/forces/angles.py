@@ -37,8 +37,7 @@ class HarmonicAngles(BondedForce):
         pull = stiffness * bend
 
         def slopes() -> Tensor:
-            normal = c / area[:, None]
-            by_turn = pull[:, None] * side / positive(dot(vectors, vectors))
-            return by_turn[:, :, None] * cross(vectors, normal[:, None])
+            turns = cross(vectors, (c / area[:, None])[:, None]) / positive(dot(vectors, vectors))[:, :, None]
+            return (pull[:, None] * side)[:, :, None] * turns
 
         return 0.5 * (pull * bend).sum(0), slopes

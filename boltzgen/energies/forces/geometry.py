@@ -13,7 +13,6 @@ __all__ = [
     "all_pairs",
     "angle",
     "cross",
-    "dihedral",
     "dihedral_angle",
     "dot",
     "length",
@@ -123,8 +122,8 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 def cross(a: Tensor, b: Tensor) -> Tensor:
     """Vector products a × b of vectors (..., 3, n)."""
-    a, b = a.unbind(-2), b.unbind(-2)  # type: ignore[assignment]
-    products = [torch.addcmul(a[j] * b[k], a[k], b[j], value=-1) for j, k in ((1, 2), (2, 0), (0, 1))]
+    A, B = a.unbind(-2), b.unbind(-2)
+    products = [torch.addcmul(A[j] * B[k], A[k], B[j], value=-1) for j, k in ((1, 2), (2, 0), (0, 1))]
     return torch.stack(products, -2)
 
 
@@ -146,18 +145,13 @@ def angle(a: Tensor, b: Tensor) -> Tensor:
     return torch.atan2(length(cross(a, b)), dot(a, b))
 
 
-def dihedral(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the dihedral along the bonds a, b, c, both 0 where there is none, two bonds being in line."""
+def dihedral_angle(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Dihedral along the bonds a, b, c, in [−π, π]; 0, with the gradient 0, where there is none, two being in line."""
     ab, bc = cross(a, b), cross(b, c)
     norms = dot(ab, ab), dot(bc, bc)
     scale = positive(norms[0]).rsqrt() * positive(norms[1]).rsqrt()
     scale = torch.where((norms[0] > 0) & (norms[1] > 0), scale, 0.0)
-    return dot(ab, bc) * scale, dot(a, bc) * length(b) * scale
-
-
-def dihedral_angle(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Dihedral along the bonds a, b, c, in [−π, π]; 0, with the gradient 0, where there is none."""
-    cosine, sine = dihedral(a, b, c)
+    cosine, sine = dot(ab, bc) * scale, dot(a, bc) * length(b) * scale
     return torch.atan2(sine, torch.where((cosine == 0) & (sine == 0), 1.0, cosine))
 
 

@@ -44,7 +44,7 @@ class _Torsions(BondedForce):
         u, slope = self._series(cosine, sine)
 
         def slopes() -> Tensor:
-            turns = (slope()[:, None] * inverse)[:, :, None] * units  # ∂f/∂φ m/|m|² and ∂f/∂φ n/|n|²
+            turns = ((slope() * there)[:, None] * inverse)[:, :, None] * units  # ∂f/∂φ m/|m|² and ∂f/∂φ n/|n|²
             outer = middle[:, None, None] * turns
             inner = ((dot(before, after) / middle[:, None])[:, :, None] * turns).sum(1, keepdim=True)
             return torch.cat([outer[:, :1], -inner, outer[:, 1:]], 1)
