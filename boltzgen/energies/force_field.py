@@ -162,7 +162,7 @@ class ForceFieldEnergy(Energy):
         pairs = max(1, len(self._i))
         size = max(4, x.dtype.itemsize)
         fitting = max(1, int(self._max_memory / (self._bytes_per_pair * size / 4 * pairs)))
-        quick = max(4, int(_AT_ONCE / (size * math.sqrt(pairs))))
+        quick = max(2, int(_AT_ONCE / (size * math.sqrt(pairs))))
         return (min(quick, fitting) if x.is_cpu else fitting), fitting
 
     def _reduced(self, x: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class ForceFieldEnergy(Energy):
     def _total(self, forces: Sequence[nn.Module], X: Tensor) -> Tensor:
         """U of some of the forces together, (n,)."""
         own = [force for force in forces if isinstance(force, (PairForce, BondedForce))]
-        if torch.compiler.is_compiling():  # which makes autograd's gradients as fast
+        if torch.compiler.is_compiling():  # which makes autograd's gradients of bonded terms as fast
             own = []
         found = [evaluate(lambda X: total_with_gradient(own, Frames(X, self._i, self._j)), X)] if own else []
         frames = Frames(X, self._i, self._j)
