@@ -6,7 +6,7 @@ Ace-(Ala)n-Nme in AMBER ff14SB with OBC2 and all pairs. Three processes measure:
 its own, and one with as many threads as there are cores, which need an idle machine: OpenMP's threads wait for each
 other at every operation. The methods take turns, so that what else the machine does falls on all of them alike; ratios
 are of medians. What takes longer than --seconds for one call is left out: 8192 frames of a thousand atoms, evaluated
-four at a time as fewer are, would take a quarter of an hour. So is compiled code beyond --compiled atoms:
+a few at a time, would take a quarter of an hour. So is compiled code beyond --compiled atoms:
 it takes the longer to compile, the larger its pieces are.
 
 OpenMM works in double precision (Reference) or mostly in single (CPU), one frame after the other. "Pool" is

@@ -134,7 +134,7 @@ def sizes() -> str:
         "## Energy and gradient against the size of the molecule\n\n"
         "`benchmarks/force_field_sizes.py`: Ace-(Ala)n-Nme in ff14SB with OBC2, all pairs; µs per frame, in brackets\n"
         "how many times as fast as OpenMM's fastest loop of one thread, and after a comma how many times as fast as\n"
-        "one thread of the same.\n"
+        "one thread of the same; above 2 it is noise: something else took one thread's time.\n"
         f"Taken by an energy and its gradient at their height, kB a frame, by atoms: in\n"
         f"float32 {memory('float32')}; in float64 {memory('float64')}.\n\n"
         + table(["method, frames a call", *(f"{n} atoms" for n in atoms)],

@@ -47,8 +47,9 @@ class ForceFieldEnergy(Energy):
     170 with OBC generalized Born, and 900 where pairs interact by other formulae: 2.2 GB for 1024 frames of 160 atoms
     in OBC. In float64 it is twice that. Where it passes `max_memory`, frames are evaluated a few at a time, one by one
     if need be: the same numbers in the same time. So it is in compiled code, of which such a piece is one
-    (fullgraph=True allows no pieces, and torch compiles no more than eight kinds of them, by energy, size and dtype). A
-    second derivative evaluates them again, not compiled, and keeps everything.
+    (fullgraph=True allows no pieces, and torch compiles no more than eight kinds of them, by energy, size, dtype and
+    whether a gradient is wanted). A second derivative evaluates them again, not compiled, and keeps everything; those
+    of torch.func are for batches that fit.
 
     Arguments:
         system: an `openmm.System` without constraints and periodic boundaries, of harmonic bonds and angles, torsions

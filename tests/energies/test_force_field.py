@@ -16,6 +16,7 @@ from openmm import app, unit
 
 from boltzgen.energies import force_field
 from boltzgen.energies.force_field import ForceFieldEnergy
+from boltzgen.energies.forces import Frames, rows
 from boltzgen.energies.parity import TOLERANCE, deviations, require_parity
 from boltzgen.errors import EnergyError, InputError, UnsupportedSystemError
 from boltzgen.units import kT
@@ -417,18 +418,28 @@ def test_straight_lines_have_finite_energies_and_gradients(dtype):
     assert gradient(energy, x).abs().max() < INDEPENDENT
 
 
-def test_a_torsion_without_a_dihedral_pulls_nowhere():
-    """Although its series has a slope where cos φ = sin φ = 0, and one of the planes is there."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("m", "phase"), [(1, 0.0), (2, 1.0), (3, 0.0)])
+def test_a_torsion_without_a_dihedral_pulls_nowhere(m, phase, dtype):
+    """Although its series has a slope where cos φ = sin φ = 0; nor by autograd, which compiled code takes."""
     line, torsions = openmm.System(), openmm.PeriodicTorsionForce()
     for _ in range(4):
         line.addParticle(12.0)
-    torsions.addTorsion(0, 1, 2, 3, 2, 1.0, 3.0)
+    torsions.addTorsion(0, 1, 2, 3, m, phase, 3.0)
     line.addForce(torsions)
-    x = torch.tensor([[[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.2, 0.0, 0.0], [0.25, 0.1, 0.0]]], dtype=torch.float64)
+    x = torch.tensor([[[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.2, 0.0, 0.0], [0.25, 0.1, 0.0]]], dtype=dtype)
     energy = ForceFieldEnergy(line, 300.0)
+
+    def by_autograd(x):
+        x = x.detach().requires_grad_()
+        (force,) = energy._forces
+        return torch.autograd.grad(force(Frames(rows(x), energy._i, energy._j)).sum(), x)[0]
+
     assert (gradient(energy, x) == 0).all()
+    assert (by_autograd(x) == 0).all()
     x[0, 1, 2] = 0.01
     assert (gradient(energy, x) != 0).any()
+    torch.testing.assert_close(by_autograd(x) * energy._beta, gradient(energy, x), rtol=1e-4, atol=1e-3)
 
 
 def test_an_angle_with_a_side_of_length_zero_pulls_nowhere_and_spares_its_neighbours():

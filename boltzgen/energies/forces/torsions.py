@@ -37,14 +37,14 @@ class _Torsions(BondedForce):
         before, after, middle = vectors[:, :2], vectors[:, 1:], length(vectors[:, 1])
         normals = cross(before, after)  # m and n
         squares = dot(normals, normals)
-        inverse = positive(squares).rsqrt()
-        units = inverse[:, :, None] * normals
         there = squares.amin(1).sign()  # 0 where there is no dihedral; cheaper than torch.where
-        cosine, sine = dot(units[:, 0], units[:, 1]), dot(vectors[:, 0], units[:, 1]) * middle * inverse[:, 0] * there
+        inverse = positive(squares).rsqrt() * there[:, None]
+        units = inverse[:, :, None] * normals
+        cosine, sine = dot(units[:, 0], units[:, 1]), dot(vectors[:, 0], units[:, 1]) * middle * inverse[:, 0]
         u, slope = self._series(cosine, sine)
 
         def slopes() -> Tensor:
-            turns = ((slope() * there)[:, None] * inverse)[:, :, None] * units  # ∂f/∂φ m/|m|² and ∂f/∂φ n/|n|²
+            turns = (slope()[:, None] * inverse)[:, :, None] * units  # ∂f/∂φ m/|m|² and ∂f/∂φ n/|n|²
             outer = middle[:, None, None] * turns
             inner = ((dot(before, after) / middle[:, None])[:, :, None] * turns).sum(1, keepdim=True)
             return torch.cat([outer[:, :1], -inner, outer[:, 1:]], 1)
