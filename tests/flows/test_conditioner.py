@@ -28,10 +28,10 @@ def test_with_waves_it_can_change_quickly():
         conditioner = build(circular=0, context=0, linear=1, sizes=[1], **options)
         torch.nn.init.ones_(conditioner.heads[0].weight)
         x = torch.linspace(-3, 3, 2000)[None]
-        y = conditioner(x, torch.zeros(0, 2000), None)[0]
+        y = conditioner(x, torch.zeros(0, 2000), None)[0].detach()
         return float(y.diff().abs().max() / (x[0, 1] - x[0, 0]))
 
-    assert steepest(frequencies=6) > 5 * steepest()
+    assert steepest(frequencies=8) > 4 * steepest()
 
 
 def test_starts_at_zero_with_one_tensor_for_each_size():
