@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,10 +14,10 @@ from ..arguments import counts, instances, numbers, positive_counts
 from ..energies.energy import Energy
 from ..errors import EnergyError, InputError
 from ..flows.flow import Flow
+from ..flows.latent import Latent, Walkers
 from ..flows.noise import BLOCK, keyed_generator
 from ..progress import show
-from .drawing import as_samples, check_draw, draw, recorded, rows_at_once
-from .latent import Latent, Walkers
+from .drawing import as_samples, check_draw, draw, evaluated, recorded, rows_at_once
 from .samples import Samples, fresh_seed, systematic
 
 __all__ = ["Schedule", "annealing_schedule", "refine"]
@@ -123,7 +124,7 @@ def refine(
     if not schedule.step:  # nothing moves
         samples = draw(flow, target, n, seed=seed, batch_size=batch_size, progress=progress)
         return replace(samples, independent=independent)
-    latent, rows = Latent(flow, target), rows_at_once(batch_size, next(flow.buffers()).device)
+    latent, rows = Latent(flow, partial(evaluated, target)), rows_at_once(batch_size, next(flow.buffers()).device)
     parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad(), show("refining", visible=progress) as bar:
         for start in range(0, n, rows):
@@ -167,7 +168,7 @@ def annealing_schedule(
     if not 0 < share < 1:
         raise InputError(f"share must lie between 0 and 1; got {share!r}: pass e.g. 0.8")
     generator = keyed_generator(fresh_seed(seed), _PILOT, 0)
-    latent = Latent(flow, target)
+    latent = Latent(flow, partial(evaluated, target))
     walkers = latent.at(flow.base.sample(BLOCK, generator))
     beta, step, acceptance = [0.0], [0.5], [1.0]
     with torch.no_grad():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from ..energies.energy import Energy
-from ..flows.flow import Flow
-from .drawing import evaluated
+from .flow import Flow
 
 __all__ = ["Latent", "Walkers"]
 
@@ -56,11 +55,11 @@ class Latent:
 
     Arguments:
         flow: x = f(z), without context.
-        target: u(x).
+        evaluate: x ↦ u(x) in float64, with a gradient, and what a record of x has more.
     """
 
-    def __init__(self, flow: Flow, target: Energy) -> None:
-        self.flow, self.target = flow, target
+    def __init__(self, flow: Flow, evaluate: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]) -> None:
+        self.flow, self.evaluate = flow, evaluate
 
     def at(self, z: Tensor) -> Walkers:
         """Walkers at these points; one evaluation of the target each, with gradient."""
@@ -68,7 +67,7 @@ class Latent:
             z = z.detach().requires_grad_()
             x, log_det = self.flow.bijection(z)
             log_p = self.flow.base.log_prob(z)
-            u, of_molecule = evaluated(self.target, x)
+            u, of_molecule = self.evaluate(x)
             log_w = -u - (log_p - log_det).double()
             finite = log_w.isfinite()
             (grad_w,) = torch.autograd.grad(torch.where(finite, log_w, 0.0).sum(), z, retain_graph=True)
@@ -88,7 +87,7 @@ class Latent:
 
         Arguments:
             walkers: n of them.
-            beta: 0 < β ≤ 1.
+            beta: β > 0.
             step: of the leapfrog, for each walker, (n,); masses are one.
             steps: how many of them.
             velocity: standard normal, (n, d).

@@ -1,11 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from boltzgen.energies import toys
 from boltzgen.flows import coupling_flow
-from boltzgen.sampling.latent import Latent
+from boltzgen.flows.latent import Latent
+from boltzgen.sampling.drawing import evaluated
 
 
 def shaken(seed=0):
@@ -20,7 +22,8 @@ def shaken(seed=0):
 
 def test_weights_and_gradients():
     flow, target = shaken(), toys.DoubleWell()
-    latent, z = Latent(flow, target), torch.randn(50, 2, generator=torch.Generator().manual_seed(1)).double()
+    latent = Latent(flow, partial(evaluated, target))
+    z = torch.randn(50, 2, generator=torch.Generator().manual_seed(1)).double()
     walkers = latent.at(z)
     x, _ = flow.bijection(z)
     assert walkers.x.equal(x.detach())
@@ -41,7 +44,7 @@ def stationary(accept_all):
     flow, n = shaken(), 2000
     generator = torch.Generator().manual_seed(0)
     x = mean + torch.randn(n, 2, generator=generator, dtype=torch.float64) @ target.factor.T
-    latent = Latent(flow, target)
+    latent = Latent(flow, partial(evaluated, target))
     with torch.no_grad():
         walkers = latent.at(flow.bijection.inverse(x)[0])
         moved = []
@@ -70,7 +73,7 @@ def test_moves_without_metropolis_do_not():
 def test_moves_at_beta_sample_the_tilted_law():
     """N(0, 1) tilted by half the weight of N(1, ½): precision 1.5, mean 2/3."""
     flow = coupling_flow(1, layers=2, hidden=(4,)).double()
-    latent = Latent(flow, toys.Gaussian([1.0], [[0.5]]))
+    latent = Latent(flow, partial(evaluated, toys.Gaussian([1.0], [[0.5]])))
     generator, n = torch.Generator().manual_seed(0), 3000
     with torch.no_grad():
         walkers = latent.at(torch.zeros(n, 1, dtype=torch.float64))
