@@ -115,19 +115,20 @@ class Learner:
     def averaged(self) -> Iterator[None]:
         """Within it the flow has the averaged weights."""
         kept = [p.detach().clone() for p in self.parameters]
-        self._set(self.average)
+        self.keep(self.average)
         try:
             yield
         finally:
-            self._set(kept)
+            self.keep(kept)
 
     def keep_average(self) -> None:
         """Leaves the flow with the averaged weights."""
-        self._set(self.average)
+        self.keep(self.average)
 
-    def _set(self, values: list[Tensor]) -> None:
+    def keep(self, weights: list[Tensor]) -> None:
+        """Leaves the flow with these weights."""
         with torch.no_grad():
-            for parameter, value in zip(self.parameters, values, strict=True):
+            for parameter, value in zip(self.parameters, weights, strict=True):
                 parameter.copy_(value)
 
     def go_back(self, state: dict[str, Any]) -> None:

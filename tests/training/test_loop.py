@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies.toys import Gaussian
-from boltzgen.errors import CheckpointError, EnergyError, InputError
+from boltzgen.errors import CheckpointError, EnergyError, InputError, RankError
 from boltzgen.flows import coupling_flow
 from boltzgen.training.loop import cosine, train
 from boltzgen.training.objectives import forward_kl, reverse_kl
@@ -170,3 +171,132 @@ def test_numbers_of_numpy_give_the_checkpoint_of_those_of_python(tmp_path):
 
 def test_an_infinite_clip_shortens_no_gradient():
     assert len(train(flow_of(), objective, steps=3, clip=math.inf, progress=False).losses) == 3
+
+
+class Told:
+    """An objective of the flow and the share of the steps that is behind, as an object."""
+
+    def __init__(self):
+        self.shares = []
+
+    def __call__(self, flow, spent):
+        self.shares.append(spent)
+        return objective(flow)
+
+
+class ToldModule(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.shares = []
+
+    def forward(self, flow, spent):
+        return Told.__call__(self, flow, spent)
+
+
+def told_by(wrap):
+    told = Told()
+    train(flow_of(), wrap(told), steps=4, progress=False)
+    return told.shares
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda told: told,
+        lambda told: told.__call__,
+        lambda told: lambda q, spent: 1.0 * told(q, spent),
+        lambda told: lambda q, spent, n=3: told(q, spent),
+        lambda told: partial(lambda n, q, spent: told(q, spent), 3),
+        lambda told: partial(lambda q, spent, n: told(q, spent), n=3),
+        lambda told: lambda q, share, /, *, n=3: told(q, share),
+    ],
+)
+def test_an_objective_that_needs_it_is_told_what_share_of_the_steps_is_behind(wrap):
+    assert told_by(wrap) == [0.0, 0.25, 0.5, 0.75]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda told: lambda q: told(q, "untold"),
+        lambda told: lambda q, n="untold": told(q, n),
+        lambda told: lambda *all: told(*all, "untold"),
+        lambda told: lambda q, *, n="untold": told(q, n),
+        lambda told: partial(told, spent="untold"),
+        lambda told: partial(lambda n, q: told(q, n), "untold"),
+    ],
+)
+def test_an_objective_that_can_do_without_is_not_told(wrap):
+    assert told_by(wrap) == ["untold"] * 4
+
+
+def test_a_module_is_told_if_its_forward_needs_it():
+    module = ToldModule()
+    train(flow_of(), module, steps=2, progress=False)
+    assert module.shares == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("wrong", [lambda: None, lambda q, x, spent: None, lambda q, *, spent: None])
+def test_an_objective_that_cannot_be_called_is_refused(wrong):
+    with pytest.raises(InputError, match="objective must be a function of the flow, or of the flow and the share"):
+        train(flow_of(), wrong, steps=5)
+
+
+def test_a_schedule_leads_from_data_to_energies():
+    """Data of another law at first, the target at last."""
+    x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) - 3
+    flow, terms = flow_of(), []
+
+    def mixed(q, spent):
+        terms.append(spent)
+        share = min(1.0, 2 * spent)
+        return (1 - share) * forward_kl(q, x) + share * reverse_kl(q, TARGET, round(64 + 192 * spent))
+
+    train(flow, mixed, steps=400, learning_rate=1e-2, progress=False)
+    bound = -float(reverse_kl(flow, TARGET, 4096, generator=torch.Generator().manual_seed(1)).detach())
+    assert bound == pytest.approx(TARGET.log_partition(), abs=0.1)
+    assert terms[::100] == [0.0, 0.25, 0.5, 0.75]
+
+
+class Remembering:
+    """An objective whose weight grows with every call, by what it remembers."""
+
+    def __init__(self):
+        self.calls = torch.zeros(())
+
+    def __call__(self, flow):
+        self.calls = self.calls + 1
+        return objective(flow) * (1 + self.calls)
+
+    def state_dict(self):
+        return {"calls": self.calls}
+
+    def load_state_dict(self, state):
+        self.calls = state["calls"]
+
+
+def test_the_memory_of_an_objective_is_resumed_with_the_rest(tmp_path, monkeypatch):
+    whole, plain = flow_of(), flow_of()
+    train(whole, Remembering(), steps=20, progress=False)
+    monkeypatch.setattr("boltzgen.autosave._SECONDS", 0.0)
+
+    class Stopping(Remembering):
+        def __call__(self, flow):
+            loss = super().__call__(flow)
+            if self.calls == 13:
+                raise RankError("lost")  # after which the state is saved once more, in the middle of a step
+            return loss
+
+    path = tmp_path / "flow.pt"
+    with pytest.raises(RankError):
+        train(flow_of(), Stopping(), steps=20, checkpoint=path, progress=False)
+    resumed, memory = flow_of(seed=9), Remembering()
+    train(resumed, memory, steps=20, checkpoint=path, progress=False)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert memory.calls == 20
+    assert load_checkpoint(path)["objective"]["calls"] == 20
+    hidden = Remembering()
+    train(plain, lambda q: hidden(q), steps=20, checkpoint=tmp_path / "other.pt", progress=False)  # noqa: PLW0108
+    assert torch.equal(weights(plain), weights(whole))
+    train(flow_of(seed=9), Remembering(), steps=21, checkpoint=path, progress=False)
+    assert load_checkpoint(path)["objective"]["calls"] == 21
