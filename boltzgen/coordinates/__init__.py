@@ -3,6 +3,7 @@
 from .automorphism import stereocentres
 from .geometry import dihedral
 from .internal import InternalCoordinates
+from .quartet import PlanarQuartet
 from .zmatrix import Row, z_matrix
 
-__all__ = ["InternalCoordinates", "Row", "dihedral", "stereocentres", "z_matrix"]
+__all__ = ["InternalCoordinates", "PlanarQuartet", "Row", "dihedral", "stereocentres", "z_matrix"]
