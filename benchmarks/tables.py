@@ -8,87 +8,26 @@ measured on; the script that makes it, how.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from growth import draw
+from tabular import HERE, percent, record, table
+from training_tables import TRAININGS, ablations, beside_frames, beside_the_published, growth, trainings
 
-HERE = Path(__file__).parent
 INTRODUCTION = """# What was measured
 
 Made by `python benchmarks/tables.py` from the records in [results](results); each names the machine, and the script in
-this folder that made it says how. What was tried on the way is in the [notebook](NOTEBOOK.md).
+this folder that made it says how: [one command for each row](README.md). What was tried on the way is in the
+[notebook](NOTEBOOK.md).
 """
-TRAININGS = [  # record, molecule, what is special about it
-    ("alanine_dipeptide", "alanine dipeptide", "the default, rounds of a very heavy draw forgotten"),
-    ("alanine_dipeptide_45min", "alanine dipeptide", "the default"),
-    ("alanine_dipeptide_45min_one_round", "alanine dipeptide", "the torsions' law from one round; comes with boltzgen"),
-    ("alanine_dipeptide_as_a_whole", "alanine dipeptide", "as a whole, forces and weights by turns"),
-    ("alanine_dipeptide_60min_6x128", "alanine dipeptide", "as a whole, by turns, 6 × (128, 128)"),
-    ("alanine_dipeptide_60min_6x128_floors", "alanine dipeptide", "one round, floors, 6 × (128, 128)"),
-    ("alanine_dipeptide_60min_6x128_memory", "alanine dipeptide", "the default, 6 × (128, 128)"),
-    ("alanine_tetrapeptide_75min", "alanine tetrapeptide", "as a whole, forces and weights by turns"),
-    ("butane", "butane", "as a whole, forces and weights by turns"),
-]
-PEERS = [  # of definition A, 1e7 draws, the largest 1e-4 of the weights clipped
-    ("forward KL on simulation data", 5e9, "82.1"),
-    ("reverse KL (collapses)", 2.56e8, "94.1"),
-    ("FAB", 2.13e8, "94.8"),
-    ("TA-BG", 1e8, "95.8"),
-    ("CMT", 1e8, "97.7"),
-]
 AIMS = {"normflows": (2.5, 4), "zuko": (4, 7)}  # times as fast, eager and compiled
 
 
 def main() -> None:
+    draw(TRAININGS)
     (HERE / "RESULTS.md").write_text(page(), encoding="utf-8")
 
 
 def page() -> str:
     return "\n".join([INTRODUCTION, *(text for section in SECTIONS if (text := section()))])
-
-
-def record(name: str) -> Any:
-    """A record, or None if it was not made."""
-    path = HERE / "results" / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def pm(estimate: Any) -> str:
-    return "" if estimate is None else f"{estimate['value']:.3f} ± {estimate['standard_error']:.3f}"
-
-
-def trainings() -> str:
-    rows: list[Sequence[object]] = []
-    for name, molecule, about in TRAININGS:
-        found = record(name)
-        for seed in found["seeds"] if found else ():
-            evaluations = sum(seed["training_evaluations"].values())
-            estimates = seed["estimates"]
-            rows.append(
-                [
-                    molecule, about, seed["seed"],
-                    f"{seed['seconds'] / 60:.0f}", f"{evaluations:.2g}", f"{seed['training_samples']:.2g}",
-                    percent(seed["ess_fraction"]), percent(seed["ess_fraction_clipped"]), f"{seed['pareto_k']:.2f}",
-                    pm(estimates.get("mean_potential_energy")), pm(estimates.get("free_energy_difference_phi")),
-                ]
-            )  # fmt: skip
-    head = ["molecule", "training", "seed", "minutes", "evaluations", "training samples", "ESS %", "clipped %", "k",
-            "⟨U⟩, kJ/mol", "F(φ > 0) − F(φ < 0), kT"]  # fmt: skip
-    published = table(
-        ["published, alanine dipeptide of the same definition", "evaluations", "clipped %"],
-        ((name, f"{n:.2g}", ess) for name, n, ess in PEERS),
-    )
-    return f"## Training on the energy alone\n\n`benchmarks/training.py`\n\n{table(head, rows)}\n{published}"
 
 
 def force_field() -> str:
@@ -349,7 +288,10 @@ def parallel() -> str:
     )
 
 
-SECTIONS = (trainings, toys, force_field, sizes, dynamics, coordinates, flows, cost, parallel, calibration, refinement)
+SECTIONS = (
+    trainings, beside_frames, beside_the_published, ablations, growth, toys, force_field, sizes, dynamics, coordinates,
+    flows, cost, parallel, calibration, refinement,
+)  # fmt: skip
 
 if __name__ == "__main__":
     main()
