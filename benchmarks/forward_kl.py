@@ -99,10 +99,15 @@ def main() -> None:
             average.values, average.steps = before["average"], before["at"]
             print(f"goes on after step {average.steps} of {steps}", flush=True)
 
+    begun = False
+
     def loss(q: bg.Flow) -> torch.Tensor:
-        average.update()  # by the step before
-        if average.steps % options.every == 0:
-            look()
+        nonlocal begun
+        if begun:  # a step was taken since
+            average.update()
+            if average.steps % options.every == 0:
+                look()
+        begun = True
         return bg.forward_kl(q, data.draw(options.batch))
 
     def look() -> None:

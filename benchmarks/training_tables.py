@@ -178,8 +178,8 @@ def ablations() -> str:
     return (
         "## What each choice of the default is worth\n\n"
         f"`benchmarks/ablations.py`: alanine dipeptide A, one seed, {span} minutes on one core, eager. Equal\n"
-        f"evaluations are {least:.2g}, the fewest that one of them made: the running average of the weights then, between\n"
-        "marks by linear interpolation, and before the learning rate has fallen in those that made more.\n\n"
+        f"evaluations are {least:.2g}, the fewest that one of them made: the running average of the weights then,\n"
+        "between marks by linear interpolation, and before the learning rate has fallen in those that made more.\n\n"
         + table(head, rows)
     )
 
