@@ -8,7 +8,7 @@ from .bijection import Bijection, Composition, Given, Inverse
 from .continuous import Continuous
 from .coupling import Coupling
 from .flow import Flow
-from .linear import Whitening
+from .linear import Whitening, Widening
 from .logistic import LogisticMixture
 from .mixing import LU, Householder, Permutation
 from .mixture import GaussianMixture
@@ -67,6 +67,7 @@ __all__ = [
     "UniformTorus",
     "VonMises",
     "Whitening",
+    "Widening",
     "coupling_flow",
     "float32_floors",
     "gaussianization",

@@ -16,7 +16,7 @@ from .bases import Base, Normal, Product, UniformTorus
 from .bijection import Bijection, Composition, Inverse
 from .coupling import Coupling
 from .flow import Flow
-from .linear import Whitening
+from .linear import Whitening, Widening
 from .logistic import LogisticMixture
 from .transformer import (
     Additive,
@@ -57,6 +57,7 @@ def coupling_flow(
     scale: float = 1.0,
     circular: Sequence[bool] | Tensor | None = None,
     context: int = 0,
+    temperature: float | None = None,
     seed: int = 0,
 ) -> Flow:
     """A flow of couplings between halves of the dimensions, which starts at its base.
@@ -79,6 +80,8 @@ def coupling_flow(
         scale: that the linear dimensions are in units of, about the standard deviation of what shall be modelled.
         circular: which dimensions are angles, (d,).
         context: length of the context.
+        temperature: where it starts at its base; if given, a flow for every temperature T, see `Flow.at`, whose linear
+            dimensions start √(T/temperature) times as wide.
         seed: of the initial weights, halves and seams; the global random state is not touched.
 
     Raises:
@@ -97,7 +100,7 @@ def coupling_flow(
         raise InputError(f"layers must be at least 2 to transform {dim} dimensions; got {layers}: add layers")
     positive_counts(bins=bins)
     (scale,) = positive_numbers(scale=scale)
-    angle = _mask(circular, dim)
+    angle, context = _mask(circular, dim), _context(context, temperature)
     generator = torch.Generator().manual_seed(*counts(seed=seed))
     couplings: list[Bijection] = []
     pairs = _halves(list(range(dim)), layers, generator) if masks == "random" else _pairs(masks, dim, layers)
@@ -120,9 +123,11 @@ def coupling_flow(
             )
         )
     linear = [i for i in range(dim) if not angle[i]]
+    if temperature is not None and linear:
+        couplings.append(Widening(dim, linear))
     if scale != 1 and linear:
         couplings.append(Whitening(dim, linear, torch.zeros(len(linear)), scale * torch.eye(len(linear))))
-    return Flow(_base(angle), Composition(couplings))
+    return Flow(_base(angle), Composition(couplings), temperature=temperature)
 
 
 def maf(
@@ -211,6 +216,7 @@ def molecular_flow(
     stiff_floor: float = 1e-3,
     triangular: bool = False,
     context: int = 0,
+    temperature: float | None = None,
     seed: int = 0,
 ) -> Flow:
     """A flow for the internal coordinates of a molecule: torsions first, then everything stiff given the torsions.
@@ -232,6 +238,7 @@ def molecular_flow(
             slopes between 0.02 and 50.
         triangular: whether to have the conditional full covariance; its cost grows as k².
         context: length of the context.
+        temperature: of mean and factor; if given, a flow for every one, harmonic at the start: see `Flow.at`.
         seed: of the initial weights, halves and seams; the global random state is not touched.
 
     Raises:
@@ -242,7 +249,7 @@ def molecular_flow(
         >>> flow.event_shape
         torch.Size([2])
     """
-    angle = _mask(circular, len(circular))
+    angle, context = _mask(circular, len(circular)), _context(context, temperature)
     dim = len(angle)
     torsions, stiff = [i for i in range(dim) if angle[i]], [i for i in range(dim) if not angle[i]]
     order = torsions if order is None else [int(i) for i in order]
@@ -279,8 +286,10 @@ def molecular_flow(
         bijections.append(coupling(transformed, given + torsions, spline_, stiff_hidden))
     if stiff and triangular:
         bijections.append(coupling(stiff, torsions, TriangularAffine(len(stiff)), stiff_hidden))
+    if temperature is not None:
+        bijections.append(Widening(dim, stiff))
     bijections.append(Whitening(dim, stiff, mean, factor))
-    return Flow(_base(angle), Composition(bijections), leading=len(order) if stiff else 0)
+    return Flow(_base(angle), Composition(bijections), leading=len(order) if stiff else 0, temperature=temperature)
 
 
 def _halves(dims: list[int], layers: int, generator: torch.Generator) -> list[tuple[list[int], list[int]]]:
@@ -342,6 +351,13 @@ def _checked(dim: int, layers: int, transform: str) -> list[int]:
             f"transform must be one of {', '.join(get_args(Transform))}; got {transform!r}: check the name"
         )
     return sizes
+
+
+def _context(context: int, temperature: float | None) -> int:
+    """Length of the context: one number if it stands for the temperature."""
+    if context and temperature is not None:
+        raise InputError(f"context must be 0 where the context is a temperature; got {context}: leave it out")
+    return context if temperature is None else 1
 
 
 def _transformer(

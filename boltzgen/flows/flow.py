@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ..arguments import instances, positive_counts
 from ..errors import InputError
+from ..units import positive_temperature
 from .bases import Base
 from .bijection import Bijection, Composition, Given
 from .noise import BLOCK
@@ -31,6 +33,7 @@ class Flow(nn.Module):
         leading: if the first layers of a `Composition` make some dimensions A that no later layer changes, from a base
             in which A and the others B are independent, how many they are: q(x) = q(x_A) q(x_B | x_A). 0 if there are
             no such layers, or they shall not be told apart.
+        temperature: T₀ of a flow that is one for every temperature T, whose context is ln(T/T₀); None for any other.
 
     Attributes:
         event_shape: shape of one x.
@@ -39,12 +42,12 @@ class Flow(nn.Module):
             whole. None without leading layers.
 
     Raises:
-        InputError: if the base does not fit the bijection, or it has not so many layers.
+        InputError: if the base does not fit the bijection, it has not so many layers, or it takes no temperature.
     """
 
     compiled_methods = ("_push", "_pull")
 
-    def __init__(self, base: Base, bijection: Bijection, *, leading: int = 0) -> None:
+    def __init__(self, base: Base, bijection: Bijection, *, leading: int = 0, temperature: float | None = None) -> None:
         super().__init__()
         instances(base=(base, Base), bijection=(bijection, Bijection))
         if base.event_shape != bijection.in_shape:
@@ -56,6 +59,12 @@ class Flow(nn.Module):
         self.bijection = bijection
         self.event_shape = bijection.out_shape
         self.context_size = bijection.context_size
+        self.temperature = None if temperature is None else positive_temperature(temperature)
+        if temperature is not None and self.context_size != 1:
+            raise InputError(
+                f"a flow for every temperature must have a context of one number; got {self.context_size}: build the "
+                "bijection with context=1"
+            )
         self._marginal: list[Flow] = []  # a list, since torch would count the parameters of a module twice
         if leading:
             layers = bijection.steps() if isinstance(bijection, Composition) else []
@@ -77,6 +86,7 @@ class Flow(nn.Module):
             (name, type(module).__qualname__, module.extra_repr()) for name, module in self.named_modules()
         ]
         parts += [(module.context.tolist(),) for module in self.modules() if isinstance(module, Given)]
+        parts += [] if self.temperature is None else [("temperature", self.temperature)]
         shapes = [(name, tuple(value.shape), str(value.dtype)) for name, value in self.state_dict().items()]
         return hashlib.sha256(repr((parts, shapes)).encode()).hexdigest()
 
@@ -181,6 +191,22 @@ class Flow(nn.Module):
             InputError: if they are another number.
         """
         return Flow(self.base, Given(self.bijection, context))
+
+    def at(self, temperature: float) -> Flow:
+        """A flow for every temperature at one of them, as `energy.at(T)` is an energy: see `given`.
+
+        Arguments:
+            temperature: T in K, or in whatever unit that of the flow was given.
+
+        Raises:
+            InputError: if this is no flow for every temperature, or T is not positive.
+        """
+        if self.temperature is None:
+            raise InputError(
+                "the flow must be one for every temperature; got one without: build it with "
+                "molecular_flow(..., temperature=T) or coupling_flow(..., temperature=T)"
+            )
+        return self.given([math.log(positive_temperature(temperature) / self.temperature)])
 
     def _push(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """x and log q(x) of a base point z."""

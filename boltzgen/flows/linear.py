@@ -1,4 +1,4 @@
-"""Linear maps with fixed coefficients."""
+"""Linear maps whose coefficients are not learned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import InputError
 from .bijection import Bijection
 
-__all__ = ["Whitening"]
+__all__ = ["Whitening", "Widening"]
 
 
 class Whitening(Bijection):
@@ -58,3 +58,32 @@ class Whitening(Bijection):
 
     def _log_det(self) -> Tensor:
         return self._factor.diagonal().log().sum()
+
+
+class Widening(Bijection):
+    """The fixed map x_S = e^(c/2) z_S of some dimensions for a context c: what is harmonic, at another temperature.
+
+    With c = ln(T/T₀) a normal law at T₀ becomes that at T, √(T/T₀) times as wide.
+
+    Arguments:
+        dim: number of dimensions d; those outside S pass through.
+        dims: the dimensions S.
+    """
+
+    _within: Tensor
+
+    def __init__(self, dim: int, dims: Sequence[int]) -> None:
+        super().__init__(dim, context_size=1)
+        within = torch.zeros(dim)
+        within[[int(i) for i in dims]] = 0.5
+        self.register_buffer("_within", within, persistent=False)
+
+    def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert context is not None
+        log_scale = context * self._within
+        return z * log_scale.exp(), log_scale.sum(1)
+
+    def _inverse(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert context is not None
+        log_scale = context * self._within
+        return x * (-log_scale).exp(), -log_scale.sum(1)

@@ -120,6 +120,21 @@ def test_networks_see_waves_of_linear_dimensions_only():
     assert [layer.conditioner.hidden[0].weight.shape[1] for layer in flow.bijection.bijections] == [9, 9 + 4]
 
 
+def test_flows_for_every_temperature_start_at_the_square_root_of_its_width():
+    mean, factor = harmonic()
+    hot = molecular_flow(MASK, mean, factor, temperature=1200.0)
+    cold = molecular_flow(MASK, mean, factor / 2)
+    (x, log_q), (y, log_r) = hot.at(300.0).sample(50, seed=1), cold.sample(50, seed=1)
+    stiff = ~torch.tensor(MASK).bool()  # torsions are uniform in both
+    assert torch.allclose(x[:, stiff], y[:, stiff], atol=1e-5)
+    assert torch.allclose(log_q, log_r, atol=1e-4)
+    plain, any_ = coupling_flow(3, circular=[0, 1, 0], seed=1), coupling_flow(3, circular=[0, 1, 0], temperature=1.0)
+    (x, _), (y, log_q) = plain.sample(50, seed=2), any_.at(9.0).sample(50, seed=2)
+    assert torch.allclose(y[:, [0, 2]], 3 * x[:, [0, 2]], atol=1e-5)
+    assert torch.allclose(any_.at(9.0).log_prob(y), log_q, atol=1e-5)
+    assert hot.marginal.context_size == 1, "the law of the torsions is one for every temperature too"
+
+
 def test_a_scale_is_that_of_the_linear_dimensions():
     angle = [False, True, False]
     plain, wide = coupling_flow(3, circular=angle, seed=1), coupling_flow(3, circular=angle, seed=1, scale=20)
@@ -238,6 +253,7 @@ def test_molecules_without_torsions_or_without_anything_else(circular, randomise
         (lambda: coupling_flow(3, circular=5), "circular must have length 3; got 5"),
         (lambda: coupling_flow(2, context=-1), "context must be a non-negative integer"),
         (lambda: maf(2, context=1.5), "context must be a non-negative integer"),
+        (lambda: coupling_flow(2, context=2, temperature=1.0), "context must be 0 where .* is a temperature; got 2"),
         (lambda: coupling_flow(3, masks=[[0], []]), "masks must be"),
         (lambda: coupling_flow(3, masks=[[0, 0]]), "distinct dimensions"),
         (lambda: coupling_flow(3, masks=[[0], [3]]), "masks must be"),

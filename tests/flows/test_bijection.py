@@ -32,6 +32,7 @@ from boltzgen.flows import (
     Transformer,
     TriangularAffine,
     Whitening,
+    Widening,
 )
 
 ROUND_TRIP = {torch.float64: 1e-10, torch.float32: 1e-4}
@@ -104,6 +105,7 @@ REGISTRY = {
     "planar": lambda: Planar(3),
     "planar, conditional": lambda: Planar(2, context=2),
     "radial": lambda: Radial(3),
+    "widening": lambda: Widening(3, [0, 2]),
     "radial, conditional": lambda: Radial(2, context=2),
 }  # fmt: skip
 

@@ -223,6 +223,26 @@ def test_a_flow_given_its_context_is_the_conditional_one_there(randomise):
         coupling_flow(2).given([0.5])
 
 
+def test_a_flow_for_every_temperature_is_one_at_each(randomise):
+    flow = randomise(coupling_flow(2, layers=2, temperature=300.0))
+    x, log_q = flow.at(600.0).sample(100, seed=1)
+    assert torch.equal(log_q, flow.given([math.log(2.0)]).sample(100, seed=1)[1])
+    assert not torch.equal(flow.at(601.0).log_prob(x), flow.at(600.0).log_prob(x))
+    assert flow.at(600.0).context_size == 0
+    assert flow.architecture != coupling_flow(2, layers=2, temperature=301.0).architecture
+    for wrong in (0.0, -1.0, math.nan, "hot"):
+        with pytest.raises(InputError, match="temperature must be a positive number of kelvin; got"):
+            flow.at(wrong)
+        with pytest.raises(InputError, match="temperature must be a positive number of kelvin; got"):
+            coupling_flow(2, temperature=wrong)
+    with pytest.raises(InputError, match=r"one for every temperature; got one without: build it .*temperature=T"):
+        coupling_flow(2, context=1).at(300.0)
+    with pytest.raises(
+        InputError, match="must have a context of one number; got 2: build the bijection with context=1"
+    ):
+        Flow(flow.base, coupling_flow(2, context=2).bijection, temperature=300.0)
+
+
 def test_contexts_go_row_by_row(randomise):
     flow = randomise(coupling_flow(2, layers=2, context=1))
     context = torch.linspace(-3, 3, BLOCK + 5)[:, None]

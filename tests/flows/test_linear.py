@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from boltzgen.errors import InputError
-from boltzgen.flows import Flow, Normal, Whitening
+from boltzgen.flows import Composition, Flow, Normal, Whitening, Widening
 
 MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
 FACTOR = torch.tensor([[0.5, 0.0], [0.3, 2.0]], dtype=torch.float64)
@@ -41,3 +43,13 @@ def test_the_factor_is_state():
 def test_what_is_not_a_factor_is_refused(mean, factor, message):
     with pytest.raises(InputError, match=message):
         Whitening(3, [0, 1], mean, factor)
+
+
+def test_a_normal_law_is_as_wide_as_its_temperature_makes_it():
+    law = Composition([Widening(2, [0, 1]), Whitening(2, [0, 1], MEAN, FACTOR)])
+    flow = Flow(Normal(2), law, temperature=300.0).double()
+    for temperature in (300.0, 450.0, 1200.0):
+        x, log_q = flow.at(temperature).sample(100, seed=0)
+        factor = math.sqrt(temperature / 300.0) * FACTOR
+        exact = torch.distributions.MultivariateNormal(MEAN, scale_tril=factor).log_prob(x)
+        assert (log_q - exact).abs().max() < 1e-5  # factor and context were kept in float32
