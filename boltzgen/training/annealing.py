@@ -20,6 +20,8 @@ from .budget import Budget
 from .compilation import Compile, compiled
 from .history import History
 from .parted import PartedRounds, has_parts
+from .parted_ranges import PartedRangeRounds
+from .ranges import RangeRounds
 from .rounds import BATCH, HOT_BATCH, Rounds
 
 __all__ = ["anneal"]
@@ -68,6 +70,10 @@ def anneal(
 
     Any other flow learns as a whole, from a buffer of its draws, weighted to the next temperature: without a gradient
     of the energy, and without the forces that would empty what lies between the wells.
+
+    A flow for every temperature (`flow.at`) ends as one for the whole range from `cold` to `hot`: the draws of each of
+    its rounds come from eight temperatures between the present one and `hot`, in equal numbers, and it learns at all of
+    them. `draw(flow.at(T), target.at(T), n)` weighs its draws at any T.
 
     Within `distributed()` the processes share the rows of every batch and buffer; the result is that of one process, up
     to the order of sums, and may be taken up by any number of them.
@@ -119,12 +125,21 @@ def anneal(
             f"flow and target must have the same event shape; got {tuple(flow.event_shape)} and "
             f"{tuple(target.event_shape)}: build the flow for this target"
         )
+    if flow.context_size and flow.temperature is None:
+        raise InputError(
+            f"flow must need no context, or that of a temperature; got one of size {flow.context_size}: anneal "
+            "flow.given(context), or build it with temperature=T"
+        )
     if data is not None:
+        if flow.temperature is not None:
+            raise InputError(
+                "data must be None for a flow for every temperature, which starts at the hot one; got some: leave them "
+                "out, or fit it to data of several temperatures with forward_kl(flow, x, context=...)"
+            )
         data, hot = _admitted(data, flow), cold
     Budget(steps=steps, minutes=minutes)  # refuses a wrong budget before any work
-    annealing = (PartedRounds if has_parts(flow) else Rounds)(
-        flow, target, hot, cold, data, learning_rate, seed, fingerprint
-    )
+    kind = _kind_of_rounds(flow)
+    annealing = kind(flow, target, hot, cold, data, learning_rate, seed, fingerprint)
     annealing.resume(checkpoint, steps=steps, minutes=minutes)
     if watch is not None:
         annealing.watch = watch
@@ -151,6 +166,12 @@ def anneal(
             annealing.run(autosave)
     annealing.learner.keep_average()
     return annealing.history
+
+
+def _kind_of_rounds(flow: Flow) -> type[Rounds]:
+    if flow.temperature is not None:
+        return PartedRangeRounds if has_parts(flow) else RangeRounds
+    return PartedRounds if has_parts(flow) else Rounds
 
 
 def _share(batch: int) -> int:

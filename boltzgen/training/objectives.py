@@ -15,6 +15,7 @@ from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..processes import ranks
+from .row_temperatures import context_of, evaluated
 from .trust import raised, trusted
 
 __all__ = [
@@ -167,18 +168,29 @@ class Draws(NamedTuple):
         return torch.where(torch.isfinite(self.loss), -self.loss, -torch.inf).detach().double()
 
 
-def pathwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator | None = None) -> Draws:
+def pathwise(
+    flow: Flow,
+    target: Energy,
+    n: int,
+    *,
+    generator: torch.Generator | None = None,
+    temperatures: Tensor | None = None,
+) -> Draws:
     """n fresh draws, and u + log q with the gradient that flows through x alone.
 
     Draws that rounding does not let back to where they came from, in spikes of the density, have no such gradient.
     Their loss is +inf and their log q NaN, so that they are left out.
+
+    Arguments:
+        temperatures: of each draw, (n,), for a flow for every temperature; that of the target if None.
     """
+    context = None if temperatures is None else context_of(flow, temperatures)
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
-        x, log_q = flow.rsample(n, generator=generator, rows=mine)
+        x, log_q = flow.rsample(n, generator=generator, rows=mine, context=context)
         with frozen(flow):
-            u, _, potential = target.evaluate(x)
-            again = flow.log_prob(x)
+            u, potential = evaluated(target, x, None if temperatures is None else temperatures[mine])
+            again = flow.log_prob(x, None if context is None else context[mine])
             kept = (again - log_q).abs() < _LOST
             loss = torch.where(kept, u + again + (log_q - again).detach(), torch.inf)
             log_q = torch.where(kept, log_q, torch.nan)

@@ -58,6 +58,7 @@ class Rounds:
 
     Attributes:
         flows: that are drawn from.
+        first: what the first stage teaches.
         constant: parts of the state that are replaced, never changed, so that they need not be copied.
         kind: of rounds; no checkpoint of another kind is taken up.
     """
@@ -82,7 +83,7 @@ class Rounds:
         self.fingerprint = f"{fingerprint} anneal {self.kind} {hot!r} {cold!r} {learning_rate!r} {seed}"
         if data is not None:
             self.fingerprint += f" {hashlib.sha256(data.numpy(force=True).tobytes()).hexdigest()}"
-        self.flows = [flow]
+        self.flows, self.first = [flow], flow
         self.learner, self.guard = Learner(flow), Guard()
         self.history = History()
         self.temperature = hot
@@ -189,11 +190,11 @@ class Rounds:
             k = len(self.history.losses)
             noise = keyed_generator(self.seed, 0, k)
             if self.data is None:
-                loss = reverse_kl(self.flow, target, HOT_BATCH, soften=SOFTEN, generator=noise)
+                loss = reverse_kl(self.first, target, HOT_BATCH, soften=SOFTEN, generator=noise)
                 self.history.training_samples += HOT_BATCH
             else:
                 rows = torch.randint(len(self.data), (BATCH,), generator=noise)
-                loss = forward_kl(self.flow, self.data[rows])
+                loss = forward_kl(self.first, self.data[rows])
                 self.history.training_samples += BATCH
             rate = self.learning_rate * min(1.0, (k + 1) / 100) * cosine(spent)
             self.step(loss, rate, DECAY)

@@ -12,32 +12,38 @@ from ..energies import Energy
 from ..flows import Flow
 from ..flows.noise import keyed_generator
 from .compilation import compiled, load_job
-from .objectives import alpha_divergence, forward_kl, frozen, reverse_kl
+from .objectives import divergence, forward_kl, frozen, pathwise, reverse_kl
+from .row_temperatures import context_of
 
 VALUE_TOLERANCE = 1e-3
 GRADIENT_TOLERANCE = 2e-2
 """Relative, float32: what reordering of sums may change; a wrong kernel is off by far more."""
 
 
-def passes(flow: Flow, target: Energy, rows: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
-    """(value, flat gradient) of each pass a training makes."""
+def passes(flow: Flow, first: Flow, target: Energy, rows: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """(value, flat gradient) of each pass a training makes; in the first stage it trains `first`."""
     reverse, forward = rows
     parameters = list(flow.parameters())
+    temperatures, context = None, None
+    if flow.temperature is not None:
+        temperatures = torch.linspace(0.25, 1.0, reverse, dtype=torch.float64) * flow.temperature
+        context = context_of(flow, temperatures[-1].repeat(forward))
 
     def result(loss: Tensor) -> tuple[Tensor, Tensor]:
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         return loss.detach(), torch.cat([g.flatten() for g in gradients if g is not None])
 
-    yield result(reverse_kl(flow, target, reverse, soften=20.0, generator=keyed_generator(0, 0)))
-    x, log_q = flow.sample(forward, seed=1)
-    yield result(forward_kl(flow, x))
+    yield result(reverse_kl(first, target, reverse, soften=20.0, generator=keyed_generator(0, 0)))
+    x, log_q = flow.sample(forward, seed=1, context=context)
+    yield result(forward_kl(flow, x, context=context))
     if flow.marginal is not None:
         with frozen(flow.marginal):
-            loss = alpha_divergence(flow, target, reverse, generator=keyed_generator(0, 1))
+            draws = pathwise(flow, target, reverse, generator=keyed_generator(0, 1), temperatures=temperatures)
+            loss = divergence(draws, alpha=1.0, trust=0.0)
         yield result(loss)
-        yield result(forward_kl(flow.marginal, x))
+        yield result(forward_kl(flow.marginal, x, context=context))
         with torch.no_grad():
-            log_q_first = flow.marginal.log_prob(x)
+            log_q_first = flow.marginal.log_prob(x, context)
         yield log_q_first.mean(), log_q_first
     with torch.no_grad():
         u = target.energy(x)
@@ -51,9 +57,10 @@ def compare(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
         generator = torch.Generator().manual_seed(0)
         for parameter in flow.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
-    eager = list(passes(flow, target, rows))
-    with compiled(flow, target, rows=rows, compile="always"):
-        fast = list(passes(flow, target, rows))
+    first = flow if flow.temperature is None else flow.at(flow.temperature)
+    eager = list(passes(flow, first, target, rows))
+    with compiled(flow, target, rows=rows, compile="always", also=[] if first is flow else [first]):
+        fast = list(passes(flow, first, target, rows))
     names = ["reverse", "forward", *([] if flow.marginal is None else ["rest", "marginal", "law"]), "draw"]
     for name, (a, da), (b, db) in zip(names, eager, fast, strict=True):
         if not torch.isfinite(b) or abs(a - b) > VALUE_TOLERANCE * (1 + abs(a)):

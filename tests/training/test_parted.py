@@ -36,7 +36,7 @@ class Hinge(Energy):
         return float(density[near].sum()), float(density[~near].sum())
 
 
-def flow_of(seed=0):
+def flow_of(seed=0, temperature=None):
     return molecular_flow(
         [False, True],
         torch.zeros(1),
@@ -45,6 +45,7 @@ def flow_of(seed=0):
         torsion_hidden=(16,),
         stiff_layers=2,
         stiff_hidden=(32, 32),
+        temperature=temperature,
         seed=seed,
     )
 

@@ -3,7 +3,7 @@
 import torch
 
 from boltzgen.energies.toys import DoubleWell
-from boltzgen.flows import coupling_flow
+from boltzgen.flows import coupling_flow, molecular_flow
 from boltzgen.training.trial import compare
 
 ROWS = (64, 64)
@@ -35,3 +35,12 @@ def test_a_planted_miscompilation_is_noticed_in_gradient(monkeypatch):
 def test_honest_compilation_passes(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     assert compare(coupling_flow(2, layers=2), Compiled(), ROWS) == ""
+
+
+def test_flows_for_every_temperature_are_tried_at_temperatures(monkeypatch):
+    hinge = molecular_flow([False, True], torch.zeros(1), torch.eye(1), temperature=4.0)
+    for flow in (coupling_flow(2, layers=2, temperature=1.0), hinge):
+        monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+        assert compare(flow, Compiled(), ROWS) == ""
+        monkeypatch.setattr(torch, "compile", off_by_one)
+        assert "pass gives" in compare(flow, Compiled(), ROWS)

@@ -1,0 +1,101 @@
+"""Rounds for a flow of every temperature in two parts: forces teach what is given the torsions, weights their law."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..autosave import Autosave
+from ..flows.noise import keyed_generator
+from ..processes import ranks
+from .objectives import Draws, forward_kl, frozen, pathwise
+from .parted import COLD_MARGINAL_RATE, DRAWS, LADDER, MARGINAL_RATE, PASSES, REST_RATE, STEPS, WHOLE_RATE, symmetric
+from .ranges import LEVELS, RangeRounds
+from .rounds import BATCH, COLD_DECAY, DECAY, STEP_ESS, in_words
+from .row_temperatures import context_of
+from .trust import raised, trusted
+
+__all__ = ["PartedRangeRounds"]
+
+
+class PartedRangeRounds(RangeRounds):
+    """Rounds of a range for q(x | T) = q(x_A | T) q(x_B | x_A, T).
+
+    As in `PartedRounds`, x_B given x_A learns along the forces and x_A by the weights, here at all temperatures
+    of a round in every step. Draws of a law from before are not needed: the flow itself still knows the hot one.
+    """
+
+    ladder = LADDER
+    kind = "of a range, in parts"
+
+    def round(self, autosave: Autosave) -> Tensor:
+        flow, index, settled = self.flow, len(self.history.rounds), self.cold_start is not None
+        marginal = flow.marginal
+        assert marginal is not None
+        decay = COLD_DECAY if settled else DECAY
+        message = in_words(self.history.rounds[-1]) if index else "first draws"
+
+        def learn(loss: Tensor, rate: float) -> None:
+            self.step(loss, rate * self.learning_rate * self.fall(), decay, message)
+            autosave()
+
+        levels, steps = self.levels(index), []
+        temperatures = levels.repeat_interleave(DRAWS // LEVELS)
+        for k in range(STEPS):
+            noise = keyed_generator(self.seed, 1, index, k)
+            with frozen(marginal):
+                draws = pathwise(flow, self.target, DRAWS, generator=noise, temperatures=temperatures)
+            steps.append((draws.x, draws.log_q, draws.log_w, draws.potential.double()))
+            self.history.training_samples += DRAWS
+            learn(over_levels(draws), REST_RATE)
+        x, log_q, log_w, potential = (torch.cat([_apart(c) for c in part], 1) for part in zip(*steps, strict=True))
+        log_w, potential = self.by_levels(log_w, potential)
+        own = log_w[0].clone()
+        log_w[0] += self.descend(own, potential[0])
+        x, log_q = x.flatten(0, 1), log_q.flatten()
+
+        drawn_at = context_of(flow, levels.repeat_interleave(len(x) // LEVELS))
+        levels[0] = self.temperature
+        context = context_of(flow, levels.repeat_interleave(len(x) // LEVELS))
+
+        def law(mine: slice) -> tuple[Tensor, ...]:
+            return (marginal.log_prob(x[mine], drawn_at[mine]),)  # and a function of x_B, which is no matter
+
+        with torch.no_grad():
+            (log_q_a,) = ranks().shared(law, len(x))
+        log_w = torch.cat([w - w.logsumexp(0) for w in (raised(w, trusted(w, STEP_ESS)) for w in log_w)]).nan_to_num(
+            -torch.inf, neginf=-torch.inf
+        )
+        rate = COLD_MARGINAL_RATE if settled else MARGINAL_RATE
+        for rows in self.batches(log_w, PASSES, index, STEPS):
+            learn(
+                forward_kl(marginal, x[rows], log_w[rows], context=context[rows], drawn_log_q=log_q_a[rows]),
+                rate,
+            )
+        if settled:
+            self.history.training_samples += len(x)
+            for rows in self.batches(log_w, 1, index, STEPS + 1):
+                learn(
+                    forward_kl(flow, x[rows], log_w[rows], context=context[rows], drawn_log_q=log_q[rows]),
+                    WHOLE_RATE,
+                )
+        self.arrive()
+        return own
+
+    def batches(self, log_w: Tensor, passes: int, index: int, k: int) -> list[Tensor]:
+        """All rows in random order so many times, a batch at a time, without batches of no weight at all."""
+        noise = keyed_generator(self.seed, 1, index, k)
+        order = torch.cat([torch.randperm(len(log_w), generator=noise) for _ in range(passes)]).to(log_w.device)
+        return [rows for rows in order.view(-1, BATCH) if log_w[rows].isfinite().any()]
+
+
+def over_levels(draws: Draws) -> Tensor:
+    """The mean of `symmetric` over the levels, those of which no draw could be evaluated left out."""
+    parts = [Draws(*columns) for columns in zip(*(_apart(column) for column in draws), strict=True)]
+    losses = [symmetric(part) for part in parts if part.loss.isfinite().any()]
+    return torch.stack(losses).mean() if losses else draws.loss.sum() * torch.nan
+
+
+def _apart(column: Tensor) -> Tensor:
+    """The rows of each level, (levels, n / levels, …)."""
+    return column.reshape(LEVELS, -1, *column.shape[1:])

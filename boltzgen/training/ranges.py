@@ -1,0 +1,111 @@
+"""Rounds for a flow of every temperature: draws from all over the range reached, each learnt where it was drawn."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..autosave import Autosave
+from ..energies.energy import Energy
+from ..flows.flow import Flow
+from ..flows.noise import BLOCK, keyed_generator
+from ..processes import ranks
+from .history import Round
+from .objectives import estimated, forward_kl
+from .rounds import BATCH, COLD_DECAY, DECAY, PASSES, RATE, STEP_ESS, Rounds, in_words, require_weight
+from .row_temperatures import context_of, evaluated
+from .trust import effective_fraction, raised, trusted
+
+__all__ = ["RangeRounds"]
+
+LEVELS = 8
+"""temperatures of a round: the lowest reached, the highest, and others between."""
+
+
+class RangeRounds(Rounds):
+    """Rounds in which a flow for every temperature, q(x | T), learns all of those between the present one and `hot`.
+
+    The draws of a round come from as many temperatures in equal numbers, and teach by their weights at these; those of
+    the lowest are weighted to the next one, as in all rounds. Nothing learnt at a high temperature is forgotten further
+    down, and what is learnt at one temperature serves its neighbours.
+    """
+
+    kind = "of a range"
+
+    def __init__(self, flow: Flow, target: Energy, hot: float, *arguments: Any) -> None:
+        super().__init__(flow, target, hot, *arguments)
+        self.first = flow.at(hot)
+        self.flows += [self.first]
+
+    def levels(self, index: int) -> Tensor:
+        """The temperatures of a round, rising: the ends of what has been reached, and one in each interval between."""
+        u = torch.rand(LEVELS - 2, dtype=torch.float64, generator=keyed_generator(self.seed, 3, index))
+        height = torch.cat([torch.zeros(1), (torch.arange(LEVELS - 2) + u) / (LEVELS - 2), torch.ones(1)])
+        return self.temperature * (self.hot / self.temperature) ** height
+
+    def round(self, autosave: Autosave) -> Tensor:
+        index, settled = len(self.history.rounds), self.cold_start is not None
+        levels = self.levels(index)
+        x, log_w, potential = self.draws(index, levels, autosave)
+        own = log_w[0].clone()
+        log_w[0] += self.descend(own, potential[0])
+        levels[0] = self.temperature
+        share = torch.cat([torch.softmax(raised(w, trusted(w, STEP_ESS)), 0).nan_to_num(0.0) for w in log_w]).cpu()
+        noise = keyed_generator(self.seed, 1, index)
+        chosen = torch.multinomial(share, PASSES * len(x), replacement=True, generator=noise)
+        context = context_of(self.flow, levels.repeat_interleave(BLOCK))
+        rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
+        for rows in chosen.to(x.device).view(-1, BATCH):
+            loss = forward_kl(self.flow, x[rows], context=context[rows])
+            self.history.training_samples += BATCH
+            self.step(loss, rate, decay, in_words(self.history.rounds[-1]))
+            autosave()
+        self.arrive()
+        return own
+
+    def descend(self, log_w: Tensor, potential: Tensor) -> Tensor:
+        """Notes a round, goes down to its next temperature, and gives what that adds to its log-weights.
+
+        Arguments:
+            log_w, potential: of the draws of the lowest level, (n,).
+        """
+        before, ess = self.temperature, effective_fraction(log_w)
+        following = self.next_temperature(log_w, potential)
+        kl = float(estimated(log_w, 0.0))
+        self.history.rounds.append(Round(before, ess, following, LEVELS * len(log_w), self.budget.seconds, kl))
+        self.temperature = following
+        return (1.0 - before / following) * potential
+
+    @torch.no_grad()
+    def draws(self, index: int, levels: Tensor, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws (m, *event), a block from each level, and their log-weights and potential there, (levels, block).
+
+        Weight 0 where they fail.
+        """
+        seed = keyed_generator(self.seed, 2, index).initial_seed()
+        parts = []
+
+        def rows(k: int, mine: slice) -> tuple[Tensor, ...]:
+            temperatures = levels[k].repeat(BLOCK)
+            context = context_of(self.flow, temperatures)
+            x, log_q = self.flow.sample_blocks(seed, [k], rows=mine, context=context)
+            self.target.evaluations.energy += BLOCK - len(x)  # those of the other processes
+            u, potential = evaluated(self.target, x, temperatures[mine])
+            return x, (-u - log_q).double(), potential.double()
+
+        with self.learner.averaged():
+            for k in range(len(levels)):
+                parts.append(ranks().shared(partial(rows, k), BLOCK))
+                autosave()
+        x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
+        return x, *self.by_levels(log_w, potential)
+
+    def by_levels(self, log_w: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
+        """Both (levels, n), without what is not finite."""
+        good = torch.isfinite(log_w) & torch.isfinite(potential)
+        log_w = torch.where(good, log_w, -torch.inf).view(LEVELS, -1)
+        require_weight(log_w[0], self.temperature)
+        return log_w, torch.where(good, potential, 0.0).view(LEVELS, -1)
