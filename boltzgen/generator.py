@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +49,7 @@ class BoltzmannGenerator:
     Arguments:
         target: a `Molecule`, a system that `find` found, or an `Energy` of configurations (d,).
         temperature: K; what the molecule's system says if None. An `Energy` has its own.
+        up_to: K; if given, one training serves all temperatures from `temperature` to this one, see `at`.
         flow: a flow for the target, if not the one chosen here.
         seed: of the flow's initial weights and of the noise of training.
         hold: torsions of the molecule to keep near its structure's, see `InternalCoordinates`.
@@ -70,6 +72,7 @@ class BoltzmannGenerator:
         target: Molecule | System | Energy,
         *,
         temperature: float | None = None,
+        up_to: float | None = None,
         flow: Flow | None = None,
         seed: int = 0,
         hold: Sequence[str] = (),
@@ -106,8 +109,19 @@ class BoltzmannGenerator:
                 f"target must be a Molecule, or an Energy of configurations (d,); got one of "
                 f"{tuple(self.target.event_shape)}: for the positions of a molecule pass the Molecule itself"
             )
+        self.up_to = None if up_to is None else positive_temperature(up_to)
+        if self.up_to is not None and self.up_to < self.temperature:
+            raise InputError(
+                f"up_to must not be below the temperature; got up_to={up_to:g} and {self.temperature:g}: pass the "
+                "hottest temperature of the range"
+            )
         self.flow = self._default_flow() if flow is None else flow
         instances(flow=(self.flow, Flow))
+        if self.up_to is not None and self.flow.temperature is None:
+            raise InputError(
+                "the flow of a range must be one for every temperature; got another: build it with temperature=T, or "
+                "leave out up_to"
+            )
         if self.flow.event_shape != self.target.event_shape:
             raise InputError(
                 f"the flow must draw configurations of shape {tuple(self.target.event_shape)}; "
@@ -157,7 +171,7 @@ class BoltzmannGenerator:
             self.history = anneal(
                 self.flow,
                 self.target,
-                hot=None if self.coordinates is None else HOTTER * self.temperature,
+                hot=self._hot,
                 steps=steps,
                 minutes=minutes,
                 data=None if data is None else torch.as_tensor(data),
@@ -175,7 +189,7 @@ class BoltzmannGenerator:
 
     def sample(self, n: int, *, seed: int | None = None, batch_size: int = 1024, progress: bool = False) -> Samples:
         """n weighted draws; see `draw`."""
-        return draw(self.flow, self.target, n, seed=seed, batch_size=batch_size, progress=progress)
+        return draw(self.here, self.target, n, seed=seed, batch_size=batch_size, progress=progress)
 
     def weigh(self, configurations: Any) -> Samples:
         """Configurations known to exist, with the weights this flow would give them: where it lost a mode, huge ones.
@@ -192,8 +206,8 @@ class BoltzmannGenerator:
             UserWarning: if some frames, outside the chart, were left out.
         """
         if self.coordinates is not None:
-            return weigh(self.flow, self.target, in_chart(self.coordinates, configurations)[0])
-        return weigh(self.flow, self.target, torch.as_tensor(configurations))
+            return weigh(self.here, self.target, in_chart(self.coordinates, configurations)[0])
+        return weigh(self.here, self.target, torch.as_tensor(configurations))
 
     def drew(self, samples: Samples) -> bool:
         """Whether these are draws of this flow as it is now: not if it was trained further since."""
@@ -203,8 +217,29 @@ class BoltzmannGenerator:
         if x.shape[1:] != self.flow.event_shape or not len(x):
             return False
         with torch.no_grad():
-            again = self.flow.log_prob(x.to(home)).double().cpu()
+            again = self.here.log_prob(x.to(home)).double().cpu()
         return float((again - log_q).abs().median()) < _SAME
+
+    @property
+    def here(self) -> Flow:
+        """The flow at this temperature."""
+        return self.flow if self.flow.temperature is None else self.flow.at(self.temperature)
+
+    def at(self, temperature: float) -> BoltzmannGenerator:
+        """This generator at another temperature of its range: `generator.at(450.0).sample(n)`.
+
+        It shares the flow. Weights are exact at any temperature; beyond the range, few draws may be effective.
+
+        Arguments:
+            temperature: K.
+
+        Raises:
+            InputError: if the flow was made for one temperature alone.
+        """
+        self.flow.at(temperature)  # refuses what it cannot be
+        other = copy.copy(self)
+        other.target, other.temperature = self.target.at(temperature), positive_temperature(temperature)
+        return other
 
     def to(self, device: str | torch.device) -> Self:
         """Moves the target and the flow, and with them all further work, to a device.
@@ -240,6 +275,7 @@ class BoltzmannGenerator:
             "molecule": None if self.molecule is None else self.molecule.state(),
             "toy": self._toy,
             "temperature": self.temperature,
+            "up_to": self.up_to,
             "seed": self.seed,
             "hold": self._hold,
             "flow": self.flow.state_dict(),
@@ -279,7 +315,8 @@ class BoltzmannGenerator:
             subject = toys.load(toy["name"], **toy["parameters"])
         else:
             subject = Molecule.from_state(state["molecule"])
-        generator = cls(subject, temperature=temperature, flow=flow, seed=state["seed"], hold=state.get("hold", ()))
+        made = {"up_to": state.get("up_to"), "seed": state["seed"], "hold": state.get("hold", ())}
+        generator = cls(subject, temperature=temperature, flow=flow, **made)
         generator._toy = toy
         load_checkpoint(file, fingerprint=generator.fingerprint, kind=_KIND)
         generator.flow.load_state_dict(state["flow"])
@@ -289,9 +326,14 @@ class BoltzmannGenerator:
 
     def _default_flow(self) -> Flow:
         if self.coordinates is not None:
-            scales = self.coordinates.harmonic_scales(HOTTER * self.temperature)
-            return molecular_flow(self.coordinates.circular, *scales, seed=self.seed)
-        return coupling_flow(self.target.event_shape.numel(), seed=self.seed)
+            scales = self.coordinates.harmonic_scales(self.up_to or HOTTER * self.temperature)
+            return molecular_flow(self.coordinates.circular, *scales, temperature=self.up_to, seed=self.seed)
+        return coupling_flow(self.target.event_shape.numel(), temperature=self.up_to, seed=self.seed)
+
+    @property
+    def _hot(self) -> float | None:
+        """Where training starts."""
+        return self.up_to or (None if self.coordinates is None else HOTTER * self.temperature)
 
 
 @contextmanager

@@ -222,3 +222,43 @@ def test_torsions_that_are_held_stay_so_in_a_file(tmp_path):
     assert not (found.sample(200, seed=1).torsion("omega_1").abs() < 1.5).any()
     with pytest.raises(bg.InputError, match="hold must name torsions of a molecule"):
         bg.BoltzmannGenerator(bg.toys.DoubleWell(), hold=["phi"])
+
+
+def test_a_generator_of_a_range_is_one_at_each_of_its_temperatures(tmp_path):
+    generator = bg.BoltzmannGenerator(find("double_well"), up_to=4.0)
+    history = generator.train(steps=150, run_dir=tmp_path / "run", progress=False)
+    assert history.rounds[0].temperature == 4.0
+    hot = generator.at(4.0)
+    samples = hot.sample(5000, seed=1)
+    assert samples.temperature == 4.0
+    assert bg.effective_sample_size(samples.log_w) > 2500
+    x, log_w = hot.target.inner._nodes()
+    exact = float(torch.logsumexp(log_w - hot.target._energy(x), 0))
+    found = bg.log_partition(samples.log_w)
+    assert abs(found.value - exact) < 4 * found.standard_error
+    assert hot.drew(samples)
+    assert not generator.drew(samples)
+    assert bg.judge(samples).status is not None
+    assert torch.equal(hot.weigh(samples.x).log_w.isfinite(), samples.log_w.isfinite())
+    again = bg.BoltzmannGenerator.load(tmp_path / "run")
+    assert again.up_to == 4.0
+    assert torch.equal(again.at(4.0).sample(100, seed=1).log_w, samples.log_w[:100])
+    assert torch.equal(again.sample(100, seed=1).log_w, generator.sample(100, seed=1).log_w)
+
+
+def test_a_molecule_has_a_range_too():
+    generator = bg.BoltzmannGenerator(bg.Molecule.load("butane"), temperature=300.0, up_to=600.0)
+    assert generator.flow.temperature == 600.0
+    samples = generator.at(450.0).sample(500, seed=1)
+    assert samples.temperature == 450.0
+    assert bg.effective_sample_size(samples.log_w) > 1
+
+
+def test_ranges_that_are_none_are_refused(tmp_path):
+    target = bg.toys.DoubleWell()
+    with pytest.raises(bg.InputError, match="up_to must not be below the temperature"):
+        bg.BoltzmannGenerator(target, up_to=0.5)
+    with pytest.raises(bg.InputError, match="flow of a range must be one for every temperature"):
+        bg.BoltzmannGenerator(target, up_to=2.0, flow=bg.coupling_flow(2))
+    with pytest.raises(bg.InputError, match="must be one for every temperature; got one without"):
+        bg.BoltzmannGenerator(target).at(2.0)

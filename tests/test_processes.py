@@ -51,11 +51,11 @@ class Hinge(Energy):
         return 0.5 * ((length - 0.3 * phi.cos()) / 0.2).square() - 2.0 * (2 * phi).cos() - phi.cos()
 
 
-def hinge_flow():
+def hinge_flow(temperature=None):
     """A flow in two parts."""
     scale = torch.full((1, 1), 0.5)
     sizes = {"torsion_bins": 8, "torsion_hidden": (8,), "stiff_layers": 2, "stiff_hidden": (8,)}
-    return molecular_flow([False, True], torch.zeros(1), scale, **sizes, seed=1)
+    return molecular_flow([False, True], torch.zeros(1), scale, **sizes, temperature=temperature, seed=1)
 
 
 def flow_of():
@@ -99,6 +99,14 @@ def everything(device="cpu"):
     history = anneal(flow, Hinge(), hot=2.0, steps=140, progress=False)
     assert history.rounds[-1].temperature == 1.0
     found["annealed in parts"] = parameters(flow)
+    for name, flow, energy in (
+        ("a range", coupling_flow(2, layers=2, hidden=(8,), temperature=1.0, seed=1), target),
+        ("a range in parts", hinge_flow(temperature=2.0), Hinge()),
+    ):
+        flow = flow.to(device, torch.float64)
+        history = anneal(flow, energy, hot=2.0, steps=60, progress=False)
+        found[name] = parameters(flow)
+        found[f"ledger of {name}"] = torch.tensor([history.energy, history.gradient, history.training_samples])
     found["a row that is NaN"] = interrupted(device, row=True)
     found["a gradient that is NaN"] = interrupted(device, row=False)
     found["draws"] = drawn(7300, device)

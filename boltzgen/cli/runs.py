@@ -111,7 +111,7 @@ def _sampled(options: argparse.Namespace, generator: BoltzmannGenerator, path: P
     say(f"interrupt it at any time; it goes on with: {goes_on(options)}")
     samples = extend(
         there,
-        generator.flow,
+        generator.here,
         generator.target,
         end,
         first=first,
