@@ -18,7 +18,8 @@ class Round:
         ess: effective sample size of the flow's draws at that temperature, as a fraction, unclipped; of a flow in
             parts while it learns, which its running average surpasses, of any other of that average.
         next_temperature: K, fitted next.
-        rows: number of draws.
+        rows: number of draws, those of a flow for every temperature at other levels included; `ess` and `kl` are of
+            those at this one.
         seconds: since training began.
         kl: KL(q‖p) as these draws estimate it, those of weight zero left out; NaN in records of before.
     """

@@ -1,10 +1,10 @@
 """One flow for every temperature of a molecule, from its energy alone: what it is worth at each of them.
 
-    OMP_NUM_THREADS=1 python benchmarks/range.py butane --minutes 5
-    OMP_NUM_THREADS=1 python benchmarks/range.py alanine_dipeptide_vacuum --minutes 10 --temperatures 300 600 1200
+    OMP_NUM_THREADS=1 python benchmarks/temperatures.py butane --minutes 5
+    OMP_NUM_THREADS=1 python benchmarks/temperatures.py alanine_dipeptide --minutes 10 --temperatures 300 600 1200
 
-Writes benchmarks/results/SYSTEM_range.json and prints a table: effective share of fresh draws, unclipped, and log Z(T)
-beside what the draws of the temperature above say about it, where these reach so far; the two are independent.
+Writes benchmarks/results/SYSTEM_temperatures.json and prints a table: effective share of fresh draws, unclipped, and
+log Z(T) beside what the draws of the temperature above say about it, as far as these reach; the two are independent.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from machine import about
 
 import boltzgen as bg
+from boltzgen.reporting import default_estimates
 from boltzgen.reweighting import at_temperature
 
 HOTTER = 4.0
@@ -33,9 +34,9 @@ def main() -> None:
     parser.add_argument("--temperatures", type=float, nargs="+", default=[300.0, 400.0, 600.0, 900.0, 1200.0])
     parser.add_argument("--flow", type=json.loads, default={}, help="arguments of molecular_flow as JSON")
     parser.add_argument("-n", type=int, default=50_000, help="draws of the evaluation at each temperature")
-    parser.add_argument("--out", type=Path, help="(default: benchmarks/results/SYSTEM_range.json)")
+    parser.add_argument("--out", type=Path, help="(default: benchmarks/results/SYSTEM_temperatures.json)")
     options = parser.parse_args()
-    out = options.out or Path(__file__).parent / "results" / f"{Path(options.system).name}_range.json"
+    out = options.out or Path(__file__).parent / "results" / f"{Path(options.system).name}_temperatures.json"
     record = []
     for seed in options.seeds:
         record.append(row(seed, options))
@@ -85,6 +86,10 @@ def row(seed: int, options: argparse.Namespace) -> dict[str, Any]:
             print(f"  less that from above {log_z.value - there.value:+.4f} ± {error:.4f}", end="")
             print(f" (ESS {100 * there.ess / len(samples):.1f} %)", end="")
         print(flush=True)
+        one["estimates"] = {
+            name: {"value": e.value, "standard_error": e.standard_error, "unit": unit}
+            for name, (e, unit) in default_estimates(samples).items()
+        }
         above = samples
         found["temperatures"].append(one)
     return found
