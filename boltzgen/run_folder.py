@@ -82,7 +82,7 @@ class RunFolder:
         self.record, self.metrics = self.path / "run.json", self.path / "metrics.jsonl"
         self._begin: float | None = None
         self._before = self._last = 0.0
-        self._seen = self._taken_up = 0
+        self._seen = self._taken_up = self._samples = 0
         self._started = False
         self._earlier: bytes | None = None
 
@@ -92,13 +92,13 @@ class RunFolder:
         if self._begin is None:
             self._begin = self._last = now
             self._before, self._seen = history.seconds, len(history.losses)
-            self._taken_up = self._seen
+            self._taken_up, self._samples = self._seen, history.training_samples
             self.start()
             self._open()
             self.begun()
         elif now - self._last >= _SECONDS:
+            self._note(history, now)
             self._last = now
-            self._note(history)
 
     def finish(self, history: History) -> None:
         """Leaves run.json as it was before this start if nothing was left to train: it tells of what was trained."""
@@ -174,19 +174,22 @@ class RunFolder:
         kept = [line for line in lines if _steps(line) <= self._seen]
         write_atomically(self.metrics, "".join(f"{line}\n" for line in kept).encode())
 
-    def _note(self, history: History) -> None:
+    def _note(self, history: History, now: float) -> None:
         losses = [loss for loss in history.losses[self._seen :] if math.isfinite(loss)]
         last = history.rounds[-1] if history.rounds else None
         assert self._begin is not None
         line = {
-            "seconds": round(self._before + time.monotonic() - self._begin, 1),
+            "seconds": round(self._before + now - self._begin, 1),
             "steps": len(history.losses),
             "loss": sum(losses) / len(losses) if losses else None,
+            "training_samples": history.training_samples,
+            "samples_per_second": round((history.training_samples - self._samples) / max(now - self._last, 1e-3), 1),
+            "evaluations": history.evaluations,
             "rounds": len(history.rounds),
             "temperature": None if last is None else last.next_temperature,
             "ess_fraction": None if last is None else last.ess,
         }
-        self._seen = len(history.losses)
+        self._seen, self._samples = len(history.losses), history.training_samples
         with suppress(OSError), open(self.metrics, "a", encoding="utf-8") as file:  # a full disk ends no training
             file.write(json.dumps(line) + "\n")
 

@@ -64,6 +64,8 @@ def test_metrics_are_whole_lines_while_the_training_runs_and_go_on_after_an_inte
         for k in range(steps):
             clock[0] += 1.0
             history.losses.append(float(k))
+            history.training_samples += 512
+            history.gradient += 512
             folder(history)
         return [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
 
@@ -72,12 +74,13 @@ def test_metrics_are_whole_lines_while_the_training_runs_and_go_on_after_an_inte
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"seconds": 11')  # the computer went out
     del history.losses[7:]  # what the last checkpoint knew
-    history.seconds = 7.0
+    history.seconds, history.training_samples, history.gradient = 7.0, 7 * 512, 7 * 512
     history.rounds.append(Round(1200.0, 0.5, 900.0, 4096, 7.0))
     second = go(RunFolder(tmp_path), 5)
     assert [line["steps"] for line in second] == [5, 12]
     assert second[1] == {
-        "seconds": 12.0, "steps": 12, "loss": 2.0, "rounds": 1, "temperature": 900.0, "ess_fraction": 0.5
+        "seconds": 12.0, "steps": 12, "loss": 2.0, "training_samples": 6144, "samples_per_second": 512.0,
+        "evaluations": {"energy": 0, "gradient": 6144}, "rounds": 1, "temperature": 900.0, "ess_fraction": 0.5
     }  # fmt: skip
 
 

@@ -177,10 +177,12 @@ class Rounds:
         self.history.losses.append(self.learner.step(loss, rate, decay=min(decay, (taken + 1) / (taken + 10))))
         self.budget.spent_steps += 1
         self.budget.tick()
-        words = [f"{self.temperature:.0f} K", f"loss {self.history.losses[-1]:.3g}", *([message] if message else [])]
+        hot = f"{self.temperature:.0f} K" if self.target.temperature != 1 else f"T {self.temperature:.3g}"
+        words = [hot, f"loss {self.history.losses[-1]:.3g}", *([message] if message else [])]
         words += [f"{self.learner.skipped} skipped"] * bool(self.learner.skipped)
         words += [f"taken back {self.history.taken_back} times"] * bool(self.history.taken_back)
         self.show(min(self.budget.fraction, 0.999), ", ".join(words), count=len(self.history.losses))
+        self.account()
         self.watch(self.history)
 
     def begin(self, autosave: Autosave) -> None:

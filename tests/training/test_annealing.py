@@ -264,3 +264,9 @@ def test_draws_that_all_fail_at_the_cold_temperature_end_with_advice():
 
     with pytest.raises(EnergyError, match="some draws of the flow must have a finite energy; got none of 4096 at 1 K"):
         anneal(flow_of(), target, steps=400, watch=watch, progress=False)
+
+
+@pytest.mark.parametrize(("temperature", "words"), [(1.0, "T 10, loss"), (300.0, "3000 K, loss")])
+def test_kelvin_is_said_of_energies_that_have_a_temperature_only(temperature, words, capsys):
+    anneal(flow_of(), DoubleWell().at(temperature), steps=2)
+    assert words in capsys.readouterr().err
