@@ -95,6 +95,11 @@ def everything(device="cpu"):
     history = anneal(flow, target, hot=4.0, steps=40, progress=False)
     found["annealed"] = parameters(flow)
     found["ledger"] = torch.tensor([history.energy, history.gradient, history.training_samples])
+    for method in ("continuous", "transport"):
+        flow = flow_of().to(device, torch.float64)
+        history = anneal(flow, toys.DoubleWell(), method=method, hot=4.0, steps=40, progress=False)
+        found[method] = parameters(flow)
+        found[f"{method}, ledger"] = torch.tensor([history.energy, history.gradient, history.training_samples])
     flow = hinge_flow().to(device, torch.float64)
     history = anneal(flow, Hinge(), hot=2.0, steps=140, progress=False)
     assert history.rounds[-1].temperature == 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,13 +19,26 @@ from ..progress import show
 from ..units import positive_temperature
 from .budget import Budget
 from .compilation import Compile, compiled
+from .continuous import ContinuousRounds
 from .history import History
 from .parted import PartedRounds, has_parts
 from .parted_ranges import PartedRangeRounds
 from .ranges import RangeRounds
 from .rounds import BATCH, HOT_BATCH, Rounds
+from .transport import TransportRounds
 
-__all__ = ["anneal"]
+__all__ = ["Method", "anneal"]
+
+Method = Literal["auto", "parted", "reweighting", "continuous", "transport"]
+
+_METHODS: dict[str, type[Rounds]] = {
+    "parted": PartedRounds,
+    "reweighting": Rounds,
+    "continuous": ContinuousRounds,
+    "transport": TransportRounds,
+}
+_OF_RANGES: dict[str, type[Rounds]] = {"parted": PartedRangeRounds, "reweighting": RangeRounds}
+"""for a flow for every temperature."""
 
 _START = 10.0
 """Temperature to start from, in units of the one wanted."""
@@ -37,6 +51,7 @@ def anneal(
     flow: Flow,
     target: Energy,
     *,
+    method: Method = "auto",
     hot: float | None = None,
     cold: float | None = None,
     steps: int | None = None,
@@ -54,22 +69,31 @@ def anneal(
 
     1. Reverse KL at `hot`, where the barriers are low and the flow finds every well; or, with data, forward KL on them
        at `cold`: the flow then knows the wells that the data know.
-    2. Rounds down to `cold`. The next temperature is the lowest at which the draws of a round keep an effective sample
-       fraction of 0.45; a flow short of that where it is stays there, but not for ever: late in the budget it goes
-       down all the same.
+    2. Rounds down to `cold`, by one of the methods below. A flow that does not get there stays above, but not for ever:
+       late in the budget it goes down all the same.
     3. Rounds at `cold` until the budget is spent, while the learning rate falls. A flow that falls apart there is taken
        back to its best round, and learns half as fast from then on.
 
-    In the rounds of a flow in two parts (`flow.marginal` of couplings, as `molecular_flow` makes them), q(x) =
-    q(x_A) q(x_B | x_A), the law of x_B given the torsions x_A learns along the forces, from fresh draws by the path
-    gradients of reverse and forward KL (`alpha_divergence`), which are all but free of noise near the target; but
-    forces do not tell what a well as a whole weighs. The law of the torsions learns just that, by the weights of the
-    draws (`forward_kl`). A quarter of the draws takes its torsions from their law after the first stage, so that no
-    well once found is lost for being rare. At `cold` that law learns from the draws of the last 64 rounds, whose
-    weights stay right whatever becomes of the flow, and the whole flow learns by the weights too.
+    The methods:
 
-    Any other flow learns as a whole, from a buffer of its draws, weighted to the next temperature: without a gradient
-    of the energy, and without the forces that would empty what lies between the wells.
+    * "parted", for a flow in two parts (`flow.marginal` of couplings, as `molecular_flow` makes them), q(x) =
+      q(x_A) q(x_B | x_A). The law of x_B given the torsions x_A learns along the forces, from fresh draws by the path
+      gradients of reverse and forward KL (`alpha_divergence`), which are all but free of noise near the target; but
+      forces do not tell what a well as a whole weighs. The law of the torsions learns just that, by the weights of the
+      draws (`forward_kl`). A quarter of the draws takes its torsions from their law after the first stage, so that no
+      well once found is lost for being rare. At `cold` that law learns from the draws of the last 64 rounds, whose
+      weights stay right whatever becomes of the flow, and the whole flow learns by the weights too.
+    * "reweighting": the flow learns as a whole from a buffer of its draws, weighted to the next temperature: without a
+      gradient of the energy, and without the forces that would empty what lies between the wells (TA-BG, Schopmans &
+      Friederich 2025).
+    * "transport": as before, but weighted to the law nearest to the target at `cold` within a trust region and a bound
+      on the fall of the entropy; no temperatures between (constrained mass transport, von Klitzing et al. 2025).
+    * "continuous": reverse KL on fresh draws, while the temperature falls along a geometric path: by forces alone, so
+      that wells keep the weights they had where they parted (compared in Schopmans & Friederich 2025).
+    * "auto": "parted" for a flow that has parts, "reweighting" for any other.
+
+    The next temperature of "parted" and "reweighting" is the lowest at which the draws of a round keep an effective
+    sample fraction of 0.45 (Del Moral, Doucet, Jasra 2012).
 
     A flow for every temperature (`flow.at`) ends as one for the whole range from `cold` to `hot`: the draws of each of
     its rounds come from eight temperatures between the present one and `hot`, in equal numbers, and it learns at all of
@@ -78,13 +102,14 @@ def anneal(
     Within `distributed()` the processes share the rows of every batch and buffer; the result is that of one process, up
     to the order of sums, and may be taken up by any number of them.
 
-    Weights w whose effective sample fraction is lower count as w^β, with the highest β ≤ 1 that lifts it to 0.45: a
-    trust region, since q^(1−β) p^β is as far as the draws of q can tell. The flow ends with the running average of its
-    parameters. Like the softening of losses, this never touches an estimate.
+    Weights w of "parted" and "reweighting" whose effective sample fraction is lower count as w^β, with the highest
+    β ≤ 1 that lifts it to 0.45: a trust region, since q^(1−β) p^β is as far as the draws of q can tell. The flow ends
+    with the running average of its parameters. Like the softening of losses, this never touches an estimate.
 
     Arguments:
         flow: the flow; for molecules one made by `molecular_flow` with scales of the hot temperature.
         target: the energy; `target.at(T)` is the same potential at another temperature.
+        method: "auto", "parted", "reweighting", "continuous" or "transport".
         hot: temperature to start from, K; ten times the cold one if None, for molecules pass four times it. Wells that
             barriers part even there get lost.
         cold: temperature to reach, K; the target's own if None.
@@ -111,8 +136,11 @@ def anneal(
         CheckpointError: if the checkpoint is damaged or another run's.
 
     References:
-        Schopmans & Friederich (2025), temperature-annealed Boltzmann generators (TA-BG); the ladder by effective
-        sample size: Del Moral, Doucet, Jasra (2012).
+        Schopmans & Friederich (2025), "Temperature-annealed Boltzmann generators".
+        von Klitzing, Blessing, Schopmans, Friederich, Neumann (2025), "Learning Boltzmann generators via constrained
+        mass transport".
+        Del Moral, Doucet, Jasra (2012), "An adaptive sequential Monte Carlo method for approximate Bayesian
+        computation".
     """
     instances(flow=(flow, Flow), target=(target, Energy))
     (learning_rate,), (seed,) = positive_numbers(learning_rate=learning_rate), counts(seed=seed)
@@ -138,8 +166,7 @@ def anneal(
             )
         data, hot = _admitted(data, flow), cold
     Budget(steps=steps, minutes=minutes)  # refuses a wrong budget before any work
-    kind = _kind_of_rounds(flow)
-    annealing = kind(flow, target, hot, cold, data, learning_rate, seed, fingerprint)
+    annealing = _chosen(method, flow)(flow, target, hot, cold, data, learning_rate, seed, fingerprint)
     annealing.resume(checkpoint, steps=steps, minutes=minutes)
     if watch is not None:
         annealing.watch = watch
@@ -148,7 +175,7 @@ def anneal(
     shortest, longest = _TRIAL_SECONDS
     patience = min(max(shortest, 60 * _TRIAL_SHARE * (minutes or 0)), longest) if pays else 0.0
     rows = (_share(HOT_BATCH), _share(BATCH))
-    if annealing.budget.fraction < 1 or annealing.temperature > cold:
+    if not annealing.finished:
         with (
             show("training", visible=progress) as annealing.show,
             compiled(
@@ -168,10 +195,26 @@ def anneal(
     return annealing.history
 
 
-def _kind_of_rounds(flow: Flow) -> type[Rounds]:
-    if flow.temperature is not None:
-        return PartedRangeRounds if has_parts(flow) else RangeRounds
-    return PartedRounds if has_parts(flow) else Rounds
+def _chosen(method: str, flow: Flow) -> type[Rounds]:
+    """The rounds of a method, refused where the flow has not the parts they need."""
+    names = ["auto", *_METHODS]
+    if method not in names:
+        raise InputError(f"method must be one of {', '.join(names)}; got {method!r}: choose one")
+    if method == "auto":
+        method = "parted" if has_parts(flow) else "reweighting"
+    if method == "parted" and not has_parts(flow):
+        raise InputError(
+            'a flow trained by method="parted" must have a marginal law of couplings, a rest, and a base that does not '
+            'learn; got one without: use molecular_flow, or method="reweighting"'
+        )
+    if flow.temperature is None:
+        return _METHODS[method]
+    if method not in _OF_RANGES:
+        raise InputError(
+            f"method must be one of auto, {', '.join(_OF_RANGES)} for a flow for every temperature; got {method!r}: "
+            "choose one, or train a flow for one temperature"
+        )
+    return _OF_RANGES[method]
 
 
 def _share(batch: int) -> int:

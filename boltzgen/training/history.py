@@ -15,8 +15,8 @@ class Round:
 
     Attributes:
         temperature: K, of the flow when it drew.
-        ess: effective sample size of the flow's draws at that temperature, as a fraction, unclipped; of a flow in
-            parts while it learns, which its running average surpasses, of any other of that average.
+        ess: effective sample size of the flow's draws at that temperature, as a fraction, unclipped; of a flow that
+            learns from fresh draws while it learns, which its running average surpasses, of any other of that average.
         next_temperature: K, fitted next.
         rows: number of draws, those of a flow for every temperature at other levels included; `ess` and `kl` are of
             those at this one.

@@ -29,6 +29,7 @@ __all__ = [
     "mean_of_finite",
     "pathwise",
     "reverse_kl",
+    "rowwise",
 ]
 
 _LOST = 1.0
@@ -73,14 +74,22 @@ def reverse_kl(
     positive_counts(n=n)
     if soften is not None and not soften > 0:
         raise InputError(f"soften must be a positive number of kT; got {soften!r}: pass e.g. 20.0, or None")
+    if path_gradient:
+        loss = pathwise(flow, target, n, generator=generator).loss
+    else:
+        loss = rowwise(flow, target, n, generator=generator)
+    return mean_of_finite(loss, soften)
+
+
+def rowwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """u(x) + log q(x) of n fresh draws, (n,), with all of its gradient."""
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
         x, log_q = flow.rsample(n, generator=generator, rows=mine)
         target.evaluations.gradient += n - len(x)  # those of the other processes
         return (target.energy(x) + log_q,)
 
-    loss = pathwise(flow, target, n, generator=generator).loss if path_gradient else ranks().shared(rows, n)[0]
-    return mean_of_finite(loss, soften)
+    return ranks().shared(rows, n)[0]
 
 
 def mean_of_finite(loss: Tensor, soften: float | None) -> Tensor:

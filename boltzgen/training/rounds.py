@@ -148,6 +148,11 @@ class Rounds:
         assert self.first_step is not None
         return (self.budget.fraction - self.first_step) / (1.0 - self.first_step)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent, and the cold temperature was reached all the same."""
+        return self.cold_start is not None and self.budget.fraction >= 1
+
     def run(self, autosave: Autosave) -> None:
         self.budget.tick()
         if self.first_step is None:
@@ -156,7 +161,7 @@ class Rounds:
             self.begin(autosave)
             self.hot_done = True
             self.learner.start_phase()
-        while self.temperature > self.cold or self.budget.fraction < 1:
+        while not self.finished:
             settling = self.cold_start is not None
             state = self.state_dict()
             constant = {name: state.pop(name) for name in self.constant}
@@ -208,14 +213,12 @@ class Rounds:
         Returns the log-weights of the draws that are the flow's own, at the temperature before.
         """
         index, settled = len(self.history.rounds), self.cold_start is not None
-        x, log_w, potential = self.buffer(index, autosave)
-        ess = effective_fraction(log_w)
-        following = self.next_temperature(log_w, potential)
-        kl = float(estimated(log_w, 0.0))
+        x, log_q, log_w, potential = self.buffer(index, autosave)
+        ess, kl = effective_fraction(log_w), float(estimated(log_w, 0.0))
+        following, to_learn = self.lesson(log_q, log_w, potential)
         self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds, kl))
-        to_learn = log_w + (1.0 - self.temperature / following) * potential
         self.temperature = following
-        share = torch.softmax(raised(to_learn, trusted(to_learn, STEP_ESS)), 0).cpu()
+        share = torch.softmax(to_learn, 0).cpu()
         noise = keyed_generator(self.seed, 1, index)
         chosen = torch.multinomial(share, PASSES * BUFFER, replacement=True, generator=noise)
         rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
@@ -226,6 +229,12 @@ class Rounds:
             autosave()
         self.arrive()
         return log_w
+
+    def lesson(self, log_q: Tensor, log_w: Tensor, potential: Tensor) -> tuple[float, Tensor]:
+        """The next temperature, and log-weights of the draws by which the flow learns the law it shall have there."""
+        following = self.next_temperature(log_w, potential)
+        log_w = log_w + (1.0 - self.temperature / following) * potential
+        return following, raised(log_w, trusted(log_w, STEP_ESS))
 
     def arrive(self) -> None:
         """Notes when the cold temperature was reached, from where on the learning rate falls."""
@@ -239,8 +248,8 @@ class Rounds:
         return self.guard.pace * cosine((self.budget.fraction - self.cold_start) / (1.0 - self.cold_start))
 
     @torch.no_grad()
-    def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:
-        """Draws (m, *event), and their log-weights and potential at the present temperature; weight 0 if they fail."""
+    def buffer(self, index: int, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draws (m, *event), log q, and log-weights and potential at the present temperature; weight 0 if they fail."""
         target, parts = self.target.at(self.temperature), []
         seed = keyed_generator(self.seed, 2, index).initial_seed()
 
@@ -248,31 +257,35 @@ class Rounds:
             x, log_q = self.flow.sample_blocks(seed, [block], rows=mine)
             target.evaluations.energy += BLOCK - len(x)  # those of the other processes
             u, _, potential = target.evaluate(x)
-            return x, (-u - log_q).double(), potential.double()
+            return x, log_q.double(), (-u - log_q).double(), potential.double()
 
         with self.learner.averaged():
             for block in range(BUFFER // BLOCK):
                 parts.append(ranks().shared(partial(rows, block), BLOCK))
                 autosave()
-        x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
+        x, log_q, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
         good = torch.isfinite(log_w) & torch.isfinite(potential)
         return (
             x,
+            log_q,
             require_weight(torch.where(good, log_w, -torch.inf), self.temperature),
             torch.where(good, potential, 0.0),
         )
 
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""
-        first, last = self.ladder
-        share = min(max((self.spent - first) / (last - first), 0.0), 1.0)
-        highest = self.hot * math.exp(share * math.log(self.cold / self.hot)) if share < 1 else self.cold
 
         def kept(temperature: float) -> bool:
             return effective_fraction(log_w + (1.0 - self.temperature / temperature) * potential) >= STEP_ESS
 
         lowest = boundary(kept, self.temperature, self.cold)
-        return max(self.cold, min(lowest, highest))
+        return max(self.cold, min(lowest, self.on_path()))
+
+    def on_path(self) -> float:
+        """The temperature that the geometric path from hot to cold has reached by now."""
+        first, last = self.ladder
+        share = min(max((self.spent - first) / (last - first), 0.0), 1.0)
+        return self.hot * math.exp(share * math.log(self.cold / self.hot)) if share < 1 else self.cold
 
 
 def require_weight(log_w: Tensor, temperature: float) -> Tensor:

@@ -1,0 +1,47 @@
+"""Rounds of reverse KL along a temperature that falls all the time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..autosave import Autosave
+from ..flows.noise import keyed_generator
+from .history import Round
+from .objectives import estimated, mean_of_finite, rowwise
+from .rounds import COLD_DECAY, DECAY, HOT_BATCH, HOT_SHARE, SOFTEN, Rounds, in_words, require_weight
+from .trust import effective_fraction
+
+__all__ = ["ContinuousRounds"]
+
+STEPS = 8
+"""of a round, in which the temperature does not change: few enough for a path of hundreds of rounds."""
+RATE = 0.1
+"""of the learning rate; at the cold temperature it falls from there."""
+PATH = (HOT_SHARE, 0.7)
+"""shares of the budget between which the temperature falls, by the same factor in equal times."""
+
+
+class ContinuousRounds(Rounds):
+    """Rounds of reverse KL on fresh draws, along its whole gradient: by forces alone."""
+
+    ladder = PATH
+    kind = "by forces"
+
+    def round(self, autosave: Autosave) -> Tensor:
+        index, parts = len(self.history.rounds), []
+        self.temperature = self.on_path()
+        target, settled = self.target.at(self.temperature), self.cold_start is not None
+        rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
+        message = in_words(self.history.rounds[-1]) if index else ""
+        for k in range(STEPS):
+            loss = rowwise(self.flow, target, HOT_BATCH, generator=keyed_generator(self.seed, 1, index, k))
+            parts.append(torch.where(loss.isfinite(), -loss, -torch.inf).detach().double())
+            self.history.training_samples += HOT_BATCH
+            self.step(mean_of_finite(loss, SOFTEN), rate, decay, message)
+            autosave()
+        log_w = require_weight(torch.cat(parts), self.temperature)
+        ess, kl, following = effective_fraction(log_w), float(estimated(log_w, 0.0)), self.on_path()
+        self.history.rounds.append(Round(self.temperature, ess, following, len(log_w), self.budget.seconds, kl))
+        self.arrive()
+        return log_w
