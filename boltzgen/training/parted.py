@@ -33,6 +33,8 @@ RECENT = 64
 """rounds at the cold temperature whose draws the marginal law learns from."""
 REMEMBER = 4
 """every so many steps, draws of the marginal law as it was after the first stage."""
+WEIGHT_DECAY = 0.05
+"""so that the law of one torsion changes smoothly with those before it, however long the training."""
 SOFTEN = 100.0
 """kT above a batch's median from which a draw counts logarithmically."""
 LADDER = (0.4, 0.7)
@@ -84,6 +86,7 @@ class PartedRounds(Rounds):
     ladder = LADDER
     constant = ("guard", "recent")
     kind = "in parts"
+    weight_decay = WEIGHT_DECAY
 
     def __init__(self, flow: Flow, *arguments: Any) -> None:
         super().__init__(flow, *arguments)

@@ -61,11 +61,13 @@ class Rounds:
         first: what the first stage teaches.
         constant: parts of the state that are replaced, never changed, so that they need not be copied.
         kind: of rounds; no checkpoint of another kind is taken up.
+        weight_decay: of the learner.
     """
 
     ladder = LADDER
     constant: tuple[str, ...] = ("guard",)
     kind = "by weights"
+    weight_decay = 0.0
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class Rounds:
         if data is not None:
             self.fingerprint += f" {hashlib.sha256(data.numpy(force=True).tobytes()).hexdigest()}"
         self.flows, self.first = [flow], flow
-        self.learner, self.guard = Learner(flow), Guard()
+        self.learner, self.guard = Learner(flow, weight_decay=self.weight_decay), Guard()
         self.history = History()
         self.temperature = hot
         self.first_step: float | None = None

@@ -30,6 +30,19 @@ def test_a_step_lowers_the_loss():
     assert learner.steps == 21
 
 
+def test_matrices_that_learn_decay_apart_from_the_gradient_and_nothing_else_does():
+    flow = coupling_flow(2, layers=2)
+    learner = Learner(flow, weight_decay=0.5)
+    learning = {id(p) for p in flow.bijection.steps()[0].parameters()}
+    before = [p.detach().clone() for p in learner.parameters]
+    learner.step(sum(0.0 * p.sum() for p in learner.parameters if id(p) in learning), 0.1, decay=0.0)
+    for parameter, old in zip(learner.parameters, before, strict=True):
+        factor = 0.95 if parameter.dim() > 1 and id(parameter) in learning else 1.0
+        assert torch.allclose(parameter.detach(), factor * old)
+    assert any(p.dim() > 1 and p.abs().max() > 0 and id(p) in learning for p in learner.parameters)
+    assert any(p.dim() > 1 and p.abs().max() > 0 and id(p) not in learning for p in learner.parameters)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(bad):
     flow = coupling_flow(2)
