@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     )
     from .sampling import Samples, draw, explore, refine, reweight, simulate, weigh
     from .training import (
+        AnnealedReplay,
         History,
         alpha_divergence,
         anneal,
         chart_data,
         coordinate_entropy,
         distill,
+        force_matching,
         forward_kl,
         log_variance,
         reverse_kl,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnnealedReplay",
     "Bijection",
     "BoltzgenError",
     "BoltzmannGenerator",
@@ -86,6 +89,7 @@ __all__ = [
     "expectation",
     "expectations",
     "explore",
+    "force_matching",
     "forward_kl",
     "free_energy_difference",
     "histogram",

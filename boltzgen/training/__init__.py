@@ -3,12 +3,15 @@
 from .annealing import anneal
 from .compilation import compiled
 from .distillation import distill
+from .forces import force_matching
 from .frames import chart_data
 from .history import History, Round
 from .loop import train
 from .objectives import alpha_divergence, coordinate_entropy, forward_kl, log_variance, reverse_kl
+from .replay import AnnealedReplay
 
 __all__ = [
+    "AnnealedReplay",
     "History",
     "Round",
     "alpha_divergence",
@@ -17,6 +20,7 @@ __all__ = [
     "compiled",
     "coordinate_entropy",
     "distill",
+    "force_matching",
     "forward_kl",
     "log_variance",
     "reverse_kl",

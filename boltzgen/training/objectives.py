@@ -21,15 +21,18 @@ from .trust import raised, trusted
 __all__ = [
     "alpha_divergence",
     "coordinate_entropy",
+    "cross_entropy",
     "divergence",
     "estimated",
     "forward_kl",
     "frozen",
     "log_variance",
     "mean_of_finite",
+    "one_per_row",
     "pathwise",
     "reverse_kl",
     "rowwise",
+    "weights",
 ]
 
 _LOST = 1.0
@@ -274,11 +277,8 @@ def forward_kl(
         return (flow.log_prob(x[mine], None if context is None else context[mine]),)
 
     (log_q,) = ranks().shared(rows, len(x))
-    for name, given in (("log_w", log_w), ("drawn_log_q", drawn_log_q)):
-        if given is not None and (not isinstance(given, Tensor) or given.shape != log_q.shape):
-            got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-            raise InputError(f"{name} must be a tensor of shape {tuple(log_q.shape)}; got {got}: one per row")
-    loss = _weighted(log_q, log_w)
+    one_per_row(len(x), log_w=log_w, drawn_log_q=drawn_log_q)
+    loss = cross_entropy(log_q, log_w)
     if drawn_log_q is None:
         return loss
     log_ratio = log_q.detach() - drawn_log_q
@@ -287,18 +287,31 @@ def forward_kl(
     return loss + (score - score.detach())
 
 
-def _weighted(log_q: Tensor, log_w: Tensor | None) -> Tensor:
+def cross_entropy(log_q: Tensor, log_w: Tensor | None) -> Tensor:
     """−Σ w̄ log q."""
     if log_w is None:
         return -log_q.mean()
+    w = weights(log_w).to(log_q.dtype)
+    return -torch.where(w > 0, w * log_q, torch.zeros_like(log_q)).sum()
+
+
+def weights(log_w: Tensor) -> Tensor:
+    """w̄ in float64, of which some must be positive."""
     if bool(log_w.isnan().any() | log_w.isposinf().any() | log_w.isneginf().all()):
         raise InputError(
             f"log_w must be finite or -inf, and not -inf throughout; got {int(log_w.isnan().sum())} NaN, "
             f"{int(log_w.isposinf().sum())} +inf and {int(log_w.isneginf().sum())} -inf of {len(log_w)}: "
             "give rows that cannot be evaluated log_w = -inf"
         )
-    w = torch.softmax(log_w.detach().double(), 0).to(log_q.dtype)
-    return -torch.where(w > 0, w * log_q, torch.zeros_like(log_q)).sum()
+    return torch.softmax(log_w.detach().double(), 0)
+
+
+def one_per_row(n: int, **given: Tensor | None) -> None:
+    """Refuses what is given, by name, and no tensor of shape (n,)."""
+    for name, value in given.items():
+        if value is not None and (not isinstance(value, Tensor) or value.shape != (n,)):
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(f"{name} must be a tensor of shape ({n},); got {got}: one per row")
 
 
 def log_variance(flow: Flow, target: Energy, n: int, *, generator: torch.Generator | None = None) -> Tensor:
