@@ -1,6 +1,6 @@
 """Forward KL alone: the default flow learns from frames of replica exchange, and knows the energy only for its weights.
 
-    python benchmarks/forward_kl.py alanine_dipeptide --frames reference_a.npz --minutes 25 --keep trained
+    python benchmarks/forward_kl.py alanine_dipeptide --frames learn_a.npz --minutes 25 --keep trained
 
 The frames are those of reference_frames.py. An eighth of their walkers, which are independent of the others, is held
 out: their mean log q, looked at every `--every` steps with the running average of the weights, chooses the best
@@ -40,6 +40,10 @@ parser.add_argument("--frames", type=Path, required=True, help="file of referenc
 parser.add_argument("--reference", type=Path, help="frames to evaluate by (default: the walkers held out)")
 parser.add_argument("--minutes", type=float, default=25.0, help="about; of training, without the simulation")
 parser.add_argument("--steps", type=int, help="instead of --minutes")
+parser.add_argument(
+    "--passes", type=float, default=8.0, help="through the frames at most, by what their weights are worth"
+)
+parser.add_argument("--jitter", type=float, default=0.0, help="noise on the stiff coordinates, in harmonic widths")
 parser.add_argument("--batch", type=int, default=512)
 parser.add_argument("--learning-rate", type=float, default=2e-3)
 parser.add_argument("--every", type=int, default=200, help="steps between looks at what is held out")
@@ -61,6 +65,7 @@ class Data:
         self.y = y[inside].float()
         self.w = torch.from_numpy(log_w.ravel())[inside].double().softmax(0)
         self.until = self.w.cumsum(0)
+        self.worth = float(1 / self.w.square().sum())
 
     def draw(self, n: int) -> torch.Tensor:
         marks = torch.rand(n, dtype=torch.float64) * self.until[-1]
@@ -100,6 +105,9 @@ def main() -> None:
             print(f"goes on after step {average.steps} of {steps}", flush=True)
 
     begun = False
+    widths = torch.zeros(len(generator.coordinates.circular))
+    _, factor = generator.coordinates.harmonic_scales(generator.temperature)
+    widths[~generator.coordinates.circular] = (factor @ factor.T).diagonal().sqrt().float()
 
     def loss(q: bg.Flow) -> torch.Tensor:
         nonlocal begun
@@ -108,7 +116,8 @@ def main() -> None:
             if average.steps % options.every == 0:
                 look()
         begun = True
-        return bg.forward_kl(q, data.draw(options.batch))
+        y = data.draw(options.batch)
+        return bg.forward_kl(q, y + options.jitter * torch.randn_like(y) * widths if options.jitter else y)
 
     def look() -> None:
         nonlocal best
@@ -124,7 +133,9 @@ def main() -> None:
             write_atomically(beside_it, buffer.getvalue())
 
     begin = time.monotonic()
-    steps = steps or max(1, int(60 * options.minutes / seconds_of_a_step(flow, data, options.batch)))
+    if steps is None:
+        most = int(options.passes * data.worth / options.batch)  # more of them learn the frames, not their law
+        steps = max(1, min(most, int(60 * options.minutes / seconds_of_a_step(flow, data, options.batch))))
     history = bg.train(
         flow, loss, steps=steps, learning_rate=options.learning_rate, decay=DECAY, seed=options.seed,
         checkpoint=checkpoint, fingerprint=f"{options.frames} {options.batch}", progress=False,
@@ -151,6 +162,7 @@ def main() -> None:
         "temperature": generator.temperature,
         "batch": options.batch,
         "learning_rate": options.learning_rate,
+        "jitter": options.jitter,
         "flow": options.flow,
         "draws": options.n,
         "frames": len(data.y),

@@ -6,8 +6,9 @@ Independent ladders of temperatures, all in one batch, of Metropolis-corrected t
 error. The file is rewritten every two minutes; called again with the same file, the simulation goes on where it stood,
 for as many minutes more. It holds x (rounds, walkers, atoms, 3) in nm, u in kT and log_w (rounds, walkers): of alanine
 dipeptide, frames are those of a known bias that levels phi, and count exp(log_w); of other molecules all count alike.
-Walkers are independent of each other, frames of one walker are not. All evaluations are counted, of every temperature
-and of the equilibration too.
+That is for evaluations. To learn from, --unbiased frames of short trajectories are better, since all of them count:
+--unbiased --steps 15. Walkers are independent of each other, frames of one walker are not. All evaluations are counted,
+those of every temperature and of the equilibration too.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("--thin", type=int, default=1, help="trajectories between frames")
     parser.add_argument("--equilibration", type=int, default=400, help="trajectories before the first frame")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--unbiased", action="store_true", help="no bias: more of the frames count, few of rare wells")
     parser.add_argument("--no-compile", action="store_true")
     options = parser.parse_args()
 
@@ -106,7 +108,7 @@ def main() -> None:
     molecule = bg.Molecule.load(options.system)
     lowest = molecule.default_temperature
     force_field, start = molecule.energy(lowest), torch.tensor(molecule.positions, dtype=torch.float32)
-    energy = levelled(molecule, force_field, start)
+    energy = force_field if options.unbiased else levelled(molecule, force_field, start)
     if not options.no_compile:
         energy._energy = torch.compile(energy._energy, dynamic=False)
     ladder = np.geomspace(lowest, options.hottest * lowest, options.temperatures).tolist()
