@@ -45,7 +45,7 @@ parser.add_argument(
 )
 parser.add_argument("--jitter", type=float, default=0.0, help="noise on the stiff coordinates, in harmonic widths")
 parser.add_argument("--batch", type=int, default=512)
-parser.add_argument("--learning-rate", type=float, default=2e-3)
+parser.add_argument("--learning-rate", type=float, default=5e-3)
 parser.add_argument("--every", type=int, default=200, help="steps between looks at what is held out")
 parser.add_argument("--flow", type=json.loads, default={}, help="arguments of molecular_flow as JSON")
 parser.add_argument("--seed", type=int, default=0)
