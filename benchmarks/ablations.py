@@ -37,7 +37,7 @@ from boltzgen.flows import Composition, Flow, Whitening
 from boltzgen.generator import HOTTER
 from boltzgen.reweighting import clipped_effective_sample_size
 from boltzgen.training import parted
-from boltzgen.training.objectives import Draws, mean_of_finite
+from boltzgen.training.fresh_draws import Draws, mean_of_finite
 
 SYSTEM, MARKS = "alanine_dipeptide", 12
 DECAY = parted.COLD_DECAY

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ..autosave import Autosave
 from ..flows.noise import keyed_generator
+from .fresh_draws import mean_of_finite, rowwise
 from .history import Round
-from .objectives import estimated, mean_of_finite, rowwise
+from .objectives import estimated
 from .rounds import COLD_DECAY, DECAY, HOT_BATCH, HOT_SHARE, SOFTEN, Rounds, in_words, require_weight
 from .trust import effective_fraction
 

@@ -13,8 +13,9 @@ from ..arguments import instances, positive_counts
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
+from .fresh_draws import frozen
 from .loop import train
-from .objectives import forward_kl, frozen, reverse_kl
+from .objectives import forward_kl, reverse_kl
 
 if TYPE_CHECKING:
     from .history import History

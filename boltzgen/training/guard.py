@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .fresh_draws import mean_of_finite
 from .learner import Learner
-from .objectives import mean_of_finite
 
 __all__ = ["Guard"]
 

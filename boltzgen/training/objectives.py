@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..arguments import instances, numbers, positive_counts
 from ..energies.energy import Energy
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..processes import ranks
-from .row_temperatures import context_of, evaluated
+from .fresh_draws import Draws, mean_of_finite, pathwise, rowwise
 from .trust import raised, trusted
 
 __all__ = [
@@ -25,18 +23,11 @@ __all__ = [
     "divergence",
     "estimated",
     "forward_kl",
-    "frozen",
     "log_variance",
-    "mean_of_finite",
     "one_per_row",
-    "pathwise",
     "reverse_kl",
-    "rowwise",
     "weights",
 ]
-
-_LOST = 1.0
-"""kT by which log q(x) may come back differently from what it was when x was drawn."""
 
 
 def reverse_kl(
@@ -82,28 +73,6 @@ def reverse_kl(
     else:
         loss = rowwise(flow, target, n, generator=generator)
     return mean_of_finite(loss, soften)
-
-
-def rowwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """u(x) + log q(x) of n fresh draws, (n,), with all of its gradient."""
-
-    def rows(mine: slice) -> tuple[Tensor, ...]:
-        x, log_q = flow.rsample(n, generator=generator, rows=mine)
-        target.evaluations.gradient += n - len(x)  # those of the other processes
-        return (target.energy(x) + log_q,)
-
-    return ranks().shared(rows, n)[0]
-
-
-def mean_of_finite(loss: Tensor, soften: float | None) -> Tensor:
-    """The mean of the finite rows; what lies more than `soften` above their median counts logarithmically."""
-    finite = torch.isfinite(loss)
-    loss = torch.where(finite, loss, torch.zeros_like(loss))
-    if soften is not None:
-        threshold = torch.where(finite, loss.detach(), torch.nan).nanmedian() + soften
-        over = torch.nan_to_num(loss - threshold).clamp_min(0.0)
-        loss = loss - over + torch.log1p(over)
-    return torch.where(finite, loss, torch.zeros_like(loss)).sum() / finite.sum()
 
 
 def alpha_divergence(
@@ -157,63 +126,6 @@ def alpha_divergence(
     if not 0 <= trust < 1:
         raise InputError(f"trust must lie in [0, 1); got {trust!r}: pass e.g. 0.5")
     return divergence(pathwise(flow, target, n, generator=generator), alpha=alpha, trust=trust)
-
-
-class Draws(NamedTuple):
-    """Fresh draws of a flow.
-
-    Attributes:
-        x: (n, *event_shape), without a gradient.
-        log_q: log q(x), (n,), without a gradient; NaN for a draw lost to rounding.
-        loss: u(x) + log q(x), (n,), with the gradient that flows through x alone; +inf for a draw lost to rounding.
-        potential: what a temperature divides, in kT, (n,), without a gradient; see `Energy.evaluate`.
-    """
-
-    x: Tensor
-    log_q: Tensor
-    loss: Tensor
-    potential: Tensor
-
-    @property
-    def log_w(self) -> Tensor:
-        """Log-weights in float64, −inf where u is not finite or the draw was lost."""
-        return torch.where(torch.isfinite(self.loss), -self.loss, -torch.inf).detach().double()
-
-
-def pathwise(
-    flow: Flow,
-    target: Energy,
-    n: int,
-    *,
-    generator: torch.Generator | None = None,
-    temperatures: Tensor | None = None,
-) -> Draws:
-    """n fresh draws, and u + log q with the gradient that flows through x alone.
-
-    Draws that rounding does not let back to where they came from, in spikes of the density, have no such gradient.
-    Their loss is +inf and their log q NaN, so that they are left out.
-
-    Arguments:
-        temperatures: of each draw, (n,), for a flow for every temperature; that of the target if None.
-    """
-    context = None if temperatures is None else context_of(flow, temperatures)
-
-    def rows(mine: slice) -> tuple[Tensor, ...]:
-        x, log_q = flow.rsample(n, generator=generator, rows=mine, context=context)
-        with frozen(flow):
-            u, potential = evaluated(target, x, None if temperatures is None else temperatures[mine])
-            again = flow.log_prob(x, None if context is None else context[mine])
-            kept = (again - log_q).abs() < _LOST
-            loss = torch.where(kept, u + again + (log_q - again).detach(), torch.inf)
-            log_q = torch.where(kept, log_q, torch.nan)
-        others = n - len(x)  # the rows of the other processes
-        if loss.requires_grad:
-            target.evaluations.gradient += others
-        else:
-            target.evaluations.energy += others
-        return x.detach(), log_q.detach(), loss, potential.detach()
-
-    return Draws(*ranks().shared(rows, n))
 
 
 def divergence(draws: Draws, *, alpha: float, trust: float) -> Tensor:
@@ -402,16 +314,3 @@ def coordinate_entropy(
     itself = torch.eye(n, dtype=torch.bool, device=r.device)  # a draw is no witness of its own density
     log_p = log_kernel.masked_fill(itself, -torch.inf).logsumexp(1) - math.log(n - 1)
     return -log_p.mean()
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Within it the parameters of a module are constants: they require no gradient, and gather none."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

@@ -16,8 +16,9 @@ from ..flows.coupling import Coupling
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..processes import ranks
+from .fresh_draws import Draws, frozen, mean_of_finite, pathwise
 from .history import Round
-from .objectives import Draws, divergence, estimated, forward_kl, frozen, mean_of_finite, pathwise
+from .objectives import divergence, estimated, forward_kl
 from .rounds import BATCH, COLD_DECAY, DECAY, STEP_ESS, Rounds, in_words, require_weight
 from .trust import boundary, effective_fraction
 

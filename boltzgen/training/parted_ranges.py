@@ -8,7 +8,8 @@ from torch import Tensor
 from ..autosave import Autosave
 from ..flows.noise import keyed_generator
 from ..processes import ranks
-from .objectives import Draws, forward_kl, frozen, pathwise
+from .fresh_draws import Draws, frozen, pathwise
+from .objectives import forward_kl
 from .parted import COLD_MARGINAL_RATE, DRAWS, LADDER, MARGINAL_RATE, PASSES, REST_RATE, STEPS, WHOLE_RATE, symmetric
 from .ranges import LEVELS, RangeRounds
 from .rounds import BATCH, COLD_DECAY, DECAY, STEP_ESS, in_words

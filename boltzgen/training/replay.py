@@ -13,7 +13,8 @@ from ..errors import CheckpointError
 from ..flows.flow import Flow
 from ..flows.latent import Latent
 from ..processes import ranks
-from .objectives import cross_entropy, frozen
+from .fresh_draws import frozen
+from .objectives import cross_entropy
 
 __all__ = ["AnnealedReplay"]
 

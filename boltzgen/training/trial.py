@@ -12,7 +12,8 @@ from ..energies import Energy
 from ..flows import Flow
 from ..flows.noise import keyed_generator
 from .compilation import compiled, load_job
-from .objectives import divergence, forward_kl, frozen, pathwise, reverse_kl
+from .fresh_draws import frozen, pathwise
+from .objectives import divergence, forward_kl, reverse_kl
 from .row_temperatures import context_of
 
 VALUE_TOLERANCE = 1e-3

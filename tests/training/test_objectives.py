@@ -12,8 +12,9 @@ from boltzgen.errors import InputError
 from boltzgen.flows import Flow, coupling_flow
 from boltzgen.flows.bases import Normal
 from boltzgen.flows.bijection import Bijection
+from boltzgen.training.fresh_draws import pathwise
 from boltzgen.training.loop import train
-from boltzgen.training.objectives import coordinate_entropy, divergence, forward_kl, log_variance, pathwise, reverse_kl
+from boltzgen.training.objectives import coordinate_entropy, divergence, forward_kl, log_variance, reverse_kl
 
 SIGMAS = 5.0
 

@@ -12,7 +12,7 @@ from boltzgen.errors import InputError
 from boltzgen.flows import coupling_flow
 from boltzgen.training import annealing, parted, parted_ranges, ranges, rounds
 from boltzgen.training.annealing import anneal
-from boltzgen.training.objectives import Draws
+from boltzgen.training.fresh_draws import Draws
 from boltzgen.training.parted_ranges import PartedRangeRounds, over_levels
 from boltzgen.training.ranges import RangeRounds
 from boltzgen.training.row_temperatures import context_of, evaluated
