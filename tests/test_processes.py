@@ -18,12 +18,14 @@ import pytest
 import torch
 
 from boltzgen import (
+    AnnealedReplay,
     Energy,
     Samples,
     alpha_divergence,
     anneal,
     coupling_flow,
     draw,
+    force_matching,
     forward_kl,
     log_variance,
     molecular_flow,
@@ -90,6 +92,11 @@ def everything(device="cpu"):
         torch.float64,
         device,
     )
+    replay = AnnealedReplay(toys.DoubleWell(), 50, stages=2)
+    found["replay"] = trained(lambda q, _: replay(q), torch.float64, device)
+    found["replay's ledger"] = torch.tensor(replay.target.evaluations.total)
+    x = torch.linspace(-1, 1, 66, dtype=torch.float64, device=device).view(33, 2)
+    found["forces"] = trained(lambda q, _: force_matching(q, x, -x), torch.float64, device)
     flow = flow_of().to(device, torch.float64)
     target = toys.DoubleWell()
     history = anneal(flow, target, hot=4.0, steps=40, progress=False)

@@ -86,24 +86,20 @@ def test_the_memory_keeps_the_last_annealings_and_steps_in_between_evaluate_noth
     assert seen == [(10, 110)] * 3 + [(20, 220)] * 3 + [(20, 330)] * 3
 
 
-def test_steps_grow_until_two_thirds_of_the_moves_are_accepted():
-    replay, flow = AnnealedReplay(toys.Gaussian([0.0, 0.0], [[0.05, 0.0], [0.0, 1.0]]), 100, reuse=1), coupling_flow(2)
-    for call in range(60):
+def test_steps_adapt_until_two_thirds_of_the_moves_are_accepted():
+    """From N(0, 1) to precisions of 20 and 1: at β = 1.6 that of q w^β is 31, where leapfrog is stable below 0.36."""
+    replay = AnnealedReplay(toys.Gaussian([0.0, 0.0], [[0.05, 0.0], [0.0, 1.0]]), 100, reuse=1, memory=1)
+    flow = coupling_flow(2, layers=2, transform="affine", hidden=(4,))
+    for call in range(30):
         seeded(replay, flow, call)
     steps = replay._step.tolist()
-    # g has precision 2/0.05 − 1 = 39: leapfrog is stable below 2/√39 = 0.32, and q w^β for β < 2 less narrow
-    assert steps == sorted(steps, reverse=True)
-    assert 0.15 < steps[-1] < 0.4
-    assert max(steps) < 1.2
+    assert 0.15 < steps[3] < 0.36
+    assert 1.3 * steps[3] < steps[0] < 0.68  # where precision is 8.6
 
 
-def test_a_well_that_the_flow_does_not_know_is_found():
-    """From a flow that is a single Gaussian in one of two wells."""
+def test_both_wells_are_found_with_what_they_weigh():
     target = toys.DoubleWell("snf")
     flow = coupling_flow(2, layers=4, hidden=(32,))
-    with torch.no_grad():
-        started = flow.sample(1000, seed=1)[0]
-    assert target.in_a(started).double().mean() > 0.3
     train(flow, AnnealedReplay(target, 128), steps=150, learning_rate=1e-2, progress=False)
     x, log_q = flow.sample(4000, seed=1)
     w = (-target.energy(x) - log_q).double().softmax(0)
