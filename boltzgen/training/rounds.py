@@ -61,10 +61,12 @@ class Rounds:
         first: what the first stage teaches.
         constant: parts of the state that are replaced, never changed, so that they need not be copied.
         kind: of rounds; no checkpoint of another kind is taken up.
+        decay: of the running average of the parameters, above the cold temperature.
         weight_decay: of the learner.
     """
 
     ladder = LADDER
+    decay = DECAY
     constant: tuple[str, ...] = ("guard",)
     kind = "by weights"
     weight_decay = 0.0
@@ -223,7 +225,7 @@ class Rounds:
         share = torch.softmax(to_learn, 0).cpu()
         noise = keyed_generator(self.seed, 1, index)
         chosen = torch.multinomial(share, PASSES * BUFFER, replacement=True, generator=noise)
-        rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
+        rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else self.decay
         for rows in chosen.to(x.device).view(-1, BATCH):
             loss = forward_kl(self.flow, x[rows])
             self.history.training_samples += BATCH

@@ -14,8 +14,11 @@ __all__ = ["TransportRounds"]
 
 TRUST = 0.4
 """nats that a round may go from the flow: for log-normal weights an effective sample fraction of exp(−0.8) = 0.45."""
-FALL = 0.5
+FALL = 0.7
 """of the entropy that a Gaussian loses when it shrinks by as much in all d dimensions: √(d · TRUST) nats."""
+
+DECAY = 0.9
+"""of the running average of the parameters: a round starts from it, so it must have learnt what the last one taught."""
 
 
 class TransportRounds(Rounds):
@@ -26,6 +29,7 @@ class TransportRounds(Rounds):
     """
 
     kind = "by transport"
+    decay = DECAY
     free = False
 
     def begin(self, autosave: Autosave) -> None:
