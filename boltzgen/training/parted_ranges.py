@@ -50,36 +50,29 @@ class PartedRangeRounds(RangeRounds):
             self.history.training_samples += DRAWS
             learn(over_levels(draws), REST_RATE)
         x, log_q, log_w, potential = (torch.cat([_apart(c) for c in part], 1) for part in zip(*steps, strict=True))
-        log_w, potential = self.by_levels(log_w, potential)
-        own = log_w[0].clone()
-        log_w[0] += self.descend(own, potential[0])
         x, log_q = x.flatten(0, 1), log_q.flatten()
+        log_w, potential = self.by_levels(log_w, potential)
 
-        drawn_at = context_of(flow, levels.repeat_interleave(len(x) // LEVELS))
+        own, n = log_w[0].clone(), log_w.shape[1]
+        drawn_at = context_of(flow, levels.repeat_interleave(n))
+        log_w[0] += self.descend(own, potential[0])
         levels[0] = self.temperature
-        context = context_of(flow, levels.repeat_interleave(len(x) // LEVELS))
+        context = context_of(flow, levels.repeat_interleave(n))
+        weights = torch.cat([_shares(raised(w, trusted(w, STEP_ESS))) for w in log_w])
 
         def law(mine: slice) -> tuple[Tensor, ...]:
-            return (marginal.log_prob(x[mine], drawn_at[mine]),)  # and a function of x_B, which is no matter
+            return (marginal.log_prob(x[mine], drawn_at[mine]),)  # up to a function of x_B
 
         with torch.no_grad():
             (log_q_a,) = ranks().shared(law, len(x))
-        log_w = torch.cat([w - w.logsumexp(0) for w in (raised(w, trusted(w, STEP_ESS)) for w in log_w)]).nan_to_num(
-            -torch.inf, neginf=-torch.inf
-        )
-        rate = COLD_MARGINAL_RATE if settled else MARGINAL_RATE
-        for rows in self.batches(log_w, PASSES, index, STEPS):
-            learn(
-                forward_kl(marginal, x[rows], log_w[rows], context=context[rows], drawn_log_q=log_q_a[rows]),
-                rate,
-            )
+        for rows in self.batches(weights, PASSES, index, STEPS):
+            loss = forward_kl(marginal, x[rows], weights[rows], context=context[rows], drawn_log_q=log_q_a[rows])
+            learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
         if settled:
             self.history.training_samples += len(x)
-            for rows in self.batches(log_w, 1, index, STEPS + 1):
-                learn(
-                    forward_kl(flow, x[rows], log_w[rows], context=context[rows], drawn_log_q=log_q[rows]),
-                    WHOLE_RATE,
-                )
+            for rows in self.batches(weights, 1, index, STEPS + 1):
+                loss = forward_kl(flow, x[rows], weights[rows], context=context[rows], drawn_log_q=log_q[rows])
+                learn(loss, WHOLE_RATE)
         self.arrive()
         return own
 
@@ -100,3 +93,8 @@ def over_levels(draws: Draws) -> Tensor:
 def _apart(column: Tensor) -> Tensor:
     """The rows of each level, (levels, n / levels, …)."""
     return column.reshape(LEVELS, -1, *column.shape[1:])
+
+
+def _shares(log_w: Tensor) -> Tensor:
+    """Log-weights of a level normalised to one, and −inf throughout if no draw has any."""
+    return log_w - log_w.logsumexp(0).clamp_min(-1e300)
