@@ -11,7 +11,7 @@ from ..processes import ranks
 from .fresh_draws import Draws, frozen, pathwise
 from .objectives import forward_kl
 from .parted import COLD_MARGINAL_RATE, DRAWS, LADDER, MARGINAL_RATE, PASSES, REST_RATE, STEPS, WHOLE_RATE, symmetric
-from .ranges import LEVELS, RangeRounds
+from .ranges import RangeRounds
 from .rounds import BATCH, COLD_DECAY, DECAY, STEP_ESS, in_words
 from .row_temperatures import context_of
 from .trust import raised, trusted
@@ -41,21 +41,21 @@ class PartedRangeRounds(RangeRounds):
             autosave()
 
         levels, steps = self.levels(index), []
-        temperatures = levels.repeat_interleave(DRAWS // LEVELS)
+        temperatures = levels.repeat_interleave(DRAWS // len(levels))
         for k in range(STEPS):
             noise = keyed_generator(self.seed, 1, index, k)
             with frozen(marginal):
                 draws = pathwise(flow, self.target, DRAWS, generator=noise, temperatures=temperatures)
-            steps.append((draws.x, draws.log_q, draws.log_w, draws.potential.double()))
+            columns = (draws.x, draws.log_q, draws.log_w, draws.potential.double())
+            steps.append([_apart(column, len(levels)) for column in columns])
             self.history.training_samples += DRAWS
-            learn(over_levels(draws), REST_RATE)
-        x, log_q, log_w, potential = (torch.cat([_apart(c) for c in part], 1) for part in zip(*steps, strict=True))
+            learn(over_levels(draws, len(levels)), REST_RATE)
+        x, log_q, log_w, potential = (torch.cat(part, 1) for part in zip(*steps, strict=True))
         x, log_q = x.flatten(0, 1), log_q.flatten()
-        log_w, potential = self.by_levels(log_w, potential)
-
-        own, n = log_w[0].clone(), log_w.shape[1]
+        log_w, potential = self.usable(log_w, potential)
+        n = log_w.shape[1]
         drawn_at = context_of(flow, levels.repeat_interleave(n))
-        log_w[0] += self.descend(own, potential[0])
+        own = self.descend(log_w, potential)
         levels[0] = self.temperature
         context = context_of(flow, levels.repeat_interleave(n))
         weights = torch.cat([_shares(raised(w, trusted(w, STEP_ESS))) for w in log_w])
@@ -83,16 +83,16 @@ class PartedRangeRounds(RangeRounds):
         return [rows for rows in order.view(-1, BATCH) if log_w[rows].isfinite().any()]
 
 
-def over_levels(draws: Draws) -> Tensor:
+def over_levels(draws: Draws, levels: int) -> Tensor:
     """The mean of `symmetric` over the levels, those of which no draw could be evaluated left out."""
-    parts = [Draws(*columns) for columns in zip(*(_apart(column) for column in draws), strict=True)]
+    parts = [Draws(*columns) for columns in zip(*(_apart(column, levels) for column in draws), strict=True)]
     losses = [symmetric(part) for part in parts if part.loss.isfinite().any()]
     return torch.stack(losses).mean() if losses else draws.loss.sum() * torch.nan
 
 
-def _apart(column: Tensor) -> Tensor:
+def _apart(column: Tensor, levels: int) -> Tensor:
     """The rows of each level, (levels, n / levels, …)."""
-    return column.reshape(LEVELS, -1, *column.shape[1:])
+    return column.reshape(levels, -1, *column.shape[1:])
 
 
 def _shares(log_w: Tensor) -> Tensor:

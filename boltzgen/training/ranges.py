@@ -41,7 +41,12 @@ class RangeRounds(Rounds):
         self.flows += [self.first]
 
     def levels(self, index: int) -> Tensor:
-        """The temperatures of a round, rising: the ends of what has been reached, and one in each interval between."""
+        """The temperatures of a round, rising: the ends of what has been reached, and one in each interval between.
+
+        One alone, which all draws then have, before there is a range.
+        """
+        if self.temperature == self.hot:
+            return torch.tensor([self.hot], dtype=torch.float64)
         u = torch.rand(LEVELS - 2, dtype=torch.float64, generator=keyed_generator(self.seed, 3, index))
         height = torch.cat([torch.zeros(1), (torch.arange(LEVELS - 2) + u) / (LEVELS - 2), torch.ones(1)])
         return self.temperature * (self.hot / self.temperature) ** height
@@ -50,13 +55,12 @@ class RangeRounds(Rounds):
         index, settled = len(self.history.rounds), self.cold_start is not None
         levels = self.levels(index)
         x, log_w, potential = self.draws(index, levels, autosave)
-        own = log_w[0].clone()
-        log_w[0] += self.descend(own, potential[0])
+        own = self.descend(log_w, potential)
         levels[0] = self.temperature
         share = torch.cat([torch.softmax(raised(w, trusted(w, STEP_ESS)), 0).nan_to_num(0.0) for w in log_w]).cpu()
         noise = keyed_generator(self.seed, 1, index)
         chosen = torch.multinomial(share, PASSES * len(x), replacement=True, generator=noise)
-        context = context_of(self.flow, levels.repeat_interleave(BLOCK))
+        context = context_of(self.flow, levels.repeat_interleave(log_w.shape[1]))
         rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
         for rows in chosen.to(x.device).view(-1, BATCH):
             loss = forward_kl(self.flow, x[rows], context=context[rows])
@@ -67,29 +71,33 @@ class RangeRounds(Rounds):
         return own
 
     def descend(self, log_w: Tensor, potential: Tensor) -> Tensor:
-        """Notes a round, goes down to its next temperature, and gives what that adds to its log-weights.
+        """Notes a round, goes down to its next temperature, and weights the lowest level to it, in place.
 
         Arguments:
-            log_w, potential: of the draws of the lowest level, (n,).
+            log_w, potential: (levels, n).
+
+        Returns:
+            The log-weights of the lowest level before, (n,).
         """
-        before, ess = self.temperature, effective_fraction(log_w)
-        following = self.next_temperature(log_w, potential)
-        kl = float(estimated(log_w, 0.0))
-        self.history.rounds.append(Round(before, ess, following, LEVELS * len(log_w), self.budget.seconds, kl))
+        own, before = log_w[0].clone(), self.temperature
+        following, kl = self.next_temperature(own, potential[0]), float(estimated(own, 0.0))
+        rows, seconds = log_w.numel(), self.budget.seconds
+        self.history.rounds.append(Round(before, effective_fraction(own), following, rows, seconds, kl))
         self.temperature = following
-        return (1.0 - before / following) * potential
+        log_w[0] += (1.0 - before / following) * potential[0]
+        return own
 
     @torch.no_grad()
     def draws(self, index: int, levels: Tensor, autosave: Autosave) -> tuple[Tensor, Tensor, Tensor]:
-        """Draws (m, *event), a block from each level, and their log-weights and potential there, (levels, block).
+        """Draws (m, *event), as many from each level, and their log-weights and potential there, (levels, n).
 
         Weight 0 where they fail.
         """
         seed = keyed_generator(self.seed, 2, index).initial_seed()
-        parts = []
+        parts, of_block = [], levels.repeat_interleave(LEVELS // len(levels))
 
         def rows(k: int, mine: slice) -> tuple[Tensor, ...]:
-            temperatures = levels[k].repeat(BLOCK)
+            temperatures = of_block[k].repeat(BLOCK)
             context = context_of(self.flow, temperatures)
             x, log_q = self.flow.sample_blocks(seed, [k], rows=mine, context=context)
             self.target.evaluations.energy += BLOCK - len(x)  # those of the other processes
@@ -97,15 +105,15 @@ class RangeRounds(Rounds):
             return x, (-u - log_q).double(), potential.double()
 
         with self.learner.averaged():
-            for k in range(len(levels)):
+            for k in range(LEVELS):
                 parts.append(ranks().shared(partial(rows, k), BLOCK))
                 autosave()
         x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
-        return x, *self.by_levels(log_w, potential)
+        return x, *self.usable(log_w.view(len(levels), -1), potential.view(len(levels), -1))
 
-    def by_levels(self, log_w: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
+    def usable(self, log_w: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
         """Both (levels, n), without what is not finite."""
         good = torch.isfinite(log_w) & torch.isfinite(potential)
-        log_w = torch.where(good, log_w, -torch.inf).view(LEVELS, -1)
+        log_w = torch.where(good, log_w, -torch.inf)
         require_weight(log_w[0], self.temperature)
-        return log_w, torch.where(good, potential, 0.0).view(LEVELS, -1)
+        return log_w, torch.where(good, potential, 0.0)
