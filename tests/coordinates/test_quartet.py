@@ -148,7 +148,8 @@ def test_log_partition_is_that_of_zero_centroid():
 
 
 @pytest.mark.slow
-def test_couplings_learn_dw4_within_a_minute():
+@pytest.mark.timeout(1200)
+def test_couplings_learn_dw4():
     target = Pullback(DW4(), PlanarQuartet())
     generator = bg.BoltzmannGenerator(target)
     generator.train(steps=1500, progress=False)
