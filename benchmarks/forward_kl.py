@@ -127,6 +127,9 @@ def main() -> None:
             best = average.copy()
         looks.append({"step": average.steps, "seconds": round(time.monotonic() - begin), "held_out": round(value, 4)})
         print(looks[-1], flush=True)
+        keep()
+
+    def keep() -> None:
         if beside_it:
             state = {"steps": steps, "looks": looks, "best": best, "average": average.values, "at": average.steps}
             torch.save(state, buffer := io.BytesIO())
@@ -136,6 +139,7 @@ def main() -> None:
     if steps is None:
         most = int(options.passes * data.worth / options.batch)  # more of them learn the frames, not their law
         steps = max(1, min(most, int(60 * options.minutes / seconds_of_a_step(flow, data, options.batch))))
+    keep()
     history = bg.train(
         flow, loss, steps=steps, learning_rate=options.learning_rate, decay=DECAY, seed=options.seed,
         checkpoint=checkpoint, fingerprint=f"{options.frames} {options.batch}", progress=False,
