@@ -19,6 +19,7 @@ TRAININGS = [  # record, molecule, what is special about it
     ),
     ("alanine_dipeptide_as_a_whole", "alanine dipeptide A", "as a whole, forces and weights by turns"),
     ("alanine_dipeptide_60min", "alanine dipeptide A", "the default, compiled"),
+    ("alanine_dipeptide_60min_no_decay", "alanine dipeptide A", "the default, compiled, without weight decay"),
     ("alanine_dipeptide_60min_6x128", "alanine dipeptide A", "as a whole, by turns, 6 × (128, 128)"),
     ("alanine_dipeptide_60min_6x128_floors", "alanine dipeptide A", "one round, floors, 6 × (128, 128)"),
     ("alanine_dipeptide_60min_6x128_memory", "alanine dipeptide A", "the default, 6 × (128, 128)"),
