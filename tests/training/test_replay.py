@@ -150,9 +150,7 @@ def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch)
     resumed, memory = flow_of(seed=9), AnnealedReplay(target, 32)
     train(resumed, memory, checkpoint=path, **options)
     assert torch.equal(weights(resumed), weights(whole))
-    forgetful = flow_of(seed=9)
-    again = AnnealedReplay(target, 32)
-    path.unlink()
+    forgetful, again, path = flow_of(seed=9), AnnealedReplay(target, 32), tmp_path / "other.pt"
     with pytest.raises(KeyboardInterrupt):
         train(flow_of(), Stopping(target, 32), checkpoint=path, **options)
     train(forgetful, lambda q: again(q), checkpoint=path, **options)  # noqa: PLW0108
