@@ -99,13 +99,13 @@ def beside_frames() -> str:
                 molecule, special, minutes(found, seed), seed["seed"], pm(e["eubo_gap"]), pm(worst),
                 three({key[11:]: value for key, value in maps.items() if key.startswith("divergence")}, "{:.4f}"),
                 three({key[10:]: value for key, value in maps.items() if key.startswith("variation")}, "{:.4f}"),
-                f"{maps['n']:.2g}", *distances, e["verdict"],
+                *distances, f"{maps['n']:.2g}, {e['torus_w2']['n']:.2g}", e["verdict"],
             ]
         )  # fmt: skip
     if not rows:
         return ""
     head = ["molecule", "training", "minutes", "seed", "EUBO − log Z", "error of ΔF(φ), kT", "KL of the (φ, ψ) maps",
-            "total variation", "draws of the maps", "energy-W2, kT", "torus-W2", "verdict"]  # fmt: skip
+            "total variation", "energy-W2, kT", "torus-W2", "draws of maps and distances", "verdict"]  # fmt: skip
     return (
         "## The same beside frames of the target\n\n"
         "`benchmarks/evaluate.py`, with frames of `benchmarks/reference_frames.py`; what is what says\n"
@@ -205,6 +205,7 @@ def growth() -> str:
         f"![ESS against evaluations]({FIGURE.relative_to(HERE).as_posix()})\n\n"
         "Of the rounds at the target's temperature: the relative variance of the weights, 1/ESS − 1, of each round's\n"
         "own draws while the flow learns, and at the end that of fresh draws of the running average. It falls like\n"
-        "evaluations to the power −k over the last nine tenths of the evaluations, by least squares.\n\n"
+        "evaluations to the power −k over the last nine tenths of the evaluations, by least squares, while the learning\n"
+        "rate falls too: another budget has another curve.\n\n"
         + table(["molecule", "training", "seed", "evaluations", "ESS %", "k"], rows)
     )
