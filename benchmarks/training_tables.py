@@ -205,7 +205,7 @@ def growth() -> str:
         f"![ESS against evaluations]({FIGURE.relative_to(HERE).as_posix()})\n\n"
         "Of the rounds at the target's temperature: the relative variance of the weights, 1/ESS − 1, of each round's\n"
         "own draws while the flow learns, and at the end that of fresh draws of the running average. It falls like\n"
-        "evaluations to the power −k over the last nine tenths of the evaluations, by least squares; the learning rate\n"
+        "evaluations to the power −k over the last nine tenths of them, by least squares; the learning rate\n"
         "falls meanwhile, so that another budget has another curve.\n\n"
         + table(["molecule", "training", "seed", "evaluations", "ESS %", "k"], rows)
     )
