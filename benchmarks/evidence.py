@@ -84,9 +84,8 @@ def beside(
     half = frames.log_w.shape[1] // 2
     x, u, walker = frames.equal_weights(slice(0, half))
     others_x, others_u, others_walker = frames.equal_weights(slice(half, None), seed=1)
-    torsions = {name: atoms for name, atoms in samples.torsions.items() if name.startswith(("phi", "psi"))}
-    known, others = angles(x, torsions), angles(others_x, torsions)
-    drawn = np.stack([samples.torsion(name).numpy() for name in torsions], 1)
+    residues = [name[3:] for name in samples.torsions if name[:3] == "phi" and f"psi{name[3:]}" in samples.torsions]
+    torsions = {name: samples.torsions[name] for one in residues for name in (f"phi{one}", f"psi{one}")}
 
     weighed, outside = weighed_frames(generator, torch.cat([x, others_x]), np.r_[walker, half + others_walker])
     with warnings.catch_warnings(action="ignore", category=bg.UnreliableEstimateWarning):  # the verdict says it
@@ -105,24 +104,26 @@ def beside(
     verdict = bg.judge(samples, reference_log_w=torch.from_numpy(weighed[0]))
     found["verdict"] = verdict.headline
 
-    n = min(len(samples), len(others))
-    weights = normalized(samples.log_w[:n])
-    columns = {"raw": (drawn[:n], None), "reweighted": (drawn[:n], weights), "noise": (others[:n], None)}
-    found["maps"] = {"n": n} | {
-        f"{measure.__name__}_{name}": mean_over_residues(measure, known, rows, w, list(torsions))
-        for measure in (divergence, variation)
-        for name, (rows, w) in columns.items()
-    }
-
-    m = min(matched, n, len(known))
+    n = min(len(samples), len(others_x))
+    m = min(matched, n, len(x))
     fair = samples.resample(m, seed=0)
-    fair_angles = np.stack([fair.torsion(name).numpy() for name in torsions], 1)
     assert samples.potential is not None
     assert fair.potential is not None
     finite = samples.potential[:m].clamp(max=1e6)
     found["energy_w2"] = {"n": m} | {
         name: wasserstein_on_a_line(u[:m].numpy(), values.numpy())
         for name, values in (("raw", finite), ("reweighted", fair.potential), ("noise", others_u[:m]))
+    }
+    if not residues:
+        return found
+    known, others = angles(x, torsions), angles(others_x, torsions)
+    drawn, fair_angles = (angles(one.positions(), torsions) for one in (samples, fair))
+    weights = normalized(samples.log_w[:n])
+    columns = {"raw": (drawn[:n], None), "reweighted": (drawn[:n], weights), "noise": (others[:n], None)}
+    found["maps"] = {"n": n} | {
+        f"{measure.__name__}_{name}": mean_over_residues(measure, known, rows, w)
+        for measure in (divergence, variation)
+        for name, (rows, w) in columns.items()
     }
     found["torus_w2"] = {"n": m} | {
         name: wasserstein_on_a_torus(known[:m], values)
@@ -208,10 +209,9 @@ def variation(p: Array, q: Array) -> float:
     return float(0.5 * np.abs(p - q).sum() * (2 * math.pi / BINS) ** 2)
 
 
-def mean_over_residues(
-    measure: Callable[[Array, Array], float], known: Array, rows: Array, w: Array | None, names: list[str]
-) -> float:
-    pairs = [(names.index(name), names.index("psi" + name[3:])) for name in names if name.startswith("phi")]
+def mean_over_residues(measure: Callable[[Array, Array], float], known: Array, rows: Array, w: Array | None) -> float:
+    """Of the maps of each φ and the ψ that follows it."""
+    pairs = [slice(k, k + 2) for k in range(0, known.shape[1], 2)]
     return float(np.mean([measure(density(known[:, pair], None), density(rows[:, pair], w)) for pair in pairs]))
 
 

@@ -89,7 +89,7 @@ def trainings() -> str:
 def beside_frames() -> str:
     rows: list[Sequence[object]] = []
     for molecule, special, found, seed in rows_of_records():
-        if "evidence" not in seed:
+        if "maps" not in seed.get("evidence", {}):
             continue
         e, maps = seed["evidence"], seed["evidence"]["maps"]
         worst = max(e["free_energy_error"].values(), key=lambda one: abs(one["value"]) / one["standard_error"])
@@ -140,7 +140,7 @@ def beside_the_published() -> str:
                         molecule, f"{special}, {minutes(found, seed)} min, seed {seed['seed']}",
                         f"{evaluations_of(seed):.2g}", f"{e['eubo_gap']['value']:.3f}" if e else "",
                         percent(seed["ess_fraction"]), percent(seed["ess_fraction_clipped"]),
-                        *(f"{e[k]['reweighted']:.3f} ({e[k]['noise']:.3f})" if e else ""
+                        *(f"{e[k]['reweighted']:.3f} ({e[k]['noise']:.3f})" if e and k in e else ""
                           for k in ("energy_w2", "torus_w2")),
                     ]
                 )  # fmt: skip

@@ -166,3 +166,15 @@ def test_shares_at_equal_evaluations_lie_between_the_marks(load):
     at = load("training_tables").at_evaluations
     assert at(curve, 30) == pytest.approx([0.3, 0.6])
     assert at(curve, 50) == pytest.approx([0.4, 0.8])
+
+
+def test_every_residue_counts_and_a_molecule_without_any_has_no_map(load, random):
+    evidence, frames_of = load("evidence"), load("reference_frames").Frames
+    for name, angles in (("alanine_tetrapeptide", {"phi_2", "phi_3", "phi_4"}), ("butane", {"phi"})):
+        generator = bg.BoltzmannGenerator(bg.Molecule.load(name))
+        x = random.normal(generator.molecule.positions, 1e-3, (20, 8, generator.molecule.n_atoms, 3))
+        frames = frames_of(x.astype(np.float32), np.zeros((20, 8)), np.zeros((20, 8)), {"system": name})
+        found = evidence.beside(generator, generator.sample(200, seed=1), frames, matched=50)
+        assert set(found["free_energy_error"]) == angles
+        assert ("maps" in found) == ("torus_w2" in found) == (len(angles) > 1)
+        assert found["energy_w2"]["n"] == 50
