@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from alanine_dipeptide_reference import TORSIONS, Biased, bias, torsions_of
+from alanine_dipeptide_reference import TORSIONS, Biased, bias, jackknife, torsions_of
 from machine import about
 from torch import Tensor
 
@@ -87,6 +87,12 @@ def levelled(molecule: bg.Molecule, force_field: Energy, start: Tensor) -> Energ
     return Biased(force_field, start, [molecule.torsions[name] for name in TORSIONS])
 
 
+def mean_energy(u: np.ndarray, log_w: np.ndarray) -> dict[str, float]:
+    """⟨u⟩ in kT, with the error between walkers: two halves that differ by more have not settled."""
+    w = np.exp(log_w - log_w.max())
+    return jackknife(lambda sums: sums[0] / sums[1], np.stack([(w * u).sum(0), w.sum(0)], 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("system", help="name of a bundled molecule")
@@ -99,6 +105,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="steps of a trajectory")
     parser.add_argument("--thin", type=int, default=1, help="trajectories between frames")
     parser.add_argument("--equilibration", type=int, default=400, help="trajectories before the first frame")
+    parser.add_argument(
+        "--forget", type=int, default=0, help="first rounds of the file to drop: it had not settled yet"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--unbiased", action="store_true", help="no bias: more of the frames count, few of rare wells")
     parser.add_argument("--no-compile", action="store_true")
@@ -123,8 +132,9 @@ def main() -> None:
     before = {"gradient_evaluations": 0, "seconds": 0.0}
     begin = saved = time.monotonic()
     if options.out.exists():
-        kept = [load(options.out)]
-        before = kept[0].about
+        one = load(options.out)
+        before = one.about
+        kept = [Frames(*(part[options.forget :] for part in (one.x, one.u, one.log_w)), before)]
         if json.loads(json.dumps(named)) != {name: before[name] for name in named}:
             parser.error(f"{options.out} must be of the same simulation; got {before['settings']}: pass another file")
         state = State(**torch.load(state_file, weights_only=True))
@@ -142,6 +152,7 @@ def main() -> None:
             "weighted_share": float(w.sum() ** 2 / (w * w).sum() / w.size),
             "acceptance": run.acceptance.tolist(), "swaps": run.swaps.tolist(),
             "round_trips": int(state.round_trips.sum()),
+            "mean_energy_of_halves": [mean_energy(u[half], log_w[half]) for half in np.array_split(np.arange(len(u)), 2)],
             "gradient_evaluations": before["gradient_evaluations"] + energy.evaluations.gradient,
             "seconds": before["seconds"] + time.monotonic() - begin,
             **about("openmm"),
@@ -164,7 +175,7 @@ def main() -> None:
             torch.save(vars(state), buffer)
             write_atomically(state_file, buffer.getvalue())
             save(options.out, frames)
-            shown = {k: frames.about[k] for k in ("frames", "weighted_share", "round_trips", "gradient_evaluations")}
+            shown = {k: frames.about[k] for k in ("frames", "weighted_share", "mean_energy_of_halves")}
             print(f"{frames.about['seconds']:6.0f} s", shown, flush=True)
         if ends:
             break
