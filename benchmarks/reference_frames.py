@@ -152,7 +152,7 @@ def main() -> None:
             "weighted_share": float(w.sum() ** 2 / (w * w).sum() / w.size),
             "acceptance": run.acceptance.tolist(), "swaps": run.swaps.tolist(),
             "round_trips": int(state.round_trips.sum()),
-            "mean_energy_of_halves": [mean_energy(u[half], log_w[half]) for half in np.array_split(np.arange(len(u)), 2)],
+            "mean_energy_of_halves": [mean_energy(u[k], log_w[k]) for k in np.array_split(np.arange(len(u)), 2)],
             "gradient_evaluations": before["gradient_evaluations"] + energy.evaluations.gradient,
             "seconds": before["seconds"] + time.monotonic() - begin,
             **about("openmm"),
