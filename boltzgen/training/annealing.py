@@ -117,7 +117,8 @@ def anneal(
             arguments alone; or
         minutes: budget in wall-clock minutes, compilation included.
         data: configurations (m, *event) sampled at `cold` by other means, such as molecular dynamics. They need not
-            be converged: they only start the flow, and the rounds put the weights of the wells right.
+            be converged: they only start the flow, and the rounds put the weights of the wells right. Not for
+            "continuous", whose forces would empty the rarer wells.
         learning_rate: highest of the first stage; the rounds use shares of it.
         seed: of all noise.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
@@ -158,15 +159,21 @@ def anneal(
             f"flow must need no context, or that of a temperature; got one of size {flow.context_size}: anneal "
             "flow.given(context), or build it with temperature=T"
         )
+    course = _chosen(method, flow)
     if data is not None:
         if flow.temperature is not None:
             raise InputError(
                 "data must be None for a flow for every temperature, which starts at the hot one; got some: leave them "
                 "out, or fit it to data of several temperatures with forward_kl(flow, x, context=...)"
             )
+        if course is ContinuousRounds:
+            raise InputError(
+                'data must start a method that learns by weights; got method="continuous", whose forces empty the '
+                'rarer wells of the data: use method="reweighting" or "transport"'
+            )
         data, hot = _admitted(data, flow), cold
     Budget(steps=steps, minutes=minutes)  # refuses a wrong budget before any work
-    annealing = _chosen(method, flow)(flow, target, hot, cold, data, learning_rate, seed, fingerprint)
+    annealing = course(flow, target, hot, cold, data, learning_rate, seed, fingerprint)
     annealing.resume(checkpoint, steps=steps, minutes=minutes)
     if watch is not None:
         annealing.watch = watch
