@@ -29,6 +29,7 @@ from .training import History, anneal, chart_data
 from .units import positive_temperature
 
 if TYPE_CHECKING:
+    from .training.annealing import Method
     from .training.compilation import Compile
 
 __all__ = ["BoltzmannGenerator"]
@@ -134,6 +135,7 @@ class BoltzmannGenerator:
         minutes: float | None = None,
         steps: int | None = None,
         data: Any = None,
+        method: Method = "auto",
         run_dir: str | os.PathLike[str] | None = None,
         about: Mapping[str, Any] | None = None,
         begun: Callable[[], None] = lambda: None,
@@ -146,6 +148,7 @@ class BoltzmannGenerator:
             minutes, steps: the budget, one of them; ten minutes if neither is given.
             data: frames of the molecule at this temperature, (m, n_atoms, 3) in nm or an mdtraj trajectory, see
                 `chart_data`; for another target configurations (m, d). They need not be converged.
+            method: of going down in temperature, see `anneal`.
             run_dir: folder for checkpoints and the trained generator; called again with it, training goes on where it
                 stopped, also after a crash. One training at a time may use it. Beside them run.json says what was
                 trained, when, where and with which versions, and metrics.jsonl how it goes.
@@ -171,6 +174,7 @@ class BoltzmannGenerator:
             self.history = anneal(
                 self.flow,
                 self.target,
+                method=method,
                 hot=self._hot,
                 steps=steps,
                 minutes=minutes,

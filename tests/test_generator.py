@@ -262,3 +262,10 @@ def test_ranges_that_are_none_are_refused(tmp_path):
         bg.BoltzmannGenerator(target, up_to=2.0, flow=bg.coupling_flow(2))
     with pytest.raises(bg.InputError, match="must be one for every temperature; got one without"):
         bg.BoltzmannGenerator(target).at(2.0)
+
+
+def test_the_way_down_in_temperature_can_be_chosen(molecule):
+    history = bg.BoltzmannGenerator(bg.toys.DoubleWell()).train(method="continuous", steps=20, progress=False)
+    assert history.energy == 0  # forces alone, where the default asks for energies of a buffer
+    with pytest.raises(bg.errors.InputError, match="method must be one of auto, parted, reweighting"):
+        bg.BoltzmannGenerator(molecule).train(method="transports", steps=20, progress=False)
