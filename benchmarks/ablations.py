@@ -105,7 +105,7 @@ VARIANTS = {
     ),
     "whitening-diagonal": Variant("whitening: widths alone, no Hessian factor", diagonal),
     "no-folds": Variant("symmetry: methyl rotors not folded", coordinates={"fold": False}),
-    "no-hierarchy": Variant("hierarchy: 8 couplings of halves of all coordinates", flat),
+    "no-hierarchy": Variant("hierarchy: 8 couplings of halves of all coordinates, which learn by weights alone", flat),
     "small": Variant("size: 2 couplings of (64, 64)", sized(stiff_layers=2, stiff_hidden=(64, 64))),
     "large": Variant("size: 6 couplings of (128, 128)", sized(stiff_layers=6, stiff_hidden=(128, 128))),
     "triangular": Variant("with a conditional full covariance", sized(triangular=True)),
@@ -209,6 +209,9 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     record = json.loads(options.out.read_text()) if options.out.exists() else {}
+    told = {"minutes": options.minutes, "seed": options.seed}
+    if any(row[key] != value for row in record.values() for key, value in told.items()):
+        parser.error(f"{options.out} must be of {told}; got another record: pass another --out")
     for name in options.only:
         variant = VARIANTS[name]
         if name in record:

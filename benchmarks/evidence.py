@@ -143,7 +143,7 @@ def weighed_frames(generator: bg.BoltzmannGenerator, x: Tensor, walker: Array) -
     x, walker = x[::every], walker[::every]
     y, log_det = generator.coordinates.inverse(x.double())
     inside = torch.isfinite(y).all(1) & torch.isfinite(log_det)
-    log_w = bg.weigh(generator.flow, generator.target, y[inside].float()).log_w
+    log_w = bg.weigh(generator.here, generator.target, y[inside].float()).log_w
     return (log_w.numpy(), walker[inside.numpy()]), float(1 - inside.double().mean())
 
 
@@ -177,6 +177,8 @@ def free_energy_errors(samples: bg.Samples, frames: Frames, molecule: bg.Molecul
             x = torch.from_numpy(frames.x.reshape(-1, *frames.x.shape[2:]))
             positive = (angles(x, {name: molecule.torsions[name]})[:, 0] > 0).reshape(w.shape)
             # relative to all of the weight: far from 0 and 1 a logarithm of what is left
+            if np.count_nonzero((w * positive).sum(0)) < 2:
+                continue  # one walker alone says nothing of its error
             theirs = jackknifed((w * positive).sum(0), w.sum(0), lambda p: np.log((1 - p) / np.maximum(p, 1e-300)))
         found[name] = {
             "value": ours.value - theirs["value"],

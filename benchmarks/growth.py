@@ -52,7 +52,7 @@ def curves(trainings: Iterable[tuple[str, str, str]]) -> list[Curve]:
 
 def exponent(curve: Curve) -> str | None:
     """The power of the fall of 1/ESS − 1, if there is enough of it to fit."""
-    some = curve.evaluations[:-1] > 0.1 * curve.evaluations[-1]
+    some = (curve.evaluations[:-1] > 0.1 * curve.evaluations[-1]) & (curve.ess[:-1] > 0) & (curve.ess[:-1] < 1)
     x, y = np.log(curve.evaluations[:-1][some]), np.log(1 / curve.ess[:-1][some] - 1)
     return f"{-np.polyfit(x, y, 1)[0]:.2f}" if len(x) >= 8 and np.ptp(x) > 0.5 else None
 

@@ -69,7 +69,7 @@ def row(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     print(f"seed {seed}: {found['steps']} steps, {sum(history.evaluations.values()):.3g} evaluations, {spent}")
     above = None
     for temperature in sorted(options.temperatures, reverse=True):
-        samples = bg.draw(flow.at(temperature), target.at(temperature), options.n, seed=1000 + seed)
+        samples = bg.draw(flow.at(temperature), target.at(temperature), options.n, seed=1000 * int(temperature) + seed)
         log_z = bg.log_partition(samples.log_w)
         one: dict[str, Any] = {
             "temperature": temperature,

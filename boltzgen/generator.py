@@ -84,6 +84,7 @@ class BoltzmannGenerator:
         self.history: History | None = None
         self._toy: dict[str, Any] | None = None
         self._hold = [hold] if isinstance(hold, str) else list(hold)
+        self._at = False
         if isinstance(target, System):
             if target.toy is not None:
                 self._toy = {"name": target.toy, "parameters": dict(target.parameters)}
@@ -160,6 +161,7 @@ class BoltzmannGenerator:
         Returns:
             The record of the training.
         """
+        self._require_whole("trained")
         if minutes is None and steps is None:
             minutes = 10.0
         if minutes is not None:
@@ -168,7 +170,8 @@ class BoltzmannGenerator:
             (steps,) = positive_counts(steps=steps)
         if data is not None and isinstance(self.target, Pullback) and self.coordinates is not None:
             data = chart_data(self.target, data)
-        settings = {"temperature": self.temperature, "seed": self.seed, "minutes": minutes, "steps": steps}
+        settings = {"temperature": self.temperature, "up_to": self.up_to, "seed": self.seed, "method": method}
+        settings |= {"minutes": minutes, "steps": steps}
         folder = None if run_dir is None else RunFolder(run_dir, {**settings, **(about or {})}, begun)
         with nullcontext() if folder is None else _held(folder):
             self.history = anneal(
@@ -232,7 +235,8 @@ class BoltzmannGenerator:
     def at(self, temperature: float) -> BoltzmannGenerator:
         """This generator at another temperature of its range: `generator.at(450.0).sample(n)`.
 
-        It shares the flow. Weights are exact at any temperature; beyond the range, few draws may be effective.
+        It shares the flow, and can do all but be trained or saved, as the whole range can. Weights are exact at any
+        temperature; beyond the range, few draws may be effective.
 
         Arguments:
             temperature: K.
@@ -242,6 +246,7 @@ class BoltzmannGenerator:
         """
         self.flow.at(temperature)  # refuses what it cannot be
         other = copy.copy(self)
+        other._at = True
         other.target, other.temperature = self.target.at(temperature), positive_temperature(temperature)
         return other
 
@@ -275,6 +280,7 @@ class BoltzmannGenerator:
 
         A toy is saved by its name, if it was found by it. An `Energy` of one's own is not: give it to `load`.
         """
+        self._require_whole("saved")
         state: dict[str, Any] = {
             "molecule": None if self.molecule is None else self.molecule.state(),
             "toy": self._toy,
@@ -333,6 +339,13 @@ class BoltzmannGenerator:
             scales = self.coordinates.harmonic_scales(self.up_to or HOTTER * self.temperature)
             return molecular_flow(self.coordinates.circular, *scales, temperature=self.up_to, seed=self.seed)
         return coupling_flow(self.target.event_shape.numel(), temperature=self.up_to, seed=self.seed)
+
+    def _require_whole(self, done: str) -> None:
+        if self._at:
+            raise InputError(
+                f"what is {done} must be the generator of the whole range; got that at {self.temperature:g}, which "
+                "shares its flow: use the one that at() was called on"
+            )
 
     @property
     def _hot(self) -> float | None:

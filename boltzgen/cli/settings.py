@@ -223,7 +223,7 @@ minutes = 10.0
 # Of the network and the noise. Trainings of different seeds must agree: boltzgen report run --others FILE looks.
 seed = 0
 
-# Whether torch.compile may be used where it pays: trainings of an hour and more.
+# Whether torch.compile may be used where it pays: trainings of twenty minutes and more.
 compile = true
 
 # Threads of one process; one is the fastest for molecules of tens of atoms.

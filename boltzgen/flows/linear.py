@@ -68,15 +68,24 @@ class Widening(Bijection):
     Arguments:
         dim: number of dimensions d; those outside S pass through.
         dims: the dimensions S.
+
+    Raises:
+        InputError: if S does not name dimensions, each once.
     """
 
     _within: Tensor
 
     def __init__(self, dim: int, dims: Sequence[int]) -> None:
         super().__init__(dim, context_size=1)
+        self.dims = [int(i) for i in dims]
+        if len(set(self.dims)) != len(self.dims) or not all(0 <= i < dim for i in self.dims):
+            raise InputError(f"dims must be distinct dimensions below {dim}; got {self.dims}: name each once")
         within = torch.zeros(dim)
-        within[[int(i) for i in dims]] = 0.5
+        within[self.dims] = 0.5
         self.register_buffer("_within", within, persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"dims={self.dims}"
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         assert context is not None

@@ -43,7 +43,7 @@ _OF_RANGES: dict[str, type[Rounds]] = {"parted": PartedRangeRounds, "reweighting
 _START = 10.0
 """Temperature to start from, in units of the one wanted."""
 _COMPILATION_PAYS_AFTER = (20.0, 15_000)  # minutes, steps: compiling and its trial take about four minutes
-_TRIAL_SHARE, _TRIAL_SECONDS = 0.15, (420.0, 840.0)
+_TRIAL_SHARE, _TRIAL_SECONDS = 0.15, (300.0, 840.0)
 """what a trial may take of the minutes, within bounds: other processes that wait give up after fifteen."""
 
 

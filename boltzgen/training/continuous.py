@@ -31,7 +31,7 @@ class ContinuousRounds(Rounds):
 
     def round(self, autosave: Autosave) -> Tensor:
         index, parts = len(self.history.rounds), []
-        self.temperature = self.on_path()
+        self.temperature = self.following()
         target, settled = self.target.at(self.temperature), self.cold_start is not None
         rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
         message = in_words(self.history.rounds[-1]) if index else ""
@@ -42,7 +42,11 @@ class ContinuousRounds(Rounds):
             self.step(mean_of_finite(loss, SOFTEN), rate, decay, message)
             autosave()
         log_w = require_weight(torch.cat(parts), self.temperature)
-        ess, kl, following = effective_fraction(log_w), float(estimated(log_w, 0.0)), self.on_path()
+        ess, kl, following = effective_fraction(log_w), float(estimated(log_w, 0.0)), self.following()
         self.history.rounds.append(Round(self.temperature, ess, following, len(log_w), self.budget.seconds, kl))
         self.arrive()
         return log_w
+
+    def following(self) -> float:
+        """What the path says, but never hotter than before, also after more time was given."""
+        return self.cold if self.cold_start is not None else min(self.temperature, self.on_path())

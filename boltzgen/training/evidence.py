@@ -64,8 +64,8 @@ class Evidence:
             found = self.measure(self.learner.flow)
         if not isinstance(found, Tensor | Real) or (isinstance(found, Tensor) and found.numel() != 1):
             got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-            raise InputError(f"the evidence must be one number; got {got}: take its mean")
-        value = ranks().highest(-math.inf if math.isnan(float(found)) else float(found))
+            raise InputError(f"the evidence must be one number; got {got}: take its mean, or its value")
+        value = ranks().highest(float(found) if math.isfinite(float(found)) else -math.inf)
         if value > self.best[1]:
             self.kept = [p.clone() for p in self.learner.average]
         self.looks.append((step, value))

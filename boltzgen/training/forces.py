@@ -51,17 +51,19 @@ def force_matching(flow: Flow, x: Tensor, forces: Tensor, log_w: Tensor | None =
     one_per_row(len(x), log_w=log_w)
     w = weights(torch.zeros(len(x)) if log_w is None else log_w).to(x)
     x, forces, w = x[w > 0], forces[w > 0], w[w > 0]
-    lost = ~forces.isfinite().flatten(1).all(1)
+    lost = ~(forces.isfinite() & x.isfinite()).flatten(1).all(1)
     if lost.any():
         raise InputError(
-            f"forces must be finite; got NaN or infinity in {int(lost.sum())} rows of {len(x)} that count: leave these "
-            "out, or give them log_w = -inf"
+            f"x and forces must be finite; got NaN or infinity in {int(lost.sum())} rows of {len(x)} that count: leave "
+            "these out, or give them log_w = -inf"
         )
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
         with torch.enable_grad():
             some = x[mine].detach().requires_grad_()
-            (slope,) = torch.autograd.grad(flow.log_prob(some).sum(), some, create_graph=True)
+            (slope,) = torch.autograd.grad(
+                flow.log_prob(some).sum() + 0.0 * some.sum(), some, create_graph=True
+            )  # also of a law that is the same everywhere
         return ((slope - forces[mine]).square().flatten(1).sum(1),)
 
     (difference,) = ranks().shared(rows, len(x))

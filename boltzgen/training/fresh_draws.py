@@ -82,8 +82,12 @@ def rowwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator | 
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
         x, log_q = flow.rsample(n, generator=generator, rows=mine)
-        target.evaluations.gradient += n - len(x)  # those of the other processes
-        return (target.energy(x) + log_q,)
+        loss, others = target.energy(x) + log_q, n - len(x)  # the rows of the other processes
+        if loss.requires_grad:
+            target.evaluations.gradient += others
+        else:
+            target.evaluations.energy += others
+        return (loss,)
 
     return ranks().shared(rows, n)[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import os
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from ..arguments import counts, instances, numbers, positive_counts, positive_numbers
 from ..autosave import Autosave
 from ..checkpoint import load_if_there
-from ..errors import InputError
+from ..errors import CheckpointError, InputError
 from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..processes import ranks
@@ -68,6 +69,7 @@ def train(
         objective: maps the flow to a scalar, e.g. `lambda q: reverse_kl(q, target, 512)`; terms add up with + and *.
             One that cannot do without a second argument is given the share of the steps that is behind, from 0 to 1,
             for a schedule: `lambda q, spent: (1 - spent) * forward_kl(q, x) + spent * reverse_kl(q, target, 512)`.
+            Taken up again with more steps, a run is not as far on.
         steps: gradient steps.
         learning_rate: its highest value.
         warmup: steps of the linear rise.
@@ -75,7 +77,8 @@ def train(
         decay: of the running average of the weights, 0 for no averaging.
         seed: of the noise.
         evidence: maps the flow, with the running average of its weights, to one number, the higher the better, e.g.
-            `lambda q: q.log_prob(held_out).mean()` on data that the objective does not see.
+            `lambda q: q.log_prob(held_out).mean()` on data that the objective does not see. What is not a number, or
+            infinite, is never the best; another one cannot be compared with that of a run taken up again.
         patience: steps without a higher evidence after which training ends; all steps are taken if None.
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
             on from it, up to the number of steps given now. See `Autosave` for signals and full disks.
@@ -107,19 +110,27 @@ def train(
     if not 0 <= decay < 1:
         raise InputError(f"decay must be 0 or more and below 1; got {decay!r}: pass e.g. 0.99")
     told = _told(objective)
+    remembers = hasattr(objective, "state_dict") and hasattr(objective, "load_state_dict")
     learner, history = Learner(flow, clip=clip), History()
     watch = Evidence(learner, evidence, patience)
     fingerprint += f" train {learning_rate!r} {warmup!r} {clip!r} {decay!r} {seed!r} {flow.architecture}"
     done = 0
     saved = None if checkpoint is None else ranks().first(partial(load_if_there, checkpoint, fingerprint=fingerprint))
     if saved is not None:
-        if saved.get("objective") and hasattr(objective, "load_state_dict"):
-            objective.load_state_dict(saved["objective"])
+        if (saved.get("objective") is not None) != remembers:
+            raise CheckpointError(
+                f"{checkpoint} must be of a training by the same objective; got one "
+                f"{'without' if remembers else 'with'} a memory for one {'with' if remembers else 'without'}: pass the "
+                "same objective, or another file"
+            )
+        if remembers:
+            objective.load_state_dict(saved["objective"])  # type: ignore[union-attr]
         learner.load_state_dict(saved["learner"])
         history, done = History.from_state(saved["history"]), saved["done"]
         watch.kept = saved.get("kept")
-    watch.looks, memory = history.evidence, getattr(objective, "state_dict", dict)
-    remembered: dict[str, Any] = memory()  # after the last whole step, whatever the next has begun
+    watch.looks = history.evidence
+    memory: Callable[[], Any] = objective.state_dict if remembers else lambda: None  # type: ignore[union-attr]
+    remembered = copy.deepcopy(memory())  # after the last whole step, whatever the next has begun
 
     def state() -> dict[str, Any]:
         parts = {"learner": learner.state_dict(), "history": history.state_dict(), "done": done}
@@ -140,7 +151,7 @@ def train(
             # an average over the first steps must not remember the initial weights
             history.losses.append(learner.step(loss, rate, decay=min(decay, (done + 1) / (done + 10))))
             done += 1
-            remembered = memory()
+            remembered = copy.deepcopy(memory())
             look()
             history.skipped, history.seconds = learner.skipped, before + time.monotonic() - begin
             skipped = f", {learner.skipped} skipped" if learner.skipped else ""
@@ -156,6 +167,11 @@ def train(
 
 def _told(objective: Callable[..., Tensor]) -> bool:
     """Whether an objective is told what share of the steps is behind: if it cannot do without."""
+    if inspect.isclass(objective):
+        raise InputError(
+            f"objective must be a function of the flow; got the class {objective.__name__}: pass an object of it, "
+            f"{objective.__name__}(...)"
+        )
     try:
         signature = inspect.signature(objective.forward if isinstance(objective, nn.Module) else objective)
     except (TypeError, ValueError):  # code without one

@@ -86,7 +86,7 @@ class PartedRounds(Rounds):
 
     ladder = LADDER
     constant = ("guard", "recent")
-    kind = "in parts"
+    kind = "in parts, decaying"
     weight_decay = WEIGHT_DECAY
 
     def __init__(self, flow: Flow, *arguments: Any) -> None:

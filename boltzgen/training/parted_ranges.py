@@ -10,7 +10,18 @@ from ..flows.noise import keyed_generator
 from ..processes import ranks
 from .fresh_draws import Draws, frozen, pathwise
 from .objectives import forward_kl
-from .parted import COLD_MARGINAL_RATE, DRAWS, LADDER, MARGINAL_RATE, PASSES, REST_RATE, STEPS, WHOLE_RATE, symmetric
+from .parted import (
+    COLD_MARGINAL_RATE,
+    DRAWS,
+    LADDER,
+    MARGINAL_RATE,
+    PASSES,
+    REST_RATE,
+    STEPS,
+    WEIGHT_DECAY,
+    WHOLE_RATE,
+    symmetric,
+)
 from .ranges import RangeRounds
 from .rounds import BATCH, COLD_DECAY, DECAY, STEP_ESS, in_words
 from .row_temperatures import context_of
@@ -28,6 +39,7 @@ class PartedRangeRounds(RangeRounds):
 
     ladder = LADDER
     kind = "of a range, in parts"
+    weight_decay = WEIGHT_DECAY
 
     def round(self, autosave: Autosave) -> Tensor:
         flow, index, settled = self.flow, len(self.history.rounds), self.cold_start is not None

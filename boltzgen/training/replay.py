@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..arguments import instances, positive_counts
 from ..energies.energy import Energy
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from ..flows.flow import Flow
 from ..flows.latent import Latent
 from ..processes import ranks
@@ -24,6 +24,8 @@ _FIRST_STEP, _LONGEST = 0.3, 1.2
 """of the leapfrog, whose steps in the flow's own law are stable below 2."""
 _ACCEPTANCE = 0.65
 """aimed at by the steps."""
+_LARGEST = 2**24
+"""rows that can be chosen among."""
 _JITTER = 0.3
 """relative spread of the steps, against trajectories that close on themselves."""
 
@@ -40,7 +42,8 @@ class AnnealedReplay:
     for g. So wells that the flow has next to nothing in are found, if moves lead there. The draws of the last times are
     kept with weights and log q; a step learns from n of them, chosen with probabilities as their weights. Since they
     came, g has changed with the flow by q_old/q: that is the weight a chosen row has in the loss, and thereafter part
-    of the one it is chosen by.
+    of the one it is chosen by. A flow still far off gives all the weight to a few rows: let it learn by `reverse_kl`,
+    softened, first.
 
     It is an objective with a memory: `train(flow, AnnealedReplay(target, 512), steps=…)` keeps it in the checkpoint and
     resumes to the same bits. Within a function, as in `lambda q: replay(q) + forward_kl(q, x)`, `train` cannot see it:
@@ -74,6 +77,10 @@ class AnnealedReplay:
         self.n, self.stages, self.leapfrog, self.reuse, self.memory = positive_counts(
             n=n, stages=stages, leapfrog=leapfrog, reuse=reuse, memory=memory
         )
+        if n * memory > _LARGEST:
+            raise InputError(
+                f"the memory must hold at most {_LARGEST} rows; got {memory} times {n}: remember fewer times"
+            )
         self._of = f"{target.fingerprint} {n} {stages} {leapfrog} {reuse} {memory}"
         self._calls = 0
         self._step = torch.full((self.stages,), _FIRST_STEP, dtype=torch.float64)
@@ -83,10 +90,14 @@ class AnnealedReplay:
     def __call__(self, flow: Flow) -> Tensor:
         """−Σ w̄ log q(x) over n rows of the memory; NaN, which `train` skips, if none has any weight."""
         instances(flow=(flow, Flow))
+        if flow.context_size:
+            raise InputError(
+                f"flow must need no context; got one of size {flow.context_size}: pass flow.at(T), or flow.given(c)"
+            )
         if self._calls % self.reuse == 0:
             new = [column.cpu() for column in self._annealed(flow)]
             columns = zip(self._kept, new, strict=True) if self._kept else ((column,) for column in new)
-            self._kept = tuple(torch.cat(column)[-self.memory * self.n :] for column in columns)
+            self._kept = tuple(torch.cat(column)[-self.memory * self.n :].clone() for column in columns)
         self._calls += 1
         x, log_w, log_q = self._kept
         if not log_w.isfinite().any():
@@ -138,7 +149,7 @@ class AnnealedReplay:
         Raises:
             CheckpointError: if that was of another target or other arguments.
         """
-        if state["of"] != self._of:
+        if state.get("of") != self._of:
             raise CheckpointError(
                 "the memory must be that of this target, with these arguments; got that of another: begin anew, in "
                 "another file"

@@ -53,3 +53,14 @@ def test_a_normal_law_is_as_wide_as_its_temperature_makes_it():
         factor = math.sqrt(temperature / 300.0) * FACTOR
         exact = torch.distributions.MultivariateNormal(MEAN, scale_tril=factor).log_prob(x)
         assert (log_q - exact).abs().max() < 1e-5  # factor and context were kept in float32
+
+
+@pytest.mark.parametrize("dims", [[3], [-1], [0, 0]])
+def test_a_widening_of_dimensions_that_do_not_exist_is_refused(dims):
+    with pytest.raises(InputError, match="dims must be distinct dimensions below 3"):
+        Widening(3, dims)
+
+
+def test_widenings_of_other_dimensions_are_of_another_architecture():
+    names = {Flow(Normal(3), Widening(3, dims)).architecture for dims in ([0], [1, 2])}
+    assert len(names) == 2

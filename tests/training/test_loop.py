@@ -259,13 +259,13 @@ def test_a_schedule_leads_from_data_to_energies():
 
 
 class Remembering:
-    """An objective whose weight grows with every call, by what it remembers."""
+    """An objective whose weight grows with every call, by what it remembers, and changes in place."""
 
     def __init__(self):
         self.calls = torch.zeros(())
 
     def __call__(self, flow):
-        self.calls = self.calls + 1
+        self.calls += 1
         return objective(flow) * (1 + self.calls)
 
     def state_dict(self):
@@ -295,8 +295,15 @@ def test_the_memory_of_an_objective_is_resumed_with_the_rest(tmp_path, monkeypat
     assert torch.equal(weights(resumed), weights(whole))
     assert memory.calls == 20
     assert load_checkpoint(path)["objective"]["calls"] == 20
+    with pytest.raises(CheckpointError, match="got one with a memory for one without"):
+        train(flow_of(seed=9), objective, steps=21, checkpoint=path, progress=False)
     hidden = Remembering()
     train(plain, lambda q: hidden(q), steps=20, checkpoint=tmp_path / "other.pt", progress=False)  # noqa: PLW0108
     assert torch.equal(weights(plain), weights(whole))
     train(flow_of(seed=9), Remembering(), steps=21, checkpoint=path, progress=False)
     assert load_checkpoint(path)["objective"]["calls"] == 21
+
+
+def test_a_class_is_no_objective():
+    with pytest.raises(InputError, match=r"got the class Remembering: pass an object of it, Remembering\(\.\.\.\)"):
+        train(flow_of(), Remembering, steps=1, progress=False)

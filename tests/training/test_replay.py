@@ -150,10 +150,10 @@ def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch)
     resumed, memory = flow_of(seed=9), AnnealedReplay(target, 32)
     train(resumed, memory, checkpoint=path, **options)
     assert torch.equal(weights(resumed), weights(whole))
-    forgetful, again, path = flow_of(seed=9), AnnealedReplay(target, 32), tmp_path / "other.pt"
+    forgetful, stopping, again = flow_of(seed=9), Stopping(target, 32), AnnealedReplay(target, 32)
     with pytest.raises(KeyboardInterrupt):
-        train(flow_of(), Stopping(target, 32), checkpoint=path, **options)
-    train(forgetful, lambda q: again(q), checkpoint=path, **options)  # noqa: PLW0108
+        train(flow_of(), lambda q: stopping(q), checkpoint=tmp_path / "other.pt", **options)  # noqa: PLW0108
+    train(forgetful, lambda q: again(q), checkpoint=tmp_path / "other.pt", **options)  # noqa: PLW0108
     assert not torch.equal(weights(forgetful), weights(whole)), "the twin without its memory must differ"
 
 
