@@ -123,7 +123,7 @@ def _normal(z: Tensor) -> Tensor:
 
 
 def _frame(n: Tensor) -> Tensor:
-    """Two unit vectors across n (batch, 3), the second changing sign where n₂ and n₃ are exchanged, (batch, 3, 2)."""
+    """Two unit vectors across n (batch, 3), the first changing sign where n₂ and n₃ are exchanged, (batch, 3, 2)."""
     first = n.new_tensor([0.0, 1.0, -1.0]) - n * (n[:, 1:2] - n[:, 2:])
     first = first / first.square().sum(1, keepdim=True).sqrt()
     return torch.stack([first, torch.linalg.cross(n, first)], -1)

@@ -80,8 +80,8 @@ def coupling_flow(
         scale: that the linear dimensions are in units of, about the standard deviation of what shall be modelled.
         circular: which dimensions are angles, (d,).
         context: length of the context.
-        temperature: where it starts at its base; if given, a flow for every temperature T, see `Flow.at`, whose linear
-            dimensions start √(T/temperature) times as wide.
+        temperature: if given, a flow for every temperature T, see `Flow.at`: at this one it starts at its base, at any
+            other with linear dimensions √(T/temperature) times as wide.
         seed: of the initial weights, halves and seams; the global random state is not touched.
 
     Raises:

@@ -38,6 +38,7 @@ class Flow(nn.Module):
     Attributes:
         event_shape: shape of one x.
         context_size: length c of the `context` (n, c) every call must be given; 0 for none.
+        temperature: T₀, as above.
         marginal: the flow of the leading layers alone, which shares their parameters: its law of x_A is that of the
             whole. None without leading layers.
 

@@ -200,10 +200,11 @@ def test_forces_move_the_rest_alone_and_weights_the_torsions_alone(part, monkeyp
 
 
 def test_rounds_suit_the_flow():
-    assert annealing._kind_of_rounds(flow_of()) is RangeRounds
-    assert annealing._kind_of_rounds(hinge_flow_of()) is PartedRangeRounds
-    assert annealing._kind_of_rounds(parted_flow_of()) is parted.PartedRounds
-    assert annealing._kind_of_rounds(coupling_flow(2)) is rounds.Rounds
+    flows = [flow_of(), hinge_flow_of(), parted_flow_of(), coupling_flow(2)]
+    suitable = [annealing._chosen("auto", flow) for flow in flows]
+    assert suitable == [RangeRounds, PartedRangeRounds, parted.PartedRounds, rounds.Rounds]
+    with pytest.raises(InputError, match="auto, parted, reweighting for a flow for every temperature; got 'transport'"):
+        anneal(flow_of(), DoubleWell(), method="transport", steps=10, progress=False)
 
 
 def test_data_of_one_temperature_and_other_contexts_are_refused():
