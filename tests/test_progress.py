@@ -76,8 +76,8 @@ def test_a_training_shows_its_loss_beside_the_effective_share_and_draws_show_the
     flow, target = coupling_flow(2, layers=2, hidden=(16,)), DoubleWell()
     anneal(flow, target, steps=100)
     lines = capsys.readouterr().err.splitlines()
-    assert re.search(r"left, 0\.11 steps/s  10 K, loss -?[\d.]+$", lines[3]), lines[3]
-    assert re.search(r"steps/s  1 K, loss -?[\d.e-]+, ESS [\d.]+ %, KL [\d.e-]+$", lines[-1]), lines[-1]
+    assert re.search(r"left, 0\.11 steps/s  T 10, loss -?[\d.]+$", lines[3]), lines[3]
+    assert re.search(r"steps/s  T 1, loss -?[\d.e-]+, ESS [\d.]+ %, KL [\d.e-]+$", lines[-1]), lines[-1]
     assert all(", loss " in line for line in lines[1:]), lines
     samples = draw(flow, target, 3000, seed=1, progress=True)
     drawn = capsys.readouterr().err.splitlines()[-1]

@@ -94,7 +94,8 @@ def test_a_training_of_two_processes_that_loses_one_ends_with_code_1_and_can_be_
     _, err = both.communicate(timeout=100)
     assert time.monotonic() - begin < 30
     assert both.returncode == 1
-    assert "boltzgen: the processes of a distributed run must all live; one was lost" in err
+    # the other finds out by itself, or is told by the launcher
+    assert "the processes of a distributed run must all live; one was lost" in err or "interrupted; go on with" in err
     assert load_checkpoint(tmp_path / "run" / "training.pt")["history"]["losses"]
     resumed = subprocess.Popen([*command, "resume", "run"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     _, err = resumed.communicate(timeout=100)

@@ -130,8 +130,8 @@ def test_a_configuration_knows_what_the_call_in_python_knows():
     )
     keys, otherwise = set(Settings.model_fields), {"system": "target", "forcefield": "target", "weights": "data"}
     assert {otherwise.get(key, key) for key in keys} - made - trained == {"threads", "device"}  # torch's, and `to`
-    assert made - keys == {"target", "flow"}
-    assert trained - keys == {"run_dir", "about", "begun", "progress"}
+    assert made - keys == {"target", "flow", "up_to"}
+    assert trained - keys == {"run_dir", "about", "begun", "progress", "method"}
     default = inspect.signature(BoltzmannGenerator).parameters["seed"].default
     assert Settings(system="a").seed == default
 
