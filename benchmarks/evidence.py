@@ -109,7 +109,7 @@ def beside(
     fair = samples.resample(m, seed=0)
     assert samples.potential is not None
     assert fair.potential is not None
-    finite = samples.potential[:m].clamp(max=1e6)
+    finite = samples.potential[:m].clamp(max=1e6)  # clashes would move the distance to infinity
     found["energy_w2"] = {"n": m} | {
         name: wasserstein_on_a_line(u[:m].numpy(), values.numpy())
         for name, values in (("raw", finite), ("reweighted", fair.potential), ("noise", others_u[:m]))

@@ -10,7 +10,15 @@ from __future__ import annotations
 
 from growth import draw
 from tabular import HERE, percent, record, table
-from training_tables import TRAININGS, ablations, beside_frames, beside_the_published, growth, trainings
+from training_tables import (
+    TRAININGS,
+    ablations,
+    beside_frames,
+    beside_the_published,
+    growth,
+    temperatures,
+    trainings,
+)
 
 INTRODUCTION = """# What was measured
 
@@ -289,8 +297,8 @@ def parallel() -> str:
 
 
 SECTIONS = (
-    trainings, beside_frames, beside_the_published, ablations, growth, toys, force_field, sizes, dynamics, coordinates,
-    flows, cost, parallel, calibration, refinement,
+    trainings, beside_frames, beside_the_published, temperatures, ablations, growth, toys, force_field, sizes,
+    dynamics, coordinates, flows, cost, parallel, calibration, refinement,
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/temperatures.py butane --minutes 5
     OMP_NUM_THREADS=1 python benchmarks/temperatures.py alanine_dipeptide --minutes 10 --temperatures 300 600 1200
 
-Writes benchmarks/results/SYSTEM_temperatures.json and prints a table: effective share of fresh draws, unclipped, and
-log Z(T) beside what the draws of the temperature above say about it, as far as these reach; the two are independent.
+Writes benchmarks/results/SYSTEM_temperatures.json, leaves seeds alone that it holds, and prints a table: effective
+share of fresh draws, unclipped, and log Z(T) beside what the draws of the temperature above say about it, as far as
+these reach. Each temperature has noise of its own, so that the two are independent.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any
 from machine import about
 
 import boltzgen as bg
+from boltzgen.files import write_atomically
+from boltzgen.generator import HOTTER
 from boltzgen.reporting import default_estimates
 from boltzgen.reweighting import at_temperature
-
-HOTTER = 4.0
 
 
 def main() -> None:
@@ -37,10 +38,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="(default: benchmarks/results/SYSTEM_temperatures.json)")
     options = parser.parse_args()
     out = options.out or Path(__file__).parent / "results" / f"{Path(options.system).name}_temperatures.json"
-    record = []
+    record = json.loads(out.read_text()) if out.exists() else []
     for seed in options.seeds:
+        if any(one["seed"] == seed for one in record):
+            print(f"seed {seed}: in {out} already")
+            continue
         record.append(row(seed, options))
-        out.write_text(json.dumps(record, indent=1) + "\n")
+        write_atomically(out, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def row(seed: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -92,7 +93,8 @@ def beside_frames() -> str:
         if "maps" not in seed.get("evidence", {}):
             continue
         e, maps = seed["evidence"], seed["evidence"]["maps"]
-        worst = max(e["free_energy_error"].values(), key=lambda one: abs(one["value"]) / one["standard_error"])
+        errors = e["free_energy_error"].values()
+        worst = max(errors, key=lambda one: abs(one["value"]) / one["standard_error"], default=None)
         distances = [three(e[name], "{:.3f}") for name in ("energy_w2", "torus_w2")]
         rows.append(
             [
@@ -110,8 +112,8 @@ def beside_frames() -> str:
         "## The same beside frames of the target\n\n"
         "`benchmarks/evaluate.py`, with frames of `benchmarks/reference_frames.py`; what is what says\n"
         "`benchmarks/evidence.py`. Of maps and distances: of the draws as they are, reweighted, and in brackets the\n"
-        "noise, other frames of the target in the place of the draws. The error of ΔF of several φ is the worst.\n\n"
-        + table(head, rows)
+        "noise, other frames of the target in the place of the draws; energies count up to 1e6 kT. The error of ΔF\n"
+        "of several φ is the worst.\n\n" + table(head, rows)
     )
 
 
@@ -155,6 +157,29 @@ def beside_the_published() -> str:
 
 def number(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
+
+
+def temperatures() -> str:
+    rows: list[Sequence[object]] = []
+    for molecule in ("butane", "alanine_dipeptide"):
+        for seed in record(f"{molecule}_temperatures") or ():
+            for one in seed["temperatures"]:
+                value, error = one["log_z"]
+                above, above_error, _ = one.get("log_z_from_above", (None, None, None))
+                beside = "" if above is None else f"{value - above:+.4f} ± {math.hypot(error, above_error):.4f}"
+                rows.append(
+                    [
+                        molecule.replace("_", " "), seed["seed"], f"{sum(seed['evaluations'].values()):.2g}",
+                        f"{one['temperature']:.0f}", percent(one["ess_fraction"]), f"{one['pareto_k']:.2f}", beside,
+                    ]
+                )  # fmt: skip
+    if not rows:
+        return ""
+    head = ["molecule", "seed", "evaluations", "T, K", "ESS %", "k", "log Z less that from the temperature above"]
+    return (
+        "## One flow for every temperature\n\n`benchmarks/temperatures.py`: one training for all rows of a seed, draws "
+        f"of each temperature with noise of their own.\n\n{table(head, rows)}"
+    )
 
 
 def ablations() -> str:

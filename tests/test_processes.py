@@ -96,6 +96,10 @@ def everything(device="cpu"):
     found["replay"] = trained(lambda q, _: replay(q), torch.float64, device)
     found["replay's ledger"] = torch.tensor(replay.target.evaluations.total)
     x = torch.linspace(-1, 1, 66, dtype=torch.float64, device=device).view(33, 2)
+    counted = toys.DoubleWell()
+    with torch.no_grad():
+        reverse_kl(flow_of().to(device, torch.float64), counted, 33)
+    found["ledger without gradients"] = torch.tensor([counted.evaluations.energy, counted.evaluations.gradient])
     found["forces"] = trained(lambda q, _: force_matching(q, x, -x), torch.float64, device)
     flow = flow_of().to(device, torch.float64)
     target = toys.DoubleWell()

@@ -30,7 +30,7 @@ class Evidence:
         patience: steps without a higher one after which it is `over`; never if None.
 
     Attributes:
-        looks: (step, evidence) of every look; −inf where it was NaN.
+        looks: (step, evidence) of every look; −inf where it was not finite.
         kept: the averaged weights that had the highest one; None if none was above −inf.
     """
 

@@ -67,11 +67,7 @@ def pathwise(
             kept = (again - log_q).abs() < _LOST
             loss = torch.where(kept, u + again + (log_q - again).detach(), torch.inf)
             log_q = torch.where(kept, log_q, torch.nan)
-        others = n - len(x)  # the rows of the other processes
-        if loss.requires_grad:
-            target.evaluations.gradient += others
-        else:
-            target.evaluations.energy += others
+        _count_others(target, n - len(x), loss)
         return x.detach(), log_q.detach(), loss, potential.detach()
 
     return Draws(*ranks().shared(rows, n))
@@ -82,14 +78,19 @@ def rowwise(flow: Flow, target: Energy, n: int, *, generator: torch.Generator | 
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
         x, log_q = flow.rsample(n, generator=generator, rows=mine)
-        loss, others = target.energy(x) + log_q, n - len(x)  # the rows of the other processes
-        if loss.requires_grad:
-            target.evaluations.gradient += others
-        else:
-            target.evaluations.energy += others
+        loss = target.energy(x) + log_q
+        _count_others(target, n - len(x), loss)
         return (loss,)
 
     return ranks().shared(rows, n)[0]
+
+
+def _count_others(target: Energy, n: int, loss: Tensor) -> None:
+    """Notes the evaluations that other processes make for their rows of a loss."""
+    if loss.requires_grad:
+        target.evaluations.gradient += n
+    else:
+        target.evaluations.energy += n
 
 
 def mean_of_finite(loss: Tensor, soften: float | None) -> Tensor:

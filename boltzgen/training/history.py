@@ -45,7 +45,7 @@ class History:
         energy, gradient: target evaluations without and with a gradient; 0 for `train`, which knows no target.
         compiled: how the steps were run, in words.
         taken_back: how often the flow fell apart at the cold temperature and was taken back to its best round.
-        evidence: of `train`, (step, evidence) of every look, −inf where it was NaN.
+        evidence: of `train`, (step, evidence) of every look, −inf where it was not finite.
     """
 
     losses: list[float] = field(default_factory=list)

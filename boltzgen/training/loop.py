@@ -129,8 +129,12 @@ def train(
         history, done = History.from_state(saved["history"]), saved["done"]
         watch.kept = saved.get("kept")
     watch.looks = history.evidence
-    memory: Callable[[], Any] = objective.state_dict if remembers else lambda: None  # type: ignore[union-attr]
-    remembered = copy.deepcopy(memory())  # after the last whole step, whatever the next has begun
+
+    def memory() -> Any:
+        kept = remembers and checkpoint is not None
+        return copy.deepcopy(objective.state_dict()) if kept else None  # type: ignore[union-attr]
+
+    remembered = memory()  # after the last whole step, whatever the next has begun
 
     def state() -> dict[str, Any]:
         parts = {"learner": learner.state_dict(), "history": history.state_dict(), "done": done}
@@ -151,7 +155,7 @@ def train(
             # an average over the first steps must not remember the initial weights
             history.losses.append(learner.step(loss, rate, decay=min(decay, (done + 1) / (done + 10))))
             done += 1
-            remembered = copy.deepcopy(memory())
+            remembered = memory()
             look()
             history.skipped, history.seconds = learner.skipped, before + time.monotonic() - begin
             skipped = f", {learner.skipped} skipped" if learner.skipped else ""

@@ -169,26 +169,19 @@ class PartedRounds(Rounds):
             recent = tuple(torch.cat(part) for part in zip(*self.recent, strict=True))
             if effective_fraction(recent[1]) >= STEP_ESS:
                 pool = recent
-        for rows in self.batches(pool[1], PASSES * len(x), index, 0):
+        for rows in batches(pool[1], PASSES * len(x), keyed_generator(self.seed, 1, index, STEPS)):
             some_a, some_w, some_q = (part[rows] for part in pool)
             loss = forward_kl(self.marginal, self.alone(some_a), some_w, drawn_log_q=some_q)
             learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
         if settled:
             log_q = log_q + log_mixture - log_own
             self.history.training_samples += len(x)
-            for rows in self.batches(log_w, len(x), index, 1):
+            for rows in batches(log_w, len(x), keyed_generator(self.seed, 1, index, STEPS + 1)):
                 learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), WHOLE_RATE)
 
     def alone(self, x_a: Tensor) -> Tensor:
         """x with these x_A and one and the same x_B, where the marginal law has its density up to a constant."""
         return self.somewhere.expand(len(x_a), -1).index_copy(1, self.dims, x_a)
-
-    def batches(self, log_w: Tensor, n: int, index: int, k: int) -> list[Tensor]:
-        """n rows in random order, all before any again, a batch at a time, without batches of no weight at all."""
-        noise = keyed_generator(self.seed, 1, index, STEPS + k)
-        orders = [torch.randperm(len(log_w), generator=noise) for _ in range(0, n, len(log_w))]
-        order = torch.cat(orders)[:n].to(log_w.device)
-        return [rows for rows in order.view(-1, BATCH) if log_w[rows].isfinite().any()]
 
     @staticmethod
     def shared_out(log_p: Tensor, log_share: Tensor) -> Tensor:
@@ -219,6 +212,13 @@ class PartedRounds(Rounds):
         share = float(own.double().mean())
         mixture = torch.logaddexp(now + math.log(share), hot + math.log(1 - share))
         return torch.where(own, now, hot), now, mixture
+
+
+def batches(log_w: Tensor, n: int, noise: torch.Generator) -> list[Tensor]:
+    """n rows in random order, all before any again, a batch at a time, without batches of no weight at all."""
+    orders = [torch.randperm(len(log_w), generator=noise) for _ in range(0, n, len(log_w))]
+    order = torch.cat(orders)[:n].to(log_w.device)
+    return [rows for rows in order.view(-1, BATCH) if log_w[rows].isfinite().any()]
 
 
 def has_parts(flow: Flow) -> bool:

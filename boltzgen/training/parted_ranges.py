@@ -20,10 +20,11 @@ from .parted import (
     STEPS,
     WEIGHT_DECAY,
     WHOLE_RATE,
+    batches,
     symmetric,
 )
 from .ranges import RangeRounds
-from .rounds import BATCH, COLD_DECAY, DECAY, STEP_ESS, in_words
+from .rounds import COLD_DECAY, DECAY, STEP_ESS, in_words
 from .row_temperatures import context_of
 from .trust import raised, trusted
 
@@ -77,22 +78,16 @@ class PartedRangeRounds(RangeRounds):
 
         with torch.no_grad():
             (log_q_a,) = ranks().shared(law, len(x))
-        for rows in self.batches(weights, PASSES, index, STEPS):
+        for rows in batches(weights, PASSES * len(x), keyed_generator(self.seed, 1, index, STEPS)):
             loss = forward_kl(marginal, x[rows], weights[rows], context=context[rows], drawn_log_q=log_q_a[rows])
             learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
         if settled:
             self.history.training_samples += len(x)
-            for rows in self.batches(weights, 1, index, STEPS + 1):
+            for rows in batches(weights, len(x), keyed_generator(self.seed, 1, index, STEPS + 1)):
                 loss = forward_kl(flow, x[rows], weights[rows], context=context[rows], drawn_log_q=log_q[rows])
                 learn(loss, WHOLE_RATE)
         self.arrive()
         return own
-
-    def batches(self, log_w: Tensor, passes: int, index: int, k: int) -> list[Tensor]:
-        """All rows in random order so many times, a batch at a time, without batches of no weight at all."""
-        noise = keyed_generator(self.seed, 1, index, k)
-        order = torch.cat([torch.randperm(len(log_w), generator=noise) for _ in range(passes)]).to(log_w.device)
-        return [rows for rows in order.view(-1, BATCH) if log_w[rows].isfinite().any()]
 
 
 def over_levels(draws: Draws, levels: int) -> Tensor:

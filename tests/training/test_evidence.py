@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
+from test_loop import TARGET, weights
 
-from boltzgen.energies.toys import Gaussian
 from boltzgen.errors import InputError
 from boltzgen.flows import coupling_flow
 from boltzgen.training import evidence, forward_kl, reverse_kl, train
 from boltzgen.training.history import History
 
-TARGET = Gaussian([1.0, -1.0], [[1.0, 0.6], [0.6, 2.0]])
 RISING_ONCE = [1.0, 3.0, 2.0, 2.5, 0.0, 1.0]
 
 
@@ -26,10 +25,6 @@ def flow_of(seed=0):
 
 def objective(flow):
     return reverse_kl(flow, TARGET, 32)
-
-
-def weights(flow):
-    return torch.cat([p.detach().flatten() for p in flow.parameters()])
 
 
 class Told:

@@ -117,8 +117,10 @@ def test_what_cannot_work_is_refused():
         force_matching(flow, x, [1.0] * 4)
     forces = -x.clone()
     forces[1:3] = torch.inf
-    with pytest.raises(InputError, match="forces must be finite; got NaN or infinity in 2 rows of 4 that count"):
+    with pytest.raises(InputError, match="x and forces must be finite; got NaN or infinity in 2 rows of 4 that count"):
         force_matching(flow, x, forces)
+    with pytest.raises(InputError, match="x and forces must be finite; got NaN or infinity in 2 rows of 4"):
+        force_matching(flow, torch.where(forces.isfinite(), x, torch.nan), -torch.ones_like(x))
     log_w = torch.tensor([0.0, -math.inf, -math.inf, 0.0])
     assert torch.isfinite(force_matching(flow, x, forces, log_w))
     with pytest.raises(InputError, match=r"log_w must be a tensor of shape \(4,\); got \(3,\)"):
@@ -129,3 +131,8 @@ def test_what_cannot_work_is_refused():
         force_matching(flow, x.float(), -x.float())
     with pytest.raises(InputError, match="flow must be a Flow; got a Tensor"):
         force_matching(x, flow, -x)
+
+
+def test_a_law_that_is_the_same_everywhere_has_no_slope():
+    flow = coupling_flow(2, transform="additive", circular=[True, True])
+    assert force_matching(flow, torch.zeros(3, 2), torch.ones(3, 2)).item() == pytest.approx(2.0)

@@ -12,6 +12,7 @@ from boltzgen.flows import Composition, Flow, molecular_flow
 from boltzgen.training import parted, rounds
 from boltzgen.training.annealing import anneal
 from boltzgen.training.parted import PartedRounds, has_parts
+from boltzgen.training.parted_ranges import PartedRangeRounds
 
 PI = math.pi
 
@@ -122,6 +123,17 @@ def test_forces_move_the_rest_alone_and_weights_the_torsions_alone(part, monkeyp
     anneal(flow_of(), Hinge(), steps=150, progress=False)
     same = [torch.equal(a, b) for a, b in zip(before[:2], after[:2], strict=True)]
     assert same == ([True, False] if part == "marginal" else [False, True])
+
+
+def test_matrices_decay_that_learn(monkeypatch):
+    def norm(decay):
+        monkeypatch.setattr(PartedRounds, "weight_decay", decay)
+        flow = flow_of()
+        anneal(flow, Hinge(), steps=150, progress=False)
+        return sum(float(p.detach().square().sum()) for p in flow.parameters() if p.dim() > 1)
+
+    assert PartedRounds.weight_decay == PartedRangeRounds.weight_decay == parted.WEIGHT_DECAY > 0
+    assert norm(5.0) < 0.9 * norm(0.0)
 
 
 @pytest.mark.parametrize("where", ["pathwise", "forward_kl"])
@@ -258,7 +270,7 @@ def test_rows_that_cannot_be_evaluated_have_no_weight_and_end_nothing():
     assert log_w[1:].isfinite().all()
     log_w = torch.full((2 * rounds.BATCH,), -math.inf)
     log_w[5] = 0.0
-    assert len(course.batches(log_w, len(log_w), 0, 0)) == 1
+    assert len(parted.batches(log_w, len(log_w), torch.Generator())) == 1
 
 
 def test_far_from_the_target_a_right_marginal_stays():
