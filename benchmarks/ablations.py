@@ -10,8 +10,8 @@ the target's temperature. So one run says what there is after equal times, and a
 more evaluations is then met before its learning rate has fallen, and comes off a little worse than it could. Variants
 that are in the record, benchmarks/results/ablations.json, are not run again.
 
-Variants are made with public arguments. Only batch, average and gradient cannot be chosen so: for these, names of
-boltzgen.training.parted are replaced for the time of the run.
+Variants are made with public arguments. Only batch, average, decay and gradient cannot be chosen so: for these, names
+of boltzgen.training.parted, or of its rounds, are replaced for the time of the run.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def reverse(draws: Draws) -> torch.Tensor:
 
 @dataclass
 class Variant:
-    """What is changed: the flow, arguments of the coordinates and of `anneal`, names of `parted`."""
+    """What is changed: the flow, arguments of the coordinates and of `anneal`, names of `parted` or its rounds."""
 
     about: str
     flow: Make = default
@@ -112,6 +112,7 @@ VARIANTS = {
     "batch-128": Variant("batch: 128 draws, 256 rows", replaced={"DRAWS": 128, "STEPS": 64, "BATCH": 256}),
     "batch-2048": Variant("batch: 2048 draws, 4096 rows", replaced={"DRAWS": 2048, "STEPS": 4, "BATCH": 4096}),
     "no-average": Variant("no running average", replaced={"DECAY": 0.0, "COLD_DECAY": 0.0}),
+    "no-decay": Variant("matrices do not decay", replaced={"weight_decay": 0.0}),
 }  # fmt: skip
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -125,14 +126,19 @@ parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results
 
 @contextmanager
 def with_names(values: dict[str, Any]) -> Iterator[None]:
-    before = {name: getattr(parted, name) for name in values}
+    before = {name: getattr(owner(name), name) for name in values}
     for name, value in values.items():
-        setattr(parted, name, value)
+        setattr(owner(name), name, value)
     try:
         yield
     finally:
         for name, value in before.items():
-            setattr(parted, name, value)
+            setattr(owner(name), name, value)
+
+
+def owner(name: str) -> Any:
+    """The rounds, if the name is theirs, or their module."""
+    return parted.PartedRounds if hasattr(parted.PartedRounds, name) else parted
 
 
 def known(variant: Variant) -> bool:

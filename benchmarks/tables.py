@@ -178,6 +178,27 @@ def toys() -> str:
     )
 
 
+def particles() -> str:
+    rows = [
+        [
+            name.replace("_", " "), seed["seed"], f"{seed['evaluations']:.2g}", f"{seed['training_samples']:.2g}",
+            f"{(seed['seconds'] + seed['seconds_of_frames']) / 60:.0f}", percent(seed["ess_fraction"]),
+            percent(seed["ess_fraction_clipped"]), f"{seed['pareto_k']:.2f}", f"{seed['eubo_gap']:.2f}",
+            *(f"{value:.2f} ± {error:.2f}" for value, error in (seed["mean_energy"], seed["mean_energy_of_frames"])),
+        ]
+        for name, seeds in (record("particles") or {}).items()
+        for seed in seeds
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    heading = "## Thirteen Lennard-Jones particles\n\n`benchmarks/particles.py`, from frames of replica exchange\n\n"
+    return heading + table(
+        ["target", "seed", "evaluations", "training samples", "minutes", "ESS %", "clipped", "k", "EUBO gap", "⟨u⟩",
+         "⟨u⟩ of the frames"],
+        rows,
+    )  # fmt: skip
+
+
 def calibration() -> str:
     found = record("calibration")
     if not found:
@@ -297,8 +318,8 @@ def parallel() -> str:
 
 
 SECTIONS = (
-    trainings, beside_frames, beside_the_published, temperatures, ablations, growth, toys, force_field, sizes,
-    dynamics, coordinates, flows, cost, parallel, calibration, refinement,
+    trainings, beside_frames, beside_the_published, temperatures, ablations, growth, toys, particles, force_field,
+    sizes, dynamics, coordinates, flows, cost, parallel, calibration, refinement,
 )  # fmt: skip
 
 if __name__ == "__main__":

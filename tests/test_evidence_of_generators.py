@@ -154,10 +154,10 @@ def test_every_variant_can_be_made_and_replaces_what_is_there(load):
         flow = variant.flow(*charts[variant.coordinates.get("fold", True)], 0)
         x, log_q = flow.sample(4, seed=1)
         torch.testing.assert_close(flow.log_prob(x), log_q, atol=1e-2, rtol=1e-3, msg=name)
-        before = {key: getattr(parted, key) for key in variant.replaced}
+        before = {key: getattr(ablations.owner(key), key) for key in variant.replaced}
         with ablations.with_names(variant.replaced):
-            assert all(getattr(parted, key) is value for key, value in variant.replaced.items())
-        assert all(getattr(parted, key) is value for key, value in before.items())
+            assert all(getattr(ablations.owner(key), key) is value for key, value in variant.replaced.items())
+        assert all(getattr(ablations.owner(key), key) is value for key, value in before.items())
         assert (parted.has_parts(flow)) == (name not in ("annealing-reweighting", "no-hierarchy"))
 
 

@@ -13,6 +13,7 @@ from .logistic import LogisticMixture
 from .mixing import LU, Householder, Permutation
 from .mixture import GaussianMixture
 from .noise import BLOCK, keyed_generator
+from .particles import ParticleVelocity
 from .planar import Planar, Radial
 from .rbig import gaussianization
 from .sobol import Sobol
@@ -54,6 +55,7 @@ __all__ = [
     "Mixed",
     "MultivariateNormal",
     "Normal",
+    "ParticleVelocity",
     "Permutation",
     "Planar",
     "Product",

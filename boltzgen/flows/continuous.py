@@ -27,9 +27,10 @@ class Continuous(Bijection):
     the tolerance, which Dormand–Prince steps of a length of its own for every row keep; or to O(steps⁻⁴) with that
     many steps of RK4, which cost the same for every row. Gradients are those of the steps, by backpropagation.
 
-    The exact trace takes d backward passes for each evaluation of the velocity. Hutchinson's estimate εᵀ(∂v/∂z)ε, with
-    one ε of random signs for a trajectory, takes one; it is a training aid, used in training mode with gradients
-    enabled alone: log q of a sample, and hence its weight, is always exact.
+    The exact trace takes d backward passes for each evaluation of the velocity, unless the velocity has a method
+    `with_trace`, of the same arguments, that gives v and the trace (n,), as `ParticleVelocity` has. Hutchinson's
+    estimate εᵀ(∂v/∂z)ε, with one ε of random signs for a trajectory, takes one; it is a training aid, used in training
+    mode with gradients enabled alone: log q of a sample, and hence its weight, is always exact.
 
     Arguments:
         dim: number of dimensions d.
@@ -112,6 +113,10 @@ class Continuous(Bijection):
         self, z: Tensor, t: Tensor, context: Tensor | None, probe: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """v and tr ∂v/∂z, with a graph if gradients are enabled and something wants one."""
+        closed = getattr(self.velocity, "with_trace", None)
+        if closed is not None:
+            v, trace = closed(z, t, context)
+            return v, trace
         learned = isinstance(self.velocity, nn.Module) and any(p.requires_grad for p in self.velocity.parameters())
         wanted = learned or z.requires_grad or (context is not None and context.requires_grad)
         recording = torch.is_grad_enabled() and wanted

@@ -7,6 +7,7 @@ from .forces import force_matching
 from .frames import chart_data
 from .history import History, Round
 from .loop import train
+from .matching import flow_matching
 from .objectives import alpha_divergence, coordinate_entropy, forward_kl, log_variance, reverse_kl
 from .replay import AnnealedReplay
 
@@ -20,6 +21,7 @@ __all__ = [
     "compiled",
     "coordinate_entropy",
     "distill",
+    "flow_matching",
     "force_matching",
     "forward_kl",
     "log_variance",

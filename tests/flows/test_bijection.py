@@ -24,6 +24,7 @@ from boltzgen.flows import (
     Inverse,
     LogisticMixture,
     Mixed,
+    ParticleVelocity,
     Permutation,
     Planar,
     Radial,
@@ -40,6 +41,7 @@ LOG_DET = 1e-9
 TOLERANCE = 1e-8  # of the steps of continuous flows
 FACTOR = torch.tensor([[0.5, 0.0], [0.3, 2.0]])
 PI = math.pi
+TRIANGLE = torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, -2.0]]).T / torch.tensor([2.0, 6.0]).sqrt()
 
 
 def seams(n):
@@ -102,6 +104,9 @@ REGISTRY = {
         2, hidden=(8, 8), tolerance=TOLERANCE, trace="hutchinson"
     ).eval(),  # in training mode log_det is an estimate
     "continuous, conditional": lambda: Continuous(2, hidden=(8, 8), tolerance=TOLERANCE, context=2),
+    "continuous, of like particles": lambda: Continuous(
+        4, ParticleVelocity(TRIANGLE, 2, reach=4.0, radial=4, hidden=(8,)), tolerance=TOLERANCE
+    ),
     "planar": lambda: Planar(3),
     "planar, conditional": lambda: Planar(2, context=2),
     "radial": lambda: Radial(3),

@@ -10,13 +10,14 @@ import torch
 from test_objectives import Gaussian
 
 from boltzgen import training
-from boltzgen.flows import Flow
+from boltzgen.flows import Continuous, Flow
 from boltzgen.flows.bases import Normal
 from boltzgen.flows.bijection import Bijection
 from boltzgen.training import (
     AnnealedReplay,
     alpha_divergence,
     coordinate_entropy,
+    flow_matching,
     force_matching,
     forward_kl,
     log_variance,
@@ -80,6 +81,11 @@ def forces(m, v):
     return (1 - 1 / v) ** 2 + (m / v) ** 2
 
 
+def velocities(m, v):
+    """Mean square of s y + m − (x − z) at y = (1 − t) z + t x, of independent standard normal x and z."""
+    return 2 / 3 * (v.log() / 2) ** 2 + m**2 + 2
+
+
 def exact_gradient(closed, shift, log_scale):
     m, s = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (shift, log_scale))
     return torch.stack(torch.autograd.grad(closed(m, (2 * s).exp()), (m, s))).numpy()
@@ -105,6 +111,11 @@ def annealed(q, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AnnealedReplay(Gaussian(), N)(q)
+
+
+def along(q):
+    """The flow of the velocity s z + m."""
+    return Flow(q.base, Continuous(1, lambda z, t, context: q.bijection.log_scale * z + q.bijection.shift, steps=2))
 
 
 def on_buffer(q, seed):
@@ -137,6 +148,9 @@ ROWS = {
         entropy,
     ),
     "matching of forces": (force_matching, lambda q, k: force_matching(q, x := data(k), -x), forces),
+    "matching of a velocity": (
+        flow_matching, lambda q, k: flow_matching(along(q), data(k), generator=noise(k)), velocities,
+    ),
 }  # fmt: skip
 OBJECTIVES = sorted({row[0] for row in ROWS.values()}, key=lambda objective: objective.__name__)
 
