@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..arguments import positive_counts, positive_numbers
+from ..arguments import counts, positive_counts, positive_numbers
 from ..errors import InputError
 from .conditioner import check_widths
 
@@ -51,9 +51,9 @@ class ParticleVelocity(nn.Module):
 
         v_i = Σ_j (x_i − x_j) Σ_m e_m(d_ij) (c_im + c_jm),    e_0 = 1, e_1 … e_M Gaussians of the distance d_ij,
 
-    where c_i is what a network makes of the time, of the densities Σ_j e_m(d_ij), and of ln(1 + |Σ_j (x_i − x_j)
-    e_m(d_ij)|²), which tells how one-sided they are. So the centroid rests, and a law with the symmetries of the
-    particles keeps them along the flow. v is zero at first.
+    where c_i is what a network makes of time and context, of the densities Σ_j e_m(d_ij), and of
+    ln(1 + |Σ_j (x_i − x_j) e_m(d_ij)|²), which tells how one-sided they are. So the centroid rests, and a law with the
+    symmetries of the particles keeps them along the flow. v is zero at first.
 
     The trace of ∂v/∂z needs no backward pass: it is a sum over pairs of derivatives of e_m and of the network, which
     are carried along with its value.
@@ -65,6 +65,7 @@ class ParticleVelocity(nn.Module):
         radial: number M of Gaussians, as wide as they lie apart.
         hidden: widths of the network's hidden layers.
         scale: standard deviation of z at which features and sums over neighbours are of order one.
+        context: length of the context.
         generator: source of the initial weights; the default generator of torch if None.
 
     Raises:
@@ -84,6 +85,7 @@ class ParticleVelocity(nn.Module):
         radial: int = 20,
         hidden: Sequence[int] = (64, 64),
         scale: float = 1.0,
+        context: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -93,13 +95,17 @@ class ParticleVelocity(nn.Module):
         self.basis: Tensor
         self.register_buffer("basis", _checked(basis).to(torch.get_default_dtype()))
         self.others: Tensor
-        self.register_buffer("others", (1 - torch.eye(len(basis)))[..., None])
+        self.register_buffer("others", (1 - torch.eye(len(basis)))[..., None], persistent=False)
         self.width = reach / radial
         self.centres: Tensor
-        self.register_buffer("centres", self.width * torch.arange(1.0, radial + 1))
+        self.register_buffer("centres", self.width * torch.arange(1.0, radial + 1), persistent=False)
         typical = scale * torch.randn(_TYPICAL, self.dim, generator=torch.Generator().manual_seed(0))
         seen = self._surroundings(typical)
-        self.network = _Network(seen.features, 1 + 2 * _WAVES, hidden, seen.pull, generator)
+        (context,) = counts(context=context)
+        self.network = _Network(seen.features, 1 + 2 * _WAVES + context, hidden, seen.pull, generator)
+
+    def extra_repr(self) -> str:
+        return f"dims={self.dims}, width={self.width:g}"
 
     @property
     def dim(self) -> int:
@@ -108,7 +114,7 @@ class ParticleVelocity(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
         seen = self._surroundings(z)
-        return self._velocity(seen, self.network(seen.features, _waves(t)))
+        return self._velocity(seen, self.network(seen.features, _common(t, context)))
 
     def with_trace(self, z: Tensor, t: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """v and tr ∂v/∂z, (n,)."""
@@ -122,7 +128,7 @@ class ParticleVelocity(nn.Module):
         turned = turned + (distance[..., None] * radial).transpose(2, 3) @ (radial * toward)
         turned = turned + (pull.transpose(2, 3) @ pull) * densities[:, :, None]
         by_feature = torch.cat([moved @ slope[..., 1:], turned * (2 / (1 + lengths))[:, :, None]], 3)
-        c, of_network = self.network.with_directions(features, _waves(t), by_feature)
+        c, of_network = self.network.with_directions(features, _common(t, context), by_feature)
         # that of e_m: both ends of a pair move apart
         spread = (self.dims * radial + along * slope).sum(2)
         return self._velocity(seen, c), 2 * (spread * c).sum((1, 2)) + of_network.sum(1)
@@ -233,9 +239,10 @@ class _Network(nn.Module):
         return torch.cat([white, common[:, None].expand(-1, white.shape[1], -1)], -1)
 
 
-def _waves(t: Tensor) -> Tensor:
+def _common(t: Tensor, context: Tensor | None) -> Tensor:
+    """What the network of every particle is told, (n, g): the time, waves in it, and the context."""
     phases = math.pi * torch.arange(1, _WAVES + 1, dtype=t.dtype, device=t.device) * t[:, None]
-    return torch.cat([t[:, None], phases.sin(), phases.cos()], 1)
+    return torch.cat([t[:, None], phases.sin(), phases.cos(), *([] if context is None else [context])], 1)
 
 
 def _checked(basis: Tensor) -> Tensor:

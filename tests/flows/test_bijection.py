@@ -105,7 +105,7 @@ REGISTRY = {
     ).eval(),  # in training mode log_det is an estimate
     "continuous, conditional": lambda: Continuous(2, hidden=(8, 8), tolerance=TOLERANCE, context=2),
     "continuous, of like particles": lambda: Continuous(
-        4, ParticleVelocity(TRIANGLE, 2, reach=4.0, radial=4, hidden=(8,)), tolerance=TOLERANCE
+        4, ParticleVelocity(TRIANGLE, 2, reach=8.0, radial=2, hidden=(4,), context=1), tolerance=TOLERANCE, context=1
     ),
     "planar": lambda: Planar(3),
     "planar, conditional": lambda: Planar(2, context=2),

@@ -80,6 +80,12 @@ def test_the_flow_starts_as_its_base_and_gives_copies_one_density():
     assert log_q.std() > 1
 
 
+def test_flows_of_another_reach_are_told_apart():
+    made = [ParticleVelocity(BASIS[3], reach=reach, radial=4) for reach in (4.0, 4.0, 5.0)]
+    first, same, other = (Flow(Normal(36), Continuous(36, one, steps=2)).architecture for one in made)
+    assert first == same != other
+
+
 def test_particles_in_one_place_and_far_apart_move_at_finite_speed():
     made = velocity(3, dtype=torch.float32)
     z = torch.stack([torch.zeros(36), 1e4 * torch.ones(36)]).requires_grad_()
