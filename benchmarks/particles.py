@@ -25,7 +25,7 @@ from machine import about
 from torch import Tensor
 
 import boltzgen as bg
-from boltzgen.files import write_atomically
+from boltzgen.files import atomically, write_atomically
 from boltzgen.flows import Continuous, Flow, Normal, ParticleVelocity
 from boltzgen.molecule import find
 from boltzgen.reweighting import clipped_effective_sample_size
@@ -51,7 +51,7 @@ def frames(name: str, rounds: int, walkers: int, seed: int = 1) -> dict[str, np.
     return {
         "x": run.x.numpy().astype(np.float32),
         "u": run.u[:, 0].numpy(),
-        "evaluations": np.array(energy.evaluations.gradient),
+        "evaluations": np.array(energy.evaluations.total),
         "seconds": np.array(time.monotonic() - begin),
     }
 
@@ -70,6 +70,10 @@ def flow_of(target: bg.Pullback, scale: float, seed: int) -> Flow:
     return Flow(Normal(velocity.dim, scale=scale), Continuous(velocity.dim, velocity, steps=STEPS))
 
 
+def recorded(path: Path) -> dict[str, list[dict[str, Any]]]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def row(name: str, seed: int, made: dict[str, np.ndarray], options: argparse.Namespace) -> dict[str, Any]:
     target, x = find(name).energy(), torch.from_numpy(made["x"])
     half = x.shape[1] // 2
@@ -84,7 +88,8 @@ def row(name: str, seed: int, made: dict[str, np.ndarray], options: argparse.Nam
     )
     seconds = time.monotonic() - begin
     samples = bg.draw(flow, target, options.n, seed=1000 + seed)
-    known = bg.weigh(flow, target, held[torch.randperm(len(held))[: options.n // 5]])
+    some = torch.randperm(len(held), generator=torch.Generator().manual_seed(seed))[: options.n // 5]
+    known = bg.weigh(flow, target, held[some])
     log_z, energy = bg.log_partition(samples.log_w), bg.expectation(samples.log_w, samples.u)
     return {
         "seed": seed,
@@ -100,7 +105,7 @@ def row(name: str, seed: int, made: dict[str, np.ndarray], options: argparse.Nam
         "pareto_k": bg.pareto_k(samples.log_w),
         "log_z": [log_z.value, log_z.standard_error],
         "mean_energy": [energy.value, energy.standard_error],
-        "mean_energy_of_frames": mean_over_walkers(made["u"]),
+        "mean_energy_of_frames": mean_over_walkers(made["u"][:, half:]),
         "eubo_gap": float(known.log_w.mean()) - log_z.value,
         **about(),
     }
@@ -120,19 +125,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.frames.exists():
-        with options.frames.open("wb") as file:
-            np.savez(file, **frames(options.name, options.rounds, options.walkers))
+        made = frames(options.name, options.rounds, options.walkers)
+        with atomically(options.frames) as path:
+            np.savez(path, **made)
     with np.load(options.frames, allow_pickle=False) as file:
         made = dict(file)
     halves = [mean_over_walkers(part) for part in np.array_split(made["u"], 2)]
     print("mean energy of the frames' halves:", *(f"{value:.3f} ± {error:.3f}" for value, error in halves), flush=True)
-    record = json.loads(options.out.read_text()) if options.out.exists() else {}
-    rows = record.setdefault(options.name, [])
     for seed in options.seeds:
-        if any(one["seed"] == seed for one in rows):
+        if any(one["seed"] == seed for one in recorded(options.out).get(options.name, [])):
             print(f"seed {seed}: in {options.out} already")
             continue
-        rows.append(found := row(options.name, seed, made, options))
+        found = row(options.name, seed, made, options)
         print(
             f"seed {seed}: ESS {100 * found['ess_fraction']:.1f} % (clipped "
             f"{100 * found['ess_fraction_clipped']:.1f} %), k {found['pareto_k']:.2f}, log Z {found['log_z'][0]:.3f} ± "
@@ -140,6 +144,8 @@ def main() -> None:
             f"EUBO gap {found['eubo_gap']:.3f}, {found['seconds']:.0f} s",
             flush=True,
         )
+        record = recorded(options.out)  # again, since the other target may have been written meanwhile
+        record.setdefault(options.name, []).append(found)
         write_atomically(options.out, (json.dumps(record, indent=1) + "\n").encode())
 
 

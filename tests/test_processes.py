@@ -25,6 +25,7 @@ from boltzgen import (
     anneal,
     coupling_flow,
     draw,
+    flow_matching,
     force_matching,
     forward_kl,
     log_variance,
@@ -35,6 +36,7 @@ from boltzgen import (
 )
 from boltzgen.checkpoint import load_checkpoint
 from boltzgen.errors import InputError, RankError
+from boltzgen.flows import Continuous, Flow, Normal
 from boltzgen.processes import Ranks, distributed, ranks
 from boltzgen.training import coordinate_entropy
 
@@ -101,6 +103,10 @@ def everything(device="cpu"):
         reverse_kl(flow_of().to(device, torch.float64), counted, 33)
     found["ledger without gradients"] = torch.tensor([counted.evaluations.energy, counted.evaluations.gradient])
     found["forces"] = trained(lambda q, _: force_matching(q, x, -x), torch.float64, device)
+    flow = Flow(Normal(2), Continuous(2, hidden=(8,), steps=2, generator=torch.Generator().manual_seed(1)))
+    flow = flow.to(device, torch.float64)
+    train(flow, lambda q: flow_matching(q, x), steps=STEPS, progress=False)
+    found["velocity"] = parameters(flow)
     flow = flow_of().to(device, torch.float64)
     target = toys.DoubleWell()
     history = anneal(flow, target, hot=4.0, steps=40, progress=False)

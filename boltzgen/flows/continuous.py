@@ -27,15 +27,17 @@ class Continuous(Bijection):
     the tolerance, which Dormand–Prince steps of a length of its own for every row keep; or to O(steps⁻⁴) with that
     many steps of RK4, which cost the same for every row. Gradients are those of the steps, by backpropagation.
 
-    The exact trace takes d backward passes for each evaluation of the velocity, unless the velocity has a method
-    `with_trace`, of the same arguments, that gives v and the trace (n,), as `ParticleVelocity` has. Hutchinson's
-    estimate εᵀ(∂v/∂z)ε, with one ε of random signs for a trajectory, takes one; it is a training aid, used in training
-    mode with gradients enabled alone: log q of a sample, and hence its weight, is always exact.
+    The exact trace takes d backward passes for each evaluation of the velocity. Hutchinson's estimate εᵀ(∂v/∂z)ε, with
+    one ε of random signs for a trajectory, takes one; it is a training aid, used in training mode with gradients
+    enabled alone: log q of a sample, and hence its weight, is always exact. A velocity that knows its trace, such as
+    `ParticleVelocity`, has a method `with_trace` of the same arguments, which gives v and the trace (n,) and is asked
+    instead of either.
 
     Arguments:
         dim: number of dimensions d.
         velocity: a function from z (n, d), t (n,) and context (n, c) or None to v (n, d), row by row and twice
-            differentiable, a module if it is to learn; a network of z, t and context if None.
+            differentiable, a module if it is to learn; a network of z, t and context if None. It may have `with_trace`,
+            as above, `nearest`, see `flow_matching`, and `dim` and `context_size`, which then have to be these.
         hidden: widths of the network's hidden layers.
         tolerance: of a step, relative to 1 + |z|; never less than ten roundings of the dtype.
         steps: number of steps of RK4 instead.
@@ -74,6 +76,12 @@ class Continuous(Bijection):
             raise InputError(f"tolerance must lie between 0 and 1; got {tolerance}: pass e.g. tolerance=1e-5")
         if trace not in ("exact", "hutchinson"):
             raise InputError(f"trace must be 'exact' or 'hutchinson'; got {trace!r}: leave it out for the exact one")
+        meant = getattr(velocity, "dim", dim), getattr(velocity, "context_size", context)
+        if meant != (dim, context):
+            raise InputError(
+                f"velocity must be one of {dim} coordinates and {context} numbers of context; got one of {meant[0]} "
+                f"and {meant[1]}: pass dim={meant[0]}, context={meant[1]}, or build it with these"
+            )
         super().__init__(dim, context_size=context)
         self.velocity = _Network(dim, hidden, context, generator) if velocity is None else velocity
         self.tolerance, self.steps, self.trace = tolerance, steps, trace
@@ -92,7 +100,12 @@ class Continuous(Bijection):
             with torch.inference_mode(False), torch.no_grad():
                 return self._flow(z.clone(), None if context is None else context.clone(), clock, sign)
         probe = None
-        if self.trace == "hutchinson" and self.training and torch.is_grad_enabled():
+        if (
+            self.trace == "hutchinson"
+            and not hasattr(self.velocity, "with_trace")
+            and self.training
+            and torch.is_grad_enabled()
+        ):
             probe = 2.0 * torch.randint_like(z, 2) - 1
 
         def moves(t: Tensor, y: Tensor) -> Tensor:

@@ -16,27 +16,34 @@ __all__ = ["flow_matching"]
 
 
 def flow_matching(
-    flow: Flow, x: Tensor, log_w: Tensor | None = None, *, generator: torch.Generator | None = None
+    flow: Flow,
+    x: Tensor,
+    log_w: Tensor | None = None,
+    *,
+    context: Tensor | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Σ w̄ E |v((1 − t) z + t x, t) − (x − z)|², w̄ ∝ exp(log_w), z of the base and t uniform: flow matching.
 
     The velocity that makes it least carries the base to the law of x. Nothing is integrated, so that a step costs one
-    pass of the velocity; and nothing says how far the flow is from the law, which `forward_kl` of some rows does.
+    pass of the velocity; and it does not say how far the flow is from that law: `weigh` some configurations for that.
 
     A velocity with symmetries may have a method `nearest(z, x)`, which brings each z next to its x by one of them, as
-    `ParticleVelocity` has: the lines then cross less, and fewer steps follow them.
+    `ParticleVelocity` has: the lines then cross less, and fewer steps follow them. That wants a base with the same
+    symmetries, such as `Normal`; the flow then goes to the law of x and of all its copies, mirror images included.
 
     Arguments:
-        flow: a flow whose bijection is `Continuous`.
+        flow: a flow whose bijection is `Continuous` and nothing else.
         x: (n, d), in the flow's dtype.
         log_w: (n,) log-weights; equal ones if None. Rows with log_w = −inf do not count.
+        context: (n, c), for a conditional flow.
         generator: source of z and t; the default generator of torch if None.
 
     Returns:
         A scalar ≥ 0, differentiable with respect to the velocity's parameters.
 
     Raises:
-        InputError: if the flow is no continuous one, or shapes do not fit.
+        InputError: if the flow is no continuous one, shapes do not fit, or a row that counts is not finite.
 
     Example:
         >>> from boltzgen.flows import Continuous, Flow, Normal
@@ -50,25 +57,31 @@ def flow_matching(
     """
     instances(flow=(flow, Flow))
     layer = flow.bijection
-    if not isinstance(layer, Continuous) or layer.context_size:
+    if not isinstance(layer, Continuous):
         raise InputError(
-            f"flow must have a Continuous bijection without context; got {type(layer).__name__}: use forward_kl, or "
+            f"flow must have a Continuous bijection alone; got {type(layer).__name__}: use forward_kl, or "
             "Flow(Normal(d), Continuous(d))"
         )
     flow._check(x)
+    flow._check_context(context, len(x))
     one_per_row(len(x), log_w=log_w)
     w = weights(torch.zeros(len(x)) if log_w is None else log_w).to(x)
-    x, w = x[w > 0], w[w > 0]
+    counts = w > 0
+    x, w, context = x[counts], w[counts], None if context is None else context[counts]
+    if lost := int((~x.isfinite().all(1)).sum()):
+        raise InputError(
+            f"x must be finite; got NaN or infinity in {lost} rows of {len(x)} that count: leave these out, or give "
+            "them log_w = -inf"
+        )
     z = flow.base.sample(len(x), generator)
-    t = torch.rand(len(x), generator=generator).to(x)
+    t = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x.device)
     nearest = getattr(layer.velocity, "nearest", None)
-    if nearest is not None:
-        z = nearest(z, x)
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
-        share = t[mine, None]
-        v = layer.velocity((1 - share) * z[mine] + share * x[mine], t[mine], None)
-        return ((v - (x[mine] - z[mine])).square().sum(1),)
+        end, share = x[mine], t[mine, None]
+        start = z[mine] if nearest is None else nearest(z[mine], end)
+        v = layer.velocity(torch.lerp(start, end, share), t[mine], None if context is None else context[mine])
+        return ((v - (end - start)).square().sum(1),)
 
     (difference,) = ranks().shared(rows, len(x))
     return (w * difference).sum()

@@ -1,6 +1,7 @@
 """The trace against that of the whole Jacobian; symmetries; and what is nearest."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ BASIS = {2: DW4().basis, 3: LJ13(pairs_counted=1).basis}
 def velocity(dims, seed=0, dtype=torch.float64, **options):
     """With weights that are not zero."""
     made = ParticleVelocity(BASIS[dims], dims, reach=4.0, **options).to(dtype)
-    made.basis = BASIS[dims].to(dtype)  # single precision was that of its own making
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -113,25 +113,78 @@ def test_no_exchange_of_two_numbers_brings_particles_nearer():
     assert reached.mean() > 0.95 * best.mean()
 
 
-def test_the_nearest_copy_of_a_copy_is_what_it_is_a_copy_of():
+def rotated(made, x, angle):
+    """x turned about its last axis."""
+    turn = torch.eye(3, dtype=x.dtype)
+    turn[:2, :2] = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return coordinates(made, positions(made, x) @ turn.T)
+
+
+def test_what_is_nearest_to_a_copy():
+    """A copy little turned, renumbered or mirrored comes back whole; others keep their distances and come nearer."""
     made = velocity(3)
-    x = points(made, n=50)[0]
-    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64))[0]
-    turned = made.nearest(coordinates(made, positions(made, x) @ turn.T), x)
-    z = made.nearest(points(made, n=50, seed=9)[0], x)
-    assert (turned - x).norm(dim=1).mean() < 0.6 * (points(made, n=50, seed=9)[0] - x).norm(dim=1).mean()
-    torch.testing.assert_close(torch.pdist(positions(made, z)[0]).sort().values, _distances(made, 9))
+    x, others = points(made, n=50)[0], points(made, n=50, seed=9)[0]
+    order = [1, 0, *range(2, 13)]
+    copies = {
+        "turned": rotated(made, x, 0.1),
+        "renumbered": coordinates(made, positions(made, x)[:, order]),
+        "mirrored": coordinates(made, positions(made, rotated(made, x, 0.1)) @ (1 - 2 * _unit())),
+    }
+    for name in ("turned", "renumbered"):
+        torch.testing.assert_close(made.nearest(copies[name], x), x, msg=name)
+    again = made.nearest(copies["mirrored"], x)
+    assert ((again - x).norm(dim=1) < 1e-6).double().mean() > 0.3  # numbers are exchanged before the mirror is found
+    near = made.nearest(others, x)
+    for before, after in zip(positions(made, others), positions(made, near), strict=True):
+        torch.testing.assert_close(torch.pdist(after).sort().values, torch.pdist(before).sort().values)
+    assert (near - x).norm(dim=1).mean() < 0.55 * (others - x).norm(dim=1).mean()
 
 
-def _distances(made, seed):
-    return torch.pdist(positions(made, points(made, n=50, seed=seed)[0])[0]).sort().values
+def _unit():
+    mirror = torch.zeros(3, 3, dtype=torch.float64)
+    mirror[2, 2] = 1
+    return mirror
+
+
+def test_its_making_leaves_the_global_random_state_alone():
+    before = torch.get_rng_state()
+    ParticleVelocity(BASIS[3], reach=4.0, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_unit_of_length_changes_nothing_else():
+    small = ParticleVelocity(BASIS[3], reach=0.4, scale=0.1, radial=6, hidden=(8,)).double()
+    large = ParticleVelocity(BASIS[3], reach=4.0, scale=1.0, radial=6, hidden=(8,)).double()
+    for a, b in zip(small.parameters(), large.parameters(), strict=True):
+        a.data.copy_(torch.randn(a.shape, generator=torch.Generator().manual_seed(2)))
+        b.data.copy_(a)
+    z, t = points(large)
+    v, trace = large.with_trace(z, t)
+    w, same = small.with_trace(0.1 * z, t)
+    torch.testing.assert_close(w, 0.1 * v, rtol=1e-5, atol=1e-7)  # its buffers were made in single precision
+    torch.testing.assert_close(same, trace, rtol=1e-5, atol=1e-5)
+
+
+def test_it_goes_where_it_is_sent():
+    flow = Flow(Normal(6), Continuous(6, velocity(2, dtype=torch.float32), steps=2)).to("meta")
+    x, log_q = flow.sample(3, seed=1)
+    assert {x.device.type, log_q.device.type, flow.log_prob(x).device.type} == {"meta"}
+
+
+def test_a_velocity_of_other_sizes_is_refused():
+    with pytest.raises(
+        InputError, match="velocity must be one of 39 coordinates and 0 numbers of context; got one of 36"
+    ):
+        Continuous(39, velocity(3))
+    with pytest.raises(InputError, match="36 coordinates and 1 numbers of context; got one of 36 and 0"):
+        Continuous(36, velocity(3), context=1)
 
 
 @pytest.mark.parametrize(
     ("basis", "needs"),
     [
-        (torch.eye(3), r"basis must be \(N, N − 1\) finite numbers; got \(3, 3\)"),
-        (torch.full((3, 2), torch.nan), "finite numbers"),
+        (torch.eye(3), r"basis must be a tensor \(N, N − 1\); got \(3, 3\)"),
+        (torch.full((3, 2), torch.nan), "off by nan"),
         (torch.eye(4)[:, :3], "orthonormal columns that sum to zero"),
         (2 * BASIS[2], "orthonormal columns that sum to zero"),
         ([[1.0]], "got list"),
