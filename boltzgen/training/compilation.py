@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,7 +74,7 @@ def compiled(
         yield f"eager: {reason}"
         return
     pieces, kept = hot_methods(flow, target, *also), os.environ.get(_CACHE)
-    os.environ.setdefault(_CACHE, str(cache_folder()))
+    os.environ[_CACHE] = _kernels()
     try:
         for module, name in pieces:
             # set on the instance, where it shadows the class's method
@@ -84,6 +85,8 @@ def compiled(
             module.__dict__.pop(name, None)
         if kept is None:
             os.environ.pop(_CACHE, None)
+        else:
+            os.environ[_CACHE] = kept
 
 
 def hot_methods(*flows_and_energies: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -99,6 +102,13 @@ def cache_folder() -> Path:
     """Where compiled code is kept between runs: `boltzgen/` in the user's cache folder."""
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(root) / "boltzgen" / "compiled"
+
+
+def _kernels() -> str:
+    """The folder of compiled kernels: the user's choice, but not the temporary one that torch names when it is used."""
+    given = os.environ.get(_CACHE, "")
+    by_torch = Path(given).parent == Path(tempfile.gettempdir()) and Path(given).name.startswith("torchinductor_")
+    return str(cache_folder()) if by_torch or not given else given
 
 
 def _joint_objection(
@@ -155,7 +165,7 @@ def _trial(job: bytes, stamp: Path, patience: float, say: Callable[[str], None])
             input=job,
             capture_output=True,
             timeout=patience,
-            env={_CACHE: str(cache_folder()), **os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env={**os.environ, _CACHE: _kernels(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             check=False,
         )
     except subprocess.TimeoutExpired:

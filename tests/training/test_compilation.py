@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import signal
 import subprocess
+import tempfile
 
 import openmm
 import pytest
@@ -107,15 +108,20 @@ def test_methods_are_eager_again_afterwards(monkeypatch):
     assert not any(name in module.__dict__ for module, name in hot_methods(flow, target))
 
 
-def test_the_cache_of_a_process_is_its_own_affair_unless_it_compiles(monkeypatch):
+@pytest.mark.parametrize("before", [None, "the default of torch", "chosen"])
+def test_the_cache_of_a_process_is_its_own_affair_unless_it_compiles(monkeypatch, tmp_path, before):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    folder = {"the default of torch": f"{tempfile.gettempdir()}/torchinductor_me", "chosen": str(tmp_path)}.get(before)
+    if folder:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", folder)
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     flow, target = coupling_flow(2, layers=2), Miscompiled()
     with compiled(flow, target, rows=ROWS, compile="never"):
-        assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+        assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == folder
     with compiled(flow, target, rows=ROWS, compile="always"):
-        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(compilation.cache_folder())
-    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+        used = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    assert used == (folder if before == "chosen" else str(compilation.cache_folder()))
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == folder
 
 
 def test_a_trial_counts_for_other_weights_but_not_for_other_code(monkeypatch):
