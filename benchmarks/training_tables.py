@@ -204,9 +204,9 @@ def ablations() -> str:
     return (
         "## What each choice of the default is worth\n\n"
         f"`benchmarks/ablations.py`: alanine dipeptide A, one seed, {span} minutes on one core, eager. Equal\n"
-        f"evaluations are the {equally:.2g} of the first row: of a variant that made more, what its running average was\n"
-        "worth by then, between marks by linear interpolation, while it may still be hot and its learning rate high; of\n"
-        "one that made fewer, what it has at its end.\n\n" + table(head, rows)
+        f"evaluations are the {equally:.2g} of the first row: of a variant that made more, what its running average\n"
+        "was worth by then, between marks by linear interpolation, while it may still be hot and its learning rate\n"
+        "high; of one that made fewer, what it has at its end.\n\n" + table(head, rows)
     )
 
 
