@@ -133,7 +133,10 @@ def main() -> None:
     halves = [mean_over_walkers(part) for part in np.array_split(made["u"], 2)]
     print("mean energy of the frames' halves:", *(f"{value:.3f} ± {error:.3f}" for value, error in halves), flush=True)
     for seed in options.seeds:
-        if any(one["seed"] == seed for one in recorded(options.out).get(options.name, [])):
+        before = recorded(options.out).get(options.name, [])
+        if any((one["steps"], one["draws"]) != (options.steps, options.n) for one in before):
+            parser.error(f"{options.out} must be of {options.steps} steps and {options.n} draws: pass another --out")
+        if any(one["seed"] == seed for one in before):
             print(f"seed {seed}: in {options.out} already")
             continue
         found = row(options.name, seed, made, options)

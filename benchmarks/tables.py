@@ -182,7 +182,7 @@ def particles() -> str:
     rows = [
         [
             name.replace("_", " "), seed["seed"], f"{seed['evaluations']:.2g}", f"{seed['training_samples']:.2g}",
-            f"{(seed['seconds'] + seed['seconds_of_frames']) / 60:.0f}", percent(seed["ess_fraction"]),
+            seed["draws"], f"{(seed['seconds'] + seed['seconds_of_frames']) / 60:.0f}", percent(seed["ess_fraction"]),
             percent(seed["ess_fraction_clipped"]), f"{seed['pareto_k']:.2f}", f"{seed['eubo_gap']:.2f}",
             *(f"{value:.2f} ± {error:.2f}" for value, error in (seed["mean_energy"], seed["mean_energy_of_frames"])),
         ]
@@ -193,8 +193,8 @@ def particles() -> str:
         return ""
     heading = "## Thirteen Lennard-Jones particles\n\n`benchmarks/particles.py`, from frames of replica exchange\n\n"
     return heading + table(
-        ["target", "seed", "evaluations", "training samples", "minutes", "ESS %", "clipped", "k", "EUBO gap", "⟨u⟩",
-         "⟨u⟩ of the frames"],
+        ["target", "seed", "evaluations", "training samples", "draws", "minutes", "ESS %", "clipped", "k", "EUBO gap",
+         "⟨u⟩", "⟨u⟩ of the frames"],
         rows,
     )  # fmt: skip
 

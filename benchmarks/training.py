@@ -27,6 +27,7 @@ parser.add_argument("system", help="name of a molecule that comes with boltzgen,
 parser.add_argument("--minutes", type=float, default=10.0, help="of training, compilation included")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 parser.add_argument("--flow", type=json.loads, default={}, help="arguments of molecular_flow as JSON, for ablations")
+parser.add_argument("--compile", choices=["auto", "always", "never"], default="auto")
 parser.add_argument("-n", type=int, default=200_000, help="draws of the evaluation")
 parser.add_argument("--keep", type=Path, help="folder to keep the trained generators in")
 parser.add_argument("--reference", type=Path, help="frames to compare with")
@@ -48,7 +49,9 @@ def trained(options: argparse.Namespace, seed: int) -> BoltzmannGenerator:
     if kept and kept.exists():
         return built(options.system, seed, options.flow, kept)
     generator = built(options.system, seed, options.flow)
-    generator.train(minutes=options.minutes, run_dir=options.keep and options.keep / f"seed_{seed}")
+    generator.train(
+        minutes=options.minutes, compile=options.compile, run_dir=options.keep and options.keep / f"seed_{seed}"
+    )
     if kept:
         generator.save(kept)
     return generator

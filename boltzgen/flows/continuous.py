@@ -86,6 +86,10 @@ class Continuous(Bijection):
         self.velocity = _Network(dim, hidden, context, generator) if velocity is None else velocity
         self.tolerance, self.steps, self.trace = tolerance, steps, trace
 
+    def extra_repr(self) -> str:
+        exactness = f"tolerance={self.tolerance!r}" if self.steps is None else f"steps={self.steps}"
+        return f"{exactness}, trace={self.trace!r}"
+
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         return self._flow(z, context, lambda t: t, 1.0)
 

@@ -237,7 +237,7 @@ class _Network(nn.Module):
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
-    """With the initial law of `nn.Linear` and no bias; the global random state is not touched."""
+    """With the initial law of `nn.Linear`, and biases of zero; the global random state is not touched."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
     bound = 1 / math.sqrt(inputs)
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)

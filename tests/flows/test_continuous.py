@@ -57,6 +57,22 @@ def test_the_tolerance_is_kept_where_nothing_is_linear(tolerance):
     assert (log_det - exact_log_det).abs().max() < 20 * tolerance
 
 
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_a_velocity_that_knows_its_trace_is_asked(trace):
+    class Knowing(torch.nn.Module):
+        def forward(self, z, t, context):
+            return 0.1 * z
+
+        def with_trace(self, z, t, context):
+            return 0.1 * z, torch.full_like(t, 7.0)
+
+    before = torch.get_rng_state()
+    for steps in (4, None):
+        _, log_det = Continuous(3, Knowing(), steps=steps, trace=trace).train().forward(points())
+        torch.testing.assert_close(log_det, torch.full_like(log_det, 7.0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_hutchinson_estimates_the_log_det_without_bias():
     torch.manual_seed(0)
     z = points(1, 2).expand(4000, 2).clone()

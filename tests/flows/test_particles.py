@@ -86,6 +86,7 @@ def test_flows_of_another_reach_are_told_apart():
     made = [ParticleVelocity(BASIS[3], reach=reach, radial=4) for reach in (4.0, 4.0, 5.0)]
     first, same, other = (Flow(Normal(36), Continuous(36, one, steps=2)).architecture for one in made)
     assert first == same != other
+    assert Flow(Normal(36), Continuous(36, made[0], steps=3)).architecture != first
 
 
 def test_particles_in_one_place_and_far_apart_move_at_finite_speed():

@@ -124,6 +124,22 @@ def test_the_cache_of_a_process_is_its_own_affair_unless_it_compiles(monkeypatch
     assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == folder
 
 
+def test_the_trial_compiles_into_the_same_cache(monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_me")
+    monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    used = []
+
+    def trial(*arguments, env, **_):
+        used.append(env["TORCHINDUCTOR_CACHE_DIR"])
+        return subprocess.CompletedProcess(arguments, 0)
+
+    monkeypatch.setattr(compilation.subprocess, "run", trial)
+    with compiled(coupling_flow(2, layers=2), DoubleWell(), rows=ROWS) as how:
+        assert how == "compiled"
+    assert used == [str(compilation.cache_folder())]
+
+
 def test_a_trial_counts_for_other_weights_but_not_for_other_code(monkeypatch):
     monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
