@@ -39,6 +39,8 @@ def cluster(tmp_path, monkeypatch):
         (tmp_path / "bin" / name).chmod(0o755)
     shutil.copy(find("alanine_dipeptide").structure, tmp_path / "mine.pdb")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # long trainings begin with minutes of compilation
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # and whoever trains next may want it after all
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -269,7 +269,7 @@ def _numbers(gain: Tensor) -> Tensor:
 
 
 def _checked(basis: Tensor) -> Tensor:
-    """The basis in double precision."""
+    """The basis, or the one nearest to it that is orthonormal to double precision."""
     if not isinstance(basis, Tensor) or basis.ndim != 2 or not basis.shape[0] == basis.shape[1] + 1 > 1:
         got = tuple(basis.shape) if isinstance(basis, Tensor) else type(basis).__name__
         raise InputError(f"basis must be a tensor (N, N − 1); got {got}: pass that of the energy, such as LJ13.basis")
@@ -280,4 +280,5 @@ def _checked(basis: Tensor) -> Tensor:
             f"basis must have orthonormal columns that sum to zero; got some that are off by {off:.2g}: pass that of "
             "the energy, such as LJ13.basis"
         )
-    return basis
+    left, _, right = torch.linalg.svd(basis - basis.mean(0), full_matrices=False)
+    return left @ right
