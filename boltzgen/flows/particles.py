@@ -281,4 +281,5 @@ def _checked(basis: Tensor) -> Tensor:
             "the energy, such as LJ13.basis"
         )
     left, _, right = torch.linalg.svd(basis - basis.mean(0), full_matrices=False)
-    return left @ right
+    exact: Tensor = left @ right
+    return exact
