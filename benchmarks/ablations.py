@@ -8,8 +8,8 @@ Every variant trains one seed for as many minutes, eagerly on one thread. Meanwh
 is put aside at marks in time, with the evaluations made until then; afterwards each of these flows makes fresh draws at
 the target's temperature. So one run says what there is after equal times, and after equal evaluations; a run that makes
 more evaluations is then met while its learning rate is high, or even above the target's temperature, and looks worse
-than it is. One seed tells no variants apart that differ by few per cent. Variants
-that are in the record, benchmarks/results/ablations.json, are not run again.
+than it is. One seed tells no variants apart that differ by few per cent. Variants that are in the record,
+benchmarks/results/ablations.json, are not run again.
 
 Variants are made with public arguments. Only batch, average, decay and gradient cannot be chosen so: for these, names
 of boltzgen.training.parted, or of its rounds, are replaced for the time of the run.

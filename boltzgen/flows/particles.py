@@ -43,6 +43,11 @@ class _Surroundings(NamedTuple):
     pull: Tensor
     features: Tensor
 
+    @property
+    def along(self) -> Tensor:
+        """(x_i − x_j) · ∇d_ij, (n, N, N, 1): d_ij but for what keeps it from zero."""
+        return (self.distance * self.unit.square().sum(-1))[..., None]
+
 
 class ParticleVelocity(nn.Module):
     """A velocity of N like particles in k dimensions, for `Continuous`, which turns, mirrors and permutes with them.
@@ -135,7 +140,7 @@ class ParticleVelocity(nn.Module):
         """v and tr ∂v/∂z, (n,)."""
         seen = self._surroundings(z)
         c, of_network = self.network.with_directions(seen.features, _told(t, context), self._directions(seen))
-        apart = self.dims * seen.radial + (seen.distance * seen.unit.square().sum(-1))[..., None] * seen.slope
+        apart = self.dims * seen.radial + seen.along * seen.slope
         # with the network held, both ends of a pair move apart alike
         return self._velocity(seen, c), 2 * (apart.sum(2) * c).sum((1, 2)) + of_network.sum(1)
 
@@ -179,11 +184,11 @@ class ParticleVelocity(nn.Module):
 
         A feature is the same wherever its particle is if all others move along, hence the difference.
         """
-        distance, unit, radial, slope, pull, _ = seen
+        distance, unit, radial, slope, pull = seen.distance[..., None], *seen[1:5]
         toward = unit @ pull  # (n, N, N, M + 1)
-        moved = ((distance * unit.square().sum(-1))[..., None] * radial + toward).transpose(2, 3)
-        turned = moved @ (distance[..., None] * slope * toward)
-        turned = turned + (distance[..., None] * radial).transpose(2, 3) @ (radial * toward)
+        moved = (seen.along * radial + toward).transpose(2, 3)
+        turned = moved @ (distance * slope * toward)
+        turned = turned + (distance * radial).transpose(2, 3) @ (radial * toward)
         turned = turned + (pull.transpose(2, 3) @ pull) * radial.sum(2)[:, :, None]
         lengths = 1 + pull.square().sum(2)
         return torch.cat([moved @ slope[..., 1:], turned * (2 / lengths)[:, :, None]], 3)

@@ -9,7 +9,7 @@ from ..arguments import instances
 from ..errors import InputError
 from ..flows.flow import Flow
 from ..processes import ranks
-from .objectives import one_per_row, weights
+from .objectives import all_finite, one_per_row, weights
 
 __all__ = ["force_matching"]
 
@@ -51,12 +51,7 @@ def force_matching(flow: Flow, x: Tensor, forces: Tensor, log_w: Tensor | None =
     one_per_row(len(x), log_w=log_w)
     w = weights(torch.zeros(len(x)) if log_w is None else log_w).to(x)
     x, forces, w = x[w > 0], forces[w > 0], w[w > 0]
-    lost = ~(forces.isfinite() & x.isfinite()).flatten(1).all(1)
-    if lost.any():
-        raise InputError(
-            f"x and forces must be finite; got NaN or infinity in {int(lost.sum())} rows of {len(x)} that count: leave "
-            "these out, or give them log_w = -inf"
-        )
+    all_finite("x and forces", x, forces)
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
         with torch.enable_grad():

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..flows.continuous import Continuous
 from ..flows.flow import Flow
 from ..processes import ranks
-from .objectives import one_per_row, weights
+from .objectives import all_finite, one_per_row, weights
 
 __all__ = ["flow_matching"]
 
@@ -66,13 +66,8 @@ def flow_matching(
     flow._check_context(context, len(x))
     one_per_row(len(x), log_w=log_w)
     w = weights(torch.zeros(len(x)) if log_w is None else log_w).to(x)
-    counts = w > 0
-    x, w, context = x[counts], w[counts], None if context is None else context[counts]
-    if lost := int((~x.isfinite().all(1)).sum()):
-        raise InputError(
-            f"x must be finite; got NaN or infinity in {lost} rows of {len(x)} that count: leave these out, or give "
-            "them log_w = -inf"
-        )
+    x, context, w = x[w > 0], None if context is None else context[w > 0], w[w > 0]
+    all_finite("x", x)
     z = flow.base.sample(len(x), generator)
     t = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x.device)
     nearest = getattr(layer.velocity, "nearest", None)

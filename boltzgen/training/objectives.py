@@ -218,6 +218,16 @@ def weights(log_w: Tensor) -> Tensor:
     return torch.softmax(log_w.detach().double(), 0)
 
 
+def all_finite(names: str, *given: Tensor) -> None:
+    """Refuses tensors with rows that are not finite, all of which count."""
+    lost = int((~torch.stack([value.isfinite().flatten(1).all(1) for value in given]).all(0)).sum())
+    if lost:
+        raise InputError(
+            f"{names} must be finite; got NaN or infinity in {lost} rows of {len(given[0])} that count: leave these "
+            "out, or give them log_w = -inf"
+        )
+
+
 def one_per_row(n: int, **given: Tensor | None) -> None:
     """Refuses what is given, by name, and no tensor of shape (n,)."""
     for name, value in given.items():
