@@ -6,9 +6,9 @@
 The two conventions are two targets, and never in one row. Frames are made first if the file is not there: ladders of
 Metropolis-corrected trajectories from one structure, all evaluations counted. Half of the walkers teach
 (`flow_matching`), the others are compared with: their mean energy with that of the weighted draws, and the evidence
-upper bound E_p[log w] with log Z, which lies far above where the flow lacks something. What the steps of the integration
-do to weights is told as well: the root mean square by which log q differs from that in four times as many. Writes
-results/particles.json; seeds that are in it are left alone.
+upper bound E_p[log w] with log Z, which lies far above where the flow lacks something. What the steps of the
+integration do to weights is told as well: the root mean square by which log q differs from that in four times as many.
+Writes results/particles.json; seeds that are in it are left alone.
 """
 
 from __future__ import annotations
