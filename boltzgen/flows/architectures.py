@@ -265,16 +265,27 @@ def molecular_flow(
         )
 
     bijections: list[Bijection] = []
-    for k, torsion in enumerate(order):
+    if order:
         spline = CircularSpline(
-            1,
+            len(order),
             bins=torsion_bins,
-            shift=_seams(1, generator),
+            shift=_seams(len(order), generator),
             min_width=torsion_floor,
             min_height=_NARROWEST / torsion_bins,
             min_derivative=_TORSION_SLOPE,
         )
-        bijections.append(coupling([torsion], order[:k], spline, torsion_hidden))
+        bijections.append(
+            Autoregressive(
+                dim,
+                spline,
+                order=order,
+                circular=angle,
+                hidden=torsion_hidden,
+                separate=True,
+                context=context,
+                generator=generator,
+            )
+        )
     for transformed, given in _halves(stiff, stiff_layers if stiff else 0, generator):
         spline_ = Spline(
             len(transformed),
@@ -289,7 +300,7 @@ def molecular_flow(
     if temperature is not None:
         bijections.append(Widening(dim, stiff))
     bijections.append(Whitening(dim, stiff, mean, factor))
-    return Flow(_base(angle), Composition(bijections), leading=len(order) if stiff else 0, temperature=temperature)
+    return Flow(_base(angle), Composition(bijections), leading=1 if order and stiff else 0, temperature=temperature)
 
 
 def _halves(dims: list[int], layers: int, generator: torch.Generator) -> list[tuple[list[int], list[int]]]:

@@ -60,12 +60,12 @@ class Transformer(nn.Module, ABC):
         """
         return [torch.arange(size) % self.dim for size in self.sizes]
 
-    def at(self, i: int) -> Transformer:
-        """The map of dimension i alone, of z (1, n) and the rows of θ that belong to it.
+    def forward_one(self, i: int, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` of dimension i alone, of z (1, n) and the rows of θ that belong to it.
 
-        Most maps of single dimensions take the number of them from the tensors they get: they are their own part.
+        Most maps of single dimensions take the number of them from the tensors they get.
         """
-        return self
+        return self.forward(z, *theta)
 
     def extra_repr(self) -> str:
         """The constants that shape the map."""
@@ -303,18 +303,18 @@ class CircularSpline(Transformer):
             self.register_buffer("shift", shift.detach().clone())
 
     def forward(self, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
-        y, step = self._spline(_wrapped(z), *theta, inverse=False)
-        return _wrapped(y + self.shift[:, None]), step.sum(0)
+        return self._shifted(z, theta, self.shift)
+
+    def forward_one(self, i: int, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        return self._shifted(z, theta, self.shift[i : i + 1])
 
     def inverse(self, x: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         z, step = self._spline(_wrapped(x - self.shift[:, None]), *theta, inverse=True)
         return z, step.sum(0)
 
-    def at(self, i: int) -> Transformer:
-        part = CircularSpline(1, bins=self.bins)
-        part._floors = self._floors
-        part.shift = self.shift[i : i + 1]
-        return part
+    def _shifted(self, z: Tensor, theta: Sequence[Tensor], shift: Tensor) -> tuple[Tensor, Tensor]:
+        y, step = self._spline(_wrapped(z), *theta, inverse=False)
+        return _wrapped(y + shift[:, None]), step.sum(0)
 
     def _spline(self, v: Tensor, bins: Tensor, derivatives: Tensor, *, inverse: bool) -> tuple[Tensor, Tensor]:
         scale = 2 * math.pi
@@ -355,8 +355,9 @@ class Mixed(Transformer):
     def owners(self) -> list[Tensor]:
         return self.first.owners() + [self.first.dim + owner for owner in self.second.owners()]
 
-    def at(self, i: int) -> Transformer:
-        return self.first.at(i) if i < self.first.dim else self.second.at(i - self.first.dim)
+    def forward_one(self, i: int, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
+        m = self.first.dim
+        return self.first.forward_one(i, z, *theta) if i < m else self.second.forward_one(i - m, z, *theta)
 
 
 def _bounded(value: Tensor, bound: float) -> Tensor:

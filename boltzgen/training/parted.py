@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..autosave import Autosave
+from ..flows.autoregressive import Autoregressive
 from ..flows.bijection import Composition
 from ..flows.coupling import Coupling
 from ..flows.flow import Flow
@@ -38,8 +39,8 @@ WEIGHT_DECAY = 0.05
 """so that the law of one torsion changes smoothly with those before it, however long the training."""
 SOFTEN = 100.0
 """kT above a batch's median from which a draw counts logarithmically."""
-LADDER = (0.4, 0.7)
-"""as that of all rounds; later, since these go down by themselves in a small part of most budgets."""
+_LAYERS = (Coupling, Autoregressive)
+"""of a marginal law: they say which dimensions they transform, and which they are given."""
 
 
 Learn = Callable[[Tensor, float], None]
@@ -84,7 +85,6 @@ class PartedRounds(Rounds):
         recent: of the last rounds at the cold temperature x_A, the log-weights, and log q(x_A) of the mixture.
     """
 
-    ladder = LADDER
     constant = ("guard", "recent")
     kind = "in parts, decaying"
     weight_decay = WEIGHT_DECAY
@@ -102,7 +102,7 @@ class PartedRounds(Rounds):
         assert self.hot_flow.marginal is not None
         self.hot_marginal = self.hot_flow.marginal.requires_grad_(False)
         self.flows += [self.hot_flow]
-        couplings = [layer for layer in leading if isinstance(layer, Coupling)]
+        couplings = [layer for layer in leading if isinstance(layer, _LAYERS)]
         dims = sorted({i for layer in couplings for i in [*layer.transformed, *layer.given]})
         self.dims = torch.tensor(dims, device=next(flow.parameters()).device)
         self.somewhere = flow.base.sample(1, generator=keyed_generator(0))
@@ -226,7 +226,7 @@ def has_parts(flow: Flow) -> bool:
     if flow.marginal is None or any(p.requires_grad for p in flow.base.parameters()):
         return False
     layers = flow.marginal.bijection
-    if not (isinstance(layers, Composition) and all(isinstance(layer, Coupling) for layer in layers.steps())):
+    if not (isinstance(layers, Composition) and all(isinstance(layer, _LAYERS) for layer in layers.steps())):
         return False
     first = {id(p) for p in flow.marginal.parameters()}
     learning = {id(p) in first for p in flow.parameters() if p.requires_grad}

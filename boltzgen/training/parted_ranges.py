@@ -13,7 +13,6 @@ from .objectives import forward_kl
 from .parted import (
     COLD_MARGINAL_RATE,
     DRAWS,
-    LADDER,
     MARGINAL_RATE,
     PASSES,
     REST_RATE,
@@ -29,6 +28,9 @@ from .row_temperatures import context_of
 from .trust import raised, trusted
 
 __all__ = ["PartedRangeRounds"]
+
+LADDER = (0.4, 0.7)
+"""as that of all rounds; later, since the hot end is a part of what is learnt, and the hardest."""
 
 
 class PartedRangeRounds(RangeRounds):

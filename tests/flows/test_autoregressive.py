@@ -77,9 +77,11 @@ def test_dimensions_keep_their_places(randomise):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Autoregressive(3, Affine(3), order=[0, 1]), "order and circular"),
-        (lambda: Autoregressive(3, Affine(3), order=[0, 1, 1]), "order and circular"),
-        (lambda: Autoregressive(3, Affine(3), circular=[False]), "order and circular"),
+        (lambda: Autoregressive(3, Affine(3), order=[0, 1, 1]), "order must name some of 3 dimensions once"),
+        (lambda: Autoregressive(3, Affine(3), order=[0, 1, 3]), "order must name some of 3 dimensions once"),
+        (lambda: Autoregressive(3, Affine(3), order=[]), "order must name some of 3 dimensions once"),
+        (lambda: Autoregressive(3, Affine(3), circular=[False]), "circular have an entry for each"),
+        (lambda: Autoregressive(3, Affine(3), order=[0, 1]), "must fit"),
         (lambda: Autoregressive(3, Affine(2)), "must fit"),
         (lambda: Autoregressive(2, Affine(2), circular=[True, False]), "use CircularSpline or Rotation"),
         (lambda: Autoregressive(2, TriangularAffine(2)), "every dimension by itself"),
@@ -90,11 +92,72 @@ def test_what_does_not_fit_is_refused(call, message):
         call()
 
 
-def test_a_coupling_says_the_same_for_two_dimensions(randomise):
+def test_the_first_dimension_does_not_see_the_second(randomise):
     layer = randomise(Autoregressive(2, Spline(2))).double()
-    coupling = Coupling(2, [1], [0], Spline(1)).double()
-    assert type(coupling.transformer) is type(layer.transformer.at(1))
     z = torch.randn(5, 2, dtype=torch.float64)
     moved = z.clone()
     moved[:, 1] += 1.0
     assert torch.equal(layer.forward(z)[0][:, 0], layer.forward(moved)[0][:, 0])
+
+
+def as_couplings(layer):
+    """The couplings, one dimension each, that a layer of separate networks is, with its parameters."""
+    couplings, d = [], layer.in_shape[0]
+    layout = sorted(layer.transformed, key=lambda i: (bool(layer.circular[i]), i))
+    for k, i in enumerate(layer.transformed):
+        given, place = sorted(layer.transformed[:k], key=layout.index), layout.index(i)
+        spline = CircularSpline(1, bins=8, shift=layer.transformer.shift[[place]])
+        coupling = Coupling(d, [i], given, spline, circular=layer.circular.tolist(), hidden=(16, 12)).double()
+        mine, theirs, m = layer.conditioner, coupling.conditioner, len(layout)
+        seen = [f * m + layout.index(j) for f in range(4) for j in given]
+        pairs = [(mine.hidden[0], seen, theirs.hidden[0])] if given else []
+        pairs += (
+            [(a, slice(None), b) for a, b in zip(mine.hidden[1:], theirs.hidden[1:], strict=False)] if given else []
+        )
+        pairs += [(a, slice(None), b) for a, b in zip(mine.heads, theirs.heads, strict=True)] if given else []
+        with torch.no_grad():
+            for a, inputs, b in pairs:
+                b.weight.copy_(a.weight[place::m][:, inputs])
+                b.bias.copy_(a.bias[place::m])
+            if not given:
+                nothing, angles = torch.zeros(0, 1).double(), torch.zeros(m, 1).double()
+                for head, constant in zip(theirs.heads, mine(nothing, angles, None, place), strict=True):
+                    head.bias.copy_(constant[:, 0])
+        couplings.append(coupling)
+    return couplings
+
+
+def test_separate_networks_are_couplings_one_after_the_other(randomise):
+    """Of two angles and three lengths, with one angle that the layer leaves alone."""
+    circular = [True, False, True, False, True, True]
+    seams = torch.tensor([0.5, -1.0, 2.0])
+    layer = randomise(
+        Autoregressive(
+            6, CircularSpline(3, shift=seams), order=[4, 0, 2], circular=circular, hidden=(16, 12), separate=True
+        )
+    ).double()
+    z = 2 * torch.rand(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 1
+    x, log_det = layer.forward(z)
+    y, total = z, torch.zeros(7, dtype=torch.float64)
+    for coupling in as_couplings(layer):
+        y, step = coupling.forward(y)
+        total = total + step
+    assert (x - y).abs().max() < EXACT
+    assert (log_det - total).abs().max() < EXACT
+    assert torch.equal(x[:, [1, 3, 5]], z[:, [1, 3, 5]])
+    back, log_back = layer.inverse(x)
+    assert (back - z).abs().max() < 1e-9
+    assert (log_back + log_det).abs().max() < 1e-9
+
+
+def test_what_a_layer_leaves_alone_is_not_seen(randomise):
+    layer = randomise(Autoregressive(4, Affine(2), order=[2, 0], separate=True)).double()
+    z = torch.tensor([0.3, -0.5, 1.1, 0.7], dtype=torch.float64)
+    for call in (layer.forward, layer.inverse):
+        found = jacobian(call, z) != 0
+        assert found.tolist() == [
+            [True, False, True, False],
+            [False, True, False, False],
+            [False, False, True, False],
+            [False, False, False, True],
+        ]

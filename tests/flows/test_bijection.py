@@ -90,6 +90,12 @@ REGISTRY = {
     "autoregressive, mixed": lambda: Autoregressive(
         4, Mixed(Spline(2), CircularSpline(2, shift=seams(2))), circular=[1, 0, 1, 0], order=[2, 3, 0, 1]
     ),
+    "autoregressive, of networks of their own": lambda: Autoregressive(
+        4, Mixed(Spline(2), CircularSpline(1, shift=seams(1))), circular=[1, 0, 1, 0], order=[2, 3, 1], separate=True
+    ),
+    "autoregressive, of networks of their own, conditional": lambda: Autoregressive(
+        3, CircularSpline(2, shift=seams(2)), circular=[1, 0, 1], order=[2, 0], separate=True, context=2
+    ),
     "autoregressive, rotation": lambda: Autoregressive(2, Rotation(2), circular=[1, 1]),
     "autoregressive, logistic": lambda: Autoregressive(2, LogisticMixture(2, components=3)),
     "inverse autoregressive": lambda: Inverse(Autoregressive(3, Affine(3), context=1)),
