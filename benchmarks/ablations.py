@@ -100,7 +100,7 @@ VARIANTS = {
     "annealing-continuous": Variant("annealing: reverse KL, ever colder", anneal={"method": "continuous"}),
     "annealing-reweighting": Variant("annealing: reweighted buffers, all learns by weights alone", by_weights_alone),
     "annealing-transport": Variant("annealing: constrained mass transport", anneal={"method": "transport"}),
-    "annealing-early": Variant("annealing: forced down from a tenth of the budget on", replaced={"ladder": (0.1, 0.6)}),
+    "annealing-late": Variant("annealing: forced down from 0.4 of the budget on", replaced={"ladder": (0.4, 0.7)}),
     "no-forward": Variant("gradient: of reverse KL alone along the path", replaced={"symmetric": reverse}),
     "no-path": Variant(
         "gradient: of reverse KL alone, not along the path", replaced={"symmetric": reverse, "pathwise": with_score}
