@@ -70,13 +70,13 @@ def anneal(
     1. Reverse KL at `hot`, where the barriers are low and the flow finds every well; or, with data, forward KL on them
        at `cold`: the flow then knows the wells that the data know.
     2. Rounds down to `cold`, by one of the methods below. A flow that does not get there stays above, but not for ever:
-       late in the budget it goes down all the same.
+       from a tenth of the budget on it goes down all the same.
     3. Rounds at `cold` until the budget is spent, while the learning rate falls. A flow that falls apart there is taken
        back to its best round, and learns half as fast from then on.
 
     The methods:
 
-    * "parted", for a flow in two parts (`flow.marginal` of couplings, as `molecular_flow` makes them), q(x) =
+    * "parted", for a flow in two parts (`flow.marginal` as `molecular_flow` makes it), q(x) =
       q(x_A) q(x_B | x_A). The law of x_B given the torsions x_A learns along the forces, from fresh draws by the path
       gradients of reverse and forward KL (`alpha_divergence`), which are all but free of noise near the target; but
       forces do not tell what a well as a whole weighs. The law of the torsions learns just that, by the weights of the
@@ -211,8 +211,8 @@ def _chosen(method: str, flow: Flow) -> type[Rounds]:
         method = "parted" if has_parts(flow) else "reweighting"
     if method == "parted" and not has_parts(flow):
         raise InputError(
-            'a flow trained by method="parted" must have a marginal law of couplings, a rest, and a base that does not '
-            'learn; got one without: use molecular_flow, or method="reweighting"'
+            'a flow trained by method="parted" must have a marginal law of couplings or autoregressive layers, a rest, '
+            'and a base that does not learn; got one without: use molecular_flow, or method="reweighting"'
         )
     if flow.temperature is None:
         return _METHODS[method]

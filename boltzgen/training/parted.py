@@ -80,7 +80,7 @@ class PartedRounds(Rounds):
     tails.
 
     Attributes:
-        dims: of x_A, those that the leading couplings transform or are given.
+        dims: of x_A, those that the leading layers transform or are given.
         somewhere: a point (1, d) whose x_B go with every x_A.
         recent: of the last rounds at the cold temperature x_A, the log-weights, and log q(x_A) of the mixture.
     """
@@ -102,8 +102,8 @@ class PartedRounds(Rounds):
         assert self.hot_flow.marginal is not None
         self.hot_marginal = self.hot_flow.marginal.requires_grad_(False)
         self.flows += [self.hot_flow]
-        couplings = [layer for layer in leading if isinstance(layer, _LAYERS)]
-        dims = sorted({i for layer in couplings for i in [*layer.transformed, *layer.given]})
+        named = [layer for layer in leading if isinstance(layer, _LAYERS)]
+        dims = sorted({i for layer in named for i in [*layer.transformed, *layer.given]})
         self.dims = torch.tensor(dims, device=next(flow.parameters()).device)
         self.somewhere = flow.base.sample(1, generator=keyed_generator(0))
         self.recent: list[tuple[Tensor, ...]] = []
@@ -222,7 +222,7 @@ def batches(log_w: Tensor, n: int, noise: torch.Generator) -> list[Tensor]:
 
 
 def has_parts(flow: Flow) -> bool:
-    """Whether a flow has a marginal law, of couplings, and a rest that can both learn, and a base that does not."""
+    """Whether a flow has a marginal law, of layers that name their dimensions, a rest, and a base that does not learn."""
     if flow.marginal is None or any(p.requires_grad for p in flow.base.parameters()):
         return False
     layers = flow.marginal.bijection
