@@ -222,7 +222,7 @@ def batches(log_w: Tensor, n: int, noise: torch.Generator) -> list[Tensor]:
 
 
 def has_parts(flow: Flow) -> bool:
-    """Whether a flow has a marginal law of layers that name their dimensions, a rest, and a base that does not learn."""
+    """Whether a flow has a law of layers that name their dimensions first, a rest, and a base that does not learn."""
     if flow.marginal is None or any(p.requires_grad for p in flow.base.parameters()):
         return False
     layers = flow.marginal.bijection
