@@ -11,8 +11,9 @@ more evaluations is then met while its learning rate is high, or even above the 
 than it is. One seed tells no variants apart that differ by few per cent. Variants that are in the record,
 benchmarks/results/ablations.json, are not run again.
 
-Variants are made with public arguments. Only batch, average, decay and gradient cannot be chosen so: for these, names
-of boltzgen.training.parted, or of its rounds, are replaced for the time of the run.
+Variants are made with public arguments. Only batch, average, decay, gradient and the ladder cannot be chosen so: for
+these, names of boltzgen.training.parted, or of its rounds, are replaced for the time of the run. A record is of one
+default: where the present one has another number of parameters, it is refused.
 """
 
 from __future__ import annotations
@@ -148,6 +149,13 @@ def known(variant: Variant) -> bool:
     return set(variant.anneal) <= set(inspect.signature(bg.anneal).parameters)
 
 
+def parameters() -> int:
+    """Of the default flow as it is now."""
+    coordinates = bg.InternalCoordinates(bg.Molecule.load(SYSTEM))
+    flow = bg.molecular_flow(coordinates.circular, *coordinates.harmonic_scales(300.0))
+    return sum(p.numel() for p in flow.parameters())
+
+
 def run(variant: Variant, minutes: float, seed: int, n: int) -> dict[str, Any]:
     molecule = bg.Molecule.load(SYSTEM)
     coordinates = bg.InternalCoordinates(molecule, **variant.coordinates)
@@ -220,6 +228,10 @@ def main() -> None:
     told = {"minutes": options.minutes, "seed": options.seed}
     if any(row[key] != value for row in record.values() for key, value in told.items()):
         parser.error(f"{options.out} must be of {told}; got another record: pass another --out")
+    if "default" in record and record["default"]["parameters"] != parameters():
+        parser.error(
+            f"{options.out} must be of a default of {parameters()} parameters; got another: pass another --out"
+        )
     for name in options.only:
         variant = VARIANTS[name]
         if name in record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -257,13 +257,7 @@ def molecular_flow(
         raise InputError(f"order must name each circular dimension once, {torsions}; got {order}: permute them")
     generator = torch.Generator().manual_seed(*counts(seed=seed))
 
-    def coupling(
-        transformed: Sequence[int], given: Sequence[int], transformer: Transformer, hidden: Sequence[int]
-    ) -> Coupling:
-        return Coupling(
-            dim, transformed, given, transformer, circular=angle, hidden=hidden, context=context, generator=generator
-        )
-
+    shared: dict[str, Any] = {"circular": angle, "context": context, "generator": generator}
     bijections: list[Bijection] = []
     if order:
         spline = CircularSpline(
@@ -274,18 +268,7 @@ def molecular_flow(
             min_height=_NARROWEST / torsion_bins,
             min_derivative=_TORSION_SLOPE,
         )
-        bijections.append(
-            Autoregressive(
-                dim,
-                spline,
-                order=order,
-                circular=angle,
-                hidden=torsion_hidden,
-                separate=True,
-                context=context,
-                generator=generator,
-            )
-        )
+        bijections.append(Autoregressive(dim, spline, order=order, hidden=torsion_hidden, separate=True, **shared))
     for transformed, given in _halves(stiff, stiff_layers if stiff else 0, generator):
         spline_ = Spline(
             len(transformed),
@@ -294,9 +277,10 @@ def molecular_flow(
             min_height=_NARROWEST / stiff_bins,
             min_derivative=_STIFF_SLOPE,
         )
-        bijections.append(coupling(transformed, given + torsions, spline_, stiff_hidden))
+        bijections.append(Coupling(dim, transformed, given + torsions, spline_, hidden=stiff_hidden, **shared))
     if stiff and triangular:
-        bijections.append(coupling(stiff, torsions, TriangularAffine(len(stiff)), stiff_hidden))
+        affine = TriangularAffine(len(stiff))
+        bijections.append(Coupling(dim, stiff, torsions, affine, hidden=stiff_hidden, **shared))
     if temperature is not None:
         bijections.append(Widening(dim, stiff))
     bijections.append(Whitening(dim, stiff, mean, factor))

@@ -22,8 +22,8 @@ class Autoregressive(Bijection):
 
     `inverse`, hence the density of a given x, takes one pass of the network. `forward`, hence sampling, is SEQUENTIAL:
     a pass for each dimension, one after the other. `Inverse(Autoregressive(…))` is an inverse autoregressive layer
-    (IAF): it samples in one pass, with its density, and takes as many for the density of another x as there are
-    dimensions. Both start where θ = 0.
+    (IAF): it samples in one pass, with its density, and takes a pass for each dimension for the density of another x.
+    Both start where θ = 0.
 
     Arguments:
         dim: number of dimensions d.
@@ -32,7 +32,7 @@ class Autoregressive(Bijection):
         order: the dimensions transformed, in the order of the autoregression; 0 … d − 1 if None. Others pass through,
             and are not seen.
         circular: which of the d dimensions are angles, (d,); none if None.
-        hidden: widths of the hidden layers of the network, in which m − 1 or more units see everything.
+        hidden: widths of the hidden layers of the network; of a shared one, m − 1 or more units see everything.
         separate: whether every dimension has a network of its own, of these widths (`SeparateConditioner`), rather than
             its rows of one that all share (`MaskedConditioner`). A pass for one dimension is then one through its own
             network alone.
@@ -41,11 +41,11 @@ class Autoregressive(Bijection):
 
     Attributes:
         transformed: the dimensions transformed, in their order.
-        given: what else the network is given: none, as a list; see `Coupling`.
+        given: empty: nothing but those transformed is seen.
 
     Raises:
-        InputError: if the order repeats or there is no such dimension, or the transformer does not fit or mixes its
-            dimensions.
+        InputError: if the order is empty, repeats or names no such dimension, if the transformer does not fit or mixes
+            its dimensions, or if separate networks cannot have its rows.
 
     Example:
         >>> from boltzgen.flows import Affine
@@ -93,7 +93,8 @@ class Autoregressive(Bijection):
                 f"{list(transformer.circular)} for {[angle[i] for i in layout]}: "
                 "use CircularSpline or Rotation for angles, and Mixed for both kinds"
             )
-        self.transformed, self.given = order, list[int]()
+        self.transformed = order
+        self.given: list[int] = []
         self._n_linear = sum(not angle[i] for i in order)
         self._sequence = [layout.index(i) for i in order]
         self.register_buffer("circular", torch.tensor(angle), persistent=False)
@@ -110,6 +111,10 @@ class Autoregressive(Bijection):
             hidden=hidden,
             generator=generator,
         )
+
+    def extra_repr(self) -> str:
+        """The order, which no weight tells."""
+        return f"order={self.transformed}"
 
     def _forward(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         v = z.T.index_select(0, self._layout)

@@ -18,9 +18,9 @@ __all__ = ["SeparateConditioner"]
 class SeparateConditioner(nn.Module):
     """A multilayer perceptron for each dimension, θ_i = θ_i(v_j with p_j < p_i, context), which starts at θ = 0.
 
-    The same as a `Conditioner` for each dimension, but the matrices of one layer lie in one tensor: a pass through all
-    networks takes as many operations as one through a single network. Network i shares nothing with the others, as the
-    rows of a `MaskedConditioner` do. The batch is the last dimension.
+    Unlike the rows of a `MaskedConditioner`, networks share nothing. The matrices of one layer lie in one tensor, so
+    that a pass through all networks takes as many operations as one through a single network. Weights for what a
+    network does not see are masked; they count as parameters. The batch is the last dimension.
 
     Arguments:
         positions, circular, context, owners: as for `MaskedConditioner`; each of the tensors of parameters must have
@@ -46,15 +46,15 @@ class SeparateConditioner(nn.Module):
         check_widths(hidden)
         d, p = len(positions), torch.tensor([int(i) for i in positions])
         degrees = torch.cat([p[: d - circular], p[d - circular :].repeat(4), torch.full((context,), -1)])
-        before, seen = p < p[:, None], [degrees < p[:, None]]
+        before, of_inputs = p < p[:, None], degrees < p[:, None]
         for i in range(d):
             self.register_buffer(f"_linear_{i}", before[i, : d - circular].nonzero()[:, 0], persistent=False)
             self.register_buffer(f"_angles_{i}", before[i, d - circular :].nonzero()[:, 0], persistent=False)
-            self.register_buffer(f"_inputs_{i}", seen[0][i].nonzero()[:, 0], persistent=False)
-        seen += [torch.ones(d, width, dtype=torch.bool) for width in hidden]
+            self.register_buffer(f"_inputs_{i}", of_inputs[i].nonzero()[:, 0], persistent=False)
+        seen = [of_inputs, *(torch.ones(d, width, dtype=torch.bool) for width in hidden)]
         self._networks = d
         self.hidden = nn.ModuleList(
-            _SideBySide(range(d), width, of, 1.0, generator) for width, of in zip(hidden, seen, strict=False)
+            _Stack(range(d), width, of, 1.0, generator) for width, of in zip(hidden, seen, strict=False)
         )
         self.heads = nn.ModuleList()
         for owner in owners:
@@ -62,9 +62,9 @@ class SeparateConditioner(nn.Module):
             if owner.tolist() != dims * (len(owner) // len(dims)):
                 raise InputError(
                     "each tensor of parameters must have the rows of its dimensions in turn; got rows of dimensions "
-                    f"{owner.tolist()}: use one masked network"
+                    f"{owner.tolist()}: use separate=False"
                 )
-            self.heads.append(_SideBySide(dims, len(owner) // len(dims), seen[-1], 0.0, generator))
+            self.heads.append(_Stack(dims, len(owner) // len(dims), seen[-1], 0.0, generator))
 
     def forward(self, linear: Tensor, angles: Tensor, context: Tensor | None, only: int | None = None) -> list[Tensor]:
         """θ as tensors (size, n), from the dimensions (linear, n), (circular, n) and the context (n, c).
@@ -80,11 +80,11 @@ class SeparateConditioner(nn.Module):
         h = h.expand(self._networks if only is None else 1, *h.shape)
         for layer in self.hidden:
             h, inputs = functional.silu(layer(h, only, inputs)), None
-        heads = [head for head in cast(list[_SideBySide], list(self.heads)) if only is None or only in head.dims]
+        heads = [head for head in cast(list[_Stack], list(self.heads)) if only is None or only in head.dims]
         return [head(h, only, inputs).transpose(0, 1).flatten(0, 1) for head in heads]
 
 
-class _SideBySide(Dense):
+class _Stack(Dense):
     """y_i = W_i x_i + b_i on columns, (m, inputs, n) → (m, outputs, n), for the networks i of `dims`.
 
     The rows of W and b are those of each network in turn.
@@ -97,6 +97,7 @@ class _SideBySide(Dense):
     """
 
     mask: Tensor | None
+    _dims: Tensor
 
     def __init__(
         self, dims: Sequence[int], outputs: int, seen: Tensor, gain: float, generator: torch.Generator | None
@@ -104,6 +105,7 @@ class _SideBySide(Dense):
         seen = seen[list(dims)]
         super().__init__(seen.shape[1], outputs * len(dims), gain, generator)
         self.dims = list(dims)
+        self.register_buffer("_dims", torch.tensor(self.dims), persistent=False)
         wider = (seen.shape[1] / seen.sum(1).clamp_min(1)).sqrt().repeat(outputs)
         with torch.no_grad():
             self.weight.mul_(wider[:, None])
@@ -119,7 +121,7 @@ class _SideBySide(Dense):
             k = self.dims.index(only)
             weight, bias = weight[:, k : k + 1], bias[:, k : k + 1]
         elif m < len(x):
-            x = x[self.dims]
+            x = x.index_select(0, self._dims)
         if inputs is not None:
             weight = weight.index_select(2, inputs)
         elif self.mask is not None:

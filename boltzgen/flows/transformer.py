@@ -63,7 +63,8 @@ class Transformer(nn.Module, ABC):
     def forward_one(self, i: int, z: Tensor, *theta: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` of dimension i alone, of z (1, n) and the rows of θ that belong to it.
 
-        Most maps of single dimensions take the number of them from the tensors they get.
+        Most maps of single dimensions take the number of them from the tensors they get; one that holds constants of
+        each dimension overrides this.
         """
         return self.forward(z, *theta)
 

@@ -70,16 +70,16 @@ def anneal(
     1. Reverse KL at `hot`, where the barriers are low and the flow finds every well; or, with data, forward KL on them
        at `cold`: the flow then knows the wells that the data know.
     2. Rounds down to `cold`, by one of the methods below. A flow that does not get there stays above, but not for ever:
-       from a tenth of the budget on it goes down all the same.
+       from a tenth of the budget on, four tenths for a range in parts, it goes down all the same.
     3. Rounds at `cold` until the budget is spent, while the learning rate falls. A flow that falls apart there is taken
        back to its best round, and learns half as fast from then on.
 
     The methods:
 
-    * "parted", for a flow in two parts (`flow.marginal` as `molecular_flow` makes it), q(x) =
-      q(x_A) q(x_B | x_A). The law of x_B given the torsions x_A learns along the forces, from fresh draws by the path
-      gradients of reverse and forward KL (`alpha_divergence`), which are all but free of noise near the target; but
-      forces do not tell what a well as a whole weighs. The law of the torsions learns just that, by the weights of the
+    * "parted", for a flow in two parts (`flow.marginal` as `molecular_flow` makes it), q(x) = q(x_A) q(x_B | x_A). The
+      law of x_B given the torsions x_A learns along the forces, from fresh draws by the path gradients of reverse and
+      forward KL (`alpha_divergence`), which are all but free of noise near the target; but forces do not tell what a
+      well as a whole weighs. The law of the torsions learns just that, by the weights of the
       draws (`forward_kl`). A quarter of the draws takes its torsions from their law after the first stage, so that no
       well once found is lost for being rare. At `cold` that law learns from the draws of the last 64 rounds, whose
       weights stay right whatever becomes of the flow, and the whole flow learns by the weights too.

@@ -102,7 +102,7 @@ class PartedRounds(Rounds):
         assert self.hot_flow.marginal is not None
         self.hot_marginal = self.hot_flow.marginal.requires_grad_(False)
         self.flows += [self.hot_flow]
-        named = [layer for layer in leading if isinstance(layer, _LAYERS)]
+        named = [layer for layer in leading if isinstance(layer, _LAYERS)]  # all of them: see has_parts
         dims = sorted({i for layer in named for i in [*layer.transformed, *layer.given]})
         self.dims = torch.tensor(dims, device=next(flow.parameters()).device)
         self.somewhere = flow.base.sample(1, generator=keyed_generator(0))
@@ -222,7 +222,7 @@ def batches(log_w: Tensor, n: int, noise: torch.Generator) -> list[Tensor]:
 
 
 def has_parts(flow: Flow) -> bool:
-    """Whether a flow has a law of layers that name their dimensions first, a rest, and a base that does not learn."""
+    """Whether a marginal law, of layers that name their dimensions, and a rest can learn, and the base does not."""
     if flow.marginal is None or any(p.requires_grad for p in flow.base.parameters()):
         return False
     layers = flow.marginal.bijection

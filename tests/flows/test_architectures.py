@@ -304,3 +304,7 @@ def test_flows_of_other_constants_are_of_another_architecture():
     a, b, c = (molecular_flow([True, False], torch.zeros(1), torch.eye(1), torsion_floor=f) for f in (1e-4, 1e-4, 1e-3))
     assert a.architecture == b.architecture != c.architecture
     assert "min_width=0.0001" in str(a)
+    orders = [
+        molecular_flow([True, True, True], torch.zeros(0), torch.zeros(0, 0), order=o) for o in ([1, 0, 2], [0, 1, 2])
+    ]
+    assert orders[0].architecture != orders[1].architecture, "which no weight tells"

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from boltzgen.energies import ForceFieldEnergy
-from boltzgen.energies.toys import DoubleWell
-from boltzgen.flows import coupling_flow
+from boltzgen.energies.toys import DoubleWell, ManyWell
+from boltzgen.flows import coupling_flow, molecular_flow
 from boltzgen.training import compilation
 from boltzgen.training.compilation import compiled, hot_methods
 
@@ -184,8 +184,20 @@ def test_another_release_of_either_library_is_tried_anew(monkeypatch):
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::FutureWarning:torch")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_real_trial_agrees_and_is_remembered():
-    flow, target = coupling_flow(2, layers=2, hidden=(16,)), DoubleWell()
+@pytest.mark.parametrize(
+    ("flow", "target"),
+    [
+        (coupling_flow(2, layers=2, hidden=(16,)), DoubleWell()),
+        (
+            molecular_flow(
+                [False] * 30 + [True, True], torch.zeros(30), torch.eye(30), torsion_hidden=(8,), stiff_layers=1
+            ),
+            ManyWell(),
+        ),
+    ],
+    ids=["plane", "two torsions"],
+)
+def test_a_real_trial_agrees_and_is_remembered(flow, target):
     with compiled(flow, target, rows=ROWS) as how:
         assert how == "compiled"
         flow.sample(64, seed=0)

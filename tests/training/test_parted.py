@@ -9,7 +9,7 @@ from boltzgen.checkpoint import load_checkpoint
 from boltzgen.energies import Energy
 from boltzgen.errors import CheckpointError
 from boltzgen.flows import CircularSpline, Composition, Coupling, Flow, molecular_flow
-from boltzgen.training import parted, rounds
+from boltzgen.training import annealing, parted, rounds
 from boltzgen.training.annealing import anneal
 from boltzgen.training.parted import PartedRounds, has_parts
 from boltzgen.training.parted_ranges import PartedRangeRounds
@@ -51,6 +51,17 @@ def flow_of(seed=0, temperature=None):
     )
 
 
+class Chain(Hinge):
+    """The same, and a second torsion that follows the first: −2 cos(ψ − φ)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.event_shape = torch.Size([3])
+
+    def _energy(self, x):
+        return super()._energy(x[:, :2]) - 2.0 * (x[:, 2] - x[:, 1]).cos()
+
+
 def weights(module):
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
@@ -76,7 +87,8 @@ def test_both_wells_end_with_their_weights():
     right = far / (near + far)
     error = float((w * (beyond.double() - right)).square().sum().sqrt())
     assert float(w[beyond].sum()) == pytest.approx(right, abs=4 * error)
-    assert float((log_w + 0.2 * beyond).softmax(0)[beyond].sum()) != pytest.approx(right, abs=4 * error), "a fifth more"
+    heavier = (log_w + 0.2 * beyond).softmax(0)
+    assert float(heavier[beyond].sum()) != pytest.approx(right, abs=4 * error), "a fifth more is told apart"
     share = float((x[:, 1].abs() > PI / 2).double().mean())
     assert 0.8 * far / (near + far) < share < 4 * far / (near + far), (
         "of the draws themselves; the first stage had half"
@@ -237,8 +249,50 @@ def test_draws_of_earlier_rounds_keep_their_weights(trusted, monkeypatch):
     assert max(log_z) - min(log_z) < 0.1, "and weigh the same, draw for draw"
 
 
+def test_torsions_learn_together():
+    """Z is that of the hinge times 2π I₀(2), and ⟨cos(ψ − φ)⟩ = I₁(2)/I₀(2)."""
+    flow = molecular_flow(
+        [False, True, True], torch.zeros(1), torch.full((1, 1), 0.5), torsion_bins=8, torsion_hidden=(16,),
+        stiff_layers=2, stiff_hidden=(32, 32),
+    )  # fmt: skip
+    anneal(flow, Chain(), steps=1200, progress=False)
+    n, two = 50_000, torch.tensor(2.0, dtype=torch.float64)
+    x, log_q = flow.sample(n, seed=1)
+    log_w = (-Chain().energy(x) - log_q).double()
+    w = log_w.softmax(0)
+    ess = float(1 / w.square().sum()) / n
+    assert ess > 0.8
+    log_z = math.log(sum(Hinge().masses()) * 2 * PI * torch.special.i0(two))
+    error = math.sqrt((1 / ess - 1) / n)
+    assert float(log_w.logsumexp(0)) - math.log(n) == pytest.approx(log_z, abs=4 * error)
+    follows, known = (x[:, 2] - x[:, 1]).cos().double(), float(torch.special.i1(two) / torch.special.i0(two))
+    error = float((w * (follows - known)).square().sum().sqrt())
+    assert float((w * follows).sum()) == pytest.approx(known, abs=4 * error)
+    assert float(follows.mean()) > known / 2, "and the draws themselves follow"
+
+
+def test_a_flow_that_does_not_get_there_goes_down_all_the_same(monkeypatch):
+    """From a tenth of the budget to six tenths, along the geometric path, however few the effective samples."""
+    monkeypatch.setattr(PartedRounds, "next_temperature", lambda course, *weighed: max(course.cold, course.on_path()))
+    spent = []
+
+    class Noted(PartedRounds):
+        def round(self, autosave):
+            spent.append((self.spent, self.temperature))
+            return super().round(autosave)
+
+    monkeypatch.setitem(annealing._METHODS, "parted", Noted)
+    anneal(flow_of(), Hinge(), hot=4.0, steps=2000, progress=False)
+    (first, last), (begin, hot), cold = PartedRounds.ladder, spent[0], [share for share, t in spent if t == 1.0]
+    assert (first, last, hot) == (0.1, 0.6, 4.0)
+    assert begin == pytest.approx(first, abs=0.01)
+    assert cold[0] == pytest.approx(last, abs=0.04), "within a round"
+    halfway = min(spent, key=lambda noted: abs(noted[0] - (first + last) / 2))
+    assert halfway[1] == pytest.approx(2.0, rel=0.1)
+
+
 def test_the_marginal_law_needs_what_its_layers_are_given_and_no_more():
-    """Of three torsions the first comes from the base as it is: part of x_A all the same."""
+    """Of two torsions, as couplings or one layer; the first may come from the base as it is, and is part of x_A."""
     flow = molecular_flow([False, True, True], torch.zeros(1), torch.full((1, 1), 0.5))
     chain, *others = flow.bijection.steps()
     circular = [False, True, True]
