@@ -255,7 +255,7 @@ def test_torsions_learn_together():
         [False, True, True], torch.zeros(1), torch.full((1, 1), 0.5), torsion_bins=8, torsion_hidden=(16,),
         stiff_layers=2, stiff_hidden=(32, 32),
     )  # fmt: skip
-    anneal(flow, Chain(), steps=1200, progress=False)
+    anneal(flow, Chain(), steps=800, progress=False)
     n, two = 50_000, torch.tensor(2.0, dtype=torch.float64)
     x, log_q = flow.sample(n, seed=1)
     log_w = (-Chain().energy(x) - log_q).double()
@@ -282,13 +282,14 @@ def test_a_flow_that_does_not_get_there_goes_down_all_the_same(monkeypatch):
             return super().round(autosave)
 
     monkeypatch.setitem(annealing._METHODS, "parted", Noted)
-    anneal(flow_of(), Hinge(), hot=4.0, steps=2000, progress=False)
+    anneal(flow_of(), Hinge(), hot=4.0, steps=800, progress=False)
     (first, last), (begin, hot), cold = PartedRounds.ladder, spent[0], [share for share, t in spent if t == 1.0]
     assert (first, last, hot) == (0.1, 0.6, 4.0)
     assert begin == pytest.approx(first, abs=0.01)
-    assert cold[0] == pytest.approx(last, abs=0.04), "within a round"
+    assert 0 < len(cold) < len(spent)
+    assert cold[0] == pytest.approx(last, abs=0.08), "within a round"
     halfway = min(spent, key=lambda noted: abs(noted[0] - (first + last) / 2))
-    assert halfway[1] == pytest.approx(2.0, rel=0.1)
+    assert halfway[1] == pytest.approx(2.0, rel=0.2)
 
 
 def test_the_marginal_law_needs_what_its_layers_are_given_and_no_more():
