@@ -77,7 +77,8 @@ class PartedRounds(Rounds):
     At the cold temperature the marginal law learns from the draws of many rounds, while these have effective samples
     enough: they keep their weights, those of p(x_A) against the mixture they came from, whatever becomes of the flow,
     and one round has few of a rare well. The whole flow learns by weights there too, for what forces leave out: heavy
-    tails.
+    tails. The noise of the score is left out near the target alone (`drawn_log_q`): far from it the flow leaves, within
+    a round, the law that its draws came from, and what should take out noise then drives it away from all it has seen.
 
     Attributes:
         dims: of x_A, those that the leading layers transform or are given.
@@ -162,6 +163,7 @@ class PartedRounds(Rounds):
         log_p = log_w + (log_own - log_now) + (1.0 - self.temperature / following) * potential
         log_p = torch.where(log_w.isneginf(), log_w, log_p)
         log_share = torch.where(log_w.isneginf(), 0.0, log_now - log_mixture)
+        near = settled and effective_fraction(log_p + log_share) >= STEP_ESS
         log_w = self.shared_out(log_p, log_share)
         pool: tuple[Tensor, ...] = (x_a, log_w, log_mixture)
         if settled:
@@ -171,13 +173,14 @@ class PartedRounds(Rounds):
                 pool = recent
         for rows in batches(pool[1], PASSES * len(x), keyed_generator(self.seed, 1, index, STEPS)):
             some_a, some_w, some_q = (part[rows] for part in pool)
-            loss = forward_kl(self.marginal, self.alone(some_a), some_w, drawn_log_q=some_q)
+            loss = forward_kl(self.marginal, self.alone(some_a), some_w, drawn_log_q=some_q if near else None)
             learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
         if settled:
             log_q = log_q + log_mixture - log_own
             self.history.training_samples += len(x)
             for rows in batches(log_w, len(x), keyed_generator(self.seed, 1, index, STEPS + 1)):
-                learn(forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows]), WHOLE_RATE)
+                loss = forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows] if near else None)
+                learn(loss, WHOLE_RATE)
 
     def alone(self, x_a: Tensor) -> Tensor:
         """x with these x_A and one and the same x_B, where the marginal law has its density up to a constant."""

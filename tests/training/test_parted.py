@@ -292,6 +292,29 @@ def test_a_flow_that_does_not_get_there_goes_down_all_the_same(monkeypatch):
     assert halfway[1] == pytest.approx(2.0, rel=0.2)
 
 
+@pytest.mark.parametrize(("trusted", "at_the_end"), [(0.45, True), (0.999, False)])
+def test_the_noise_of_the_score_is_left_out_near_the_target_alone(monkeypatch, trusted, at_the_end):
+    """Far from it the flow leaves, within a round, the law its draws came from."""
+    monkeypatch.setattr(parted, "STEP_ESS", trusted)
+    real, rounds_ = parted.forward_kl, []
+
+    class Noted(PartedRounds):
+        def by_weights(self, *arguments):
+            rounds_.append((self.cold_start is not None, set()))
+            super().by_weights(*arguments)
+
+    def noted(*arguments, drawn_log_q=None):
+        rounds_[-1][1].add(drawn_log_q is not None)
+        return real(*arguments, drawn_log_q=drawn_log_q)
+
+    monkeypatch.setattr(parted, "forward_kl", noted)
+    monkeypatch.setitem(annealing._METHODS, "parted", Noted)
+    anneal(flow_of(), Hinge(), hot=4.0, steps=600, progress=False)
+    assert {True, False} == {settled for settled, _ in rounds_}
+    assert all(quiet == {False} for settled, quiet in rounds_ if not settled)
+    assert rounds_[-1] == (True, {at_the_end})
+
+
 def test_the_marginal_law_needs_what_its_layers_are_given_and_no_more():
     """Of two torsions, as couplings or one layer; the first may come from the base as it is, and is part of x_A."""
     flow = molecular_flow([False, True, True], torch.zeros(1), torch.full((1, 1), 0.5))
