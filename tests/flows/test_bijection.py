@@ -96,8 +96,8 @@ REGISTRY = {
     "autoregressive, of networks of their own, conditional": lambda: Autoregressive(
         3, CircularSpline(2, shift=seams(2)), circular=[1, 0, 1], order=[2, 0], separate=True, context=2
     ),
-    "autoregressive, of a network of its own, one dimension": lambda: Autoregressive(
-        3, Spline(1), order=[1], separate=True, hidden=()
+    "autoregressive, of a network of its own, one dimension, conditional": lambda: Autoregressive(
+        3, Spline(1), order=[1], separate=True, hidden=(), context=2
     ),
     "autoregressive, rotation": lambda: Autoregressive(2, Rotation(2), circular=[1, 1]),
     "autoregressive, logistic": lambda: Autoregressive(2, LogisticMixture(2, components=3)),
