@@ -50,7 +50,7 @@ class MaskedConditioner(nn.Module):
         check_widths(hidden)
         d, p = len(positions), torch.tensor([int(i) for i in positions])
         first = -1 if context else 0  # units of degree -1 see the context alone
-        degrees = torch.cat([p[: d - circular], p[d - circular :].repeat(4), torch.full((context,), -1)])
+        degrees = degrees_of_inputs(p, circular, context)
         degrees = degrees[: len(degrees) if d > 1 or context else 0]  # one dimension alone depends on nothing
         self._inputs = len(degrees)
         self.hidden = nn.ModuleList()
@@ -76,6 +76,12 @@ class MaskedConditioner(nn.Module):
         if only is None:
             return [head(h) for head in self.heads]
         return [self.heads[k](h, self.get_buffer(f"_rows_{only}_{k}")) for k in self._heads_of[only]]
+
+
+def degrees_of_inputs(positions: Tensor, circular: int, context: int) -> Tensor:
+    """The place in the order of each input: one of a linear dimension, four of an angle; −1 of the context."""
+    linear = len(positions) - circular
+    return torch.cat([positions[:linear], positions[linear:].repeat(4), torch.full((context,), -1)])
 
 
 class _MaskedDense(Dense):

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from .conditioner import Dense, check_widths, circular_features
+from .masked import degrees_of_inputs
 
 __all__ = ["SeparateConditioner"]
 
@@ -45,8 +46,7 @@ class SeparateConditioner(nn.Module):
         super().__init__()
         check_widths(hidden)
         d, p = len(positions), torch.tensor([int(i) for i in positions])
-        degrees = torch.cat([p[: d - circular], p[d - circular :].repeat(4), torch.full((context,), -1)])
-        before, of_inputs = p < p[:, None], degrees < p[:, None]
+        before, of_inputs = p < p[:, None], degrees_of_inputs(p, circular, context) < p[:, None]
         for i in range(d):
             self.register_buffer(f"_linear_{i}", before[i, : d - circular].nonzero()[:, 0], persistent=False)
             self.register_buffer(f"_angles_{i}", before[i, d - circular :].nonzero()[:, 0], persistent=False)
