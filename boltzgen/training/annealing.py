@@ -44,7 +44,9 @@ _START = 10.0
 """Temperature to start from, in units of the one wanted."""
 _COMPILATION_PAYS_AFTER = (20.0, 15_000)  # minutes, steps: compiling and its trial take about four minutes
 _TRIAL_SHARE, _TRIAL_SECONDS = 0.15, (300.0, 840.0)
-"""what a trial may take of the minutes, within bounds: other processes that wait give up after fifteen."""
+"""what a trial that is waited for may take of the minutes, within bounds: other processes give up after fifteen."""
+_TRIAL_BESIDE = 0.5
+"""of the minutes, what a trial beside the training may take."""
 
 
 def anneal(
@@ -179,24 +181,22 @@ def anneal(
         annealing.watch = watch
         watch(annealing.history)
     pays = (minutes or 0) >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
-    shortest, longest = _TRIAL_SECONDS
-    patience = min(max(shortest, 60 * _TRIAL_SHARE * (minutes or 0)), longest) if pays else 0.0
-    rows = (_share(HOT_BATCH), _share(BATCH))
+    meanwhile = minutes is not None and ranks().size == 1
     if not annealing.finished:
         with (
             show("training", visible=progress) as annealing.show,
             compiled(
                 flow,
                 target,
-                rows=rows,
+                rows=(_share(HOT_BATCH), _share(BATCH)),
                 compile=compile,
-                patience=patience,
+                patience=_patience(minutes or 0.0, meanwhile) if pays else 0.0,
+                meanwhile=meanwhile,
                 also=annealing.flows[1:],
                 say=lambda message: annealing.show(annealing.budget.fraction, message),
-            ) as how,
+            ) as annealing.compilation,
             Autosave(checkpoint, annealing.state_dict, fingerprint=annealing.fingerprint) as autosave,
         ):
-            annealing.history.compiled = how
             annealing.run(autosave)
     annealing.learner.keep_average()
     return annealing.history
@@ -222,6 +222,12 @@ def _chosen(method: str, flow: Flow) -> type[Rounds]:
             "choose one, or train a flow for one temperature"
         )
     return _OF_RANGES[method]
+
+
+def _patience(minutes: float, meanwhile: bool) -> float:
+    """Seconds that a trial of compiled code may take."""
+    shortest, longest = _TRIAL_SECONDS
+    return 60 * (_TRIAL_BESIDE * minutes) if meanwhile else min(max(shortest, 60 * _TRIAL_SHARE * minutes), longest)
 
 
 def _share(batch: int) -> int:

@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ..energies import Energy
     from ..flows import Flow
 
-__all__ = ["Compile", "cache_folder", "compiled"]
+__all__ = ["Compilation", "Compile", "cache_folder", "compiled"]
 
 Compile = Literal["auto", "always", "never"]
 
@@ -37,6 +39,47 @@ def _unheard(message: str) -> None:
     """Says nothing."""
 
 
+class Compilation:
+    """What became of the wish to compile.
+
+    Attributes:
+        how: one line that says what was decided and why.
+    """
+
+    def __init__(self, pieces: list[tuple[nn.Module, str]], answer: str | _Trial) -> None:
+        self._pieces, self._trial = pieces, answer if isinstance(answer, _Trial) else None
+        self._cache = os.environ.get(_CACHE)
+        self.how = "eager: compiled code was still being tried"
+        if isinstance(answer, str):
+            self._decide(answer, "compiled")
+
+    def look(self) -> None:
+        """Goes over to compiled code once a trial beside the work has found it right; for calls between steps."""
+        if self._trial is not None and (reason := self._trial.objection()) is not None:
+            seconds, self._trial = self._trial.seconds, None
+            self._decide(reason, f"compiled after {seconds:.0f} s")
+
+    def close(self) -> None:
+        """Makes the methods the eager ones again, and ends a trial that goes on."""
+        if self._trial is not None:
+            self._trial.end()
+        for module, name in self._pieces:
+            module.__dict__.pop(name, None)
+        if self._cache is None:
+            os.environ.pop(_CACHE, None)
+        else:
+            os.environ[_CACHE] = self._cache
+
+    def _decide(self, reason: str, how: str) -> None:
+        if reason:
+            self.how = f"eager: {reason}"
+            return
+        self.how, os.environ[_CACHE] = how, _kernels()
+        for module, name in self._pieces:
+            # set on the instance, where it shadows the class's method
+            module.__dict__[name] = torch.compile(getattr(module, name), dynamic=False)
+
+
 @contextmanager
 def compiled(
     flow: Flow,
@@ -45,9 +88,10 @@ def compiled(
     rows: tuple[int, int],
     compile: Compile = "auto",
     patience: float = 420.0,
+    meanwhile: bool = False,
     also: Sequence[Flow] = (),
     say: Callable[[str], None] = _unheard,
-) -> Iterator[str]:
+) -> Iterator[Compilation]:
     """Within it the hot methods of flow and target run through `torch.compile`, if that can be trusted.
 
     Classes name their hot methods in `compiled_methods`; each is compiled by itself (a graph that fused coordinates
@@ -61,32 +105,23 @@ def compiled(
         compile: "auto", "always" (no trial) or "never".
         patience: seconds that the trial may take, 0 if the work is too short to earn back the compilation; only "auto"
             asks.
+        meanwhile: whether the work begins at once, eagerly, while the trial goes on beside it; the work then calls
+            `look` now and again. Not for one of several processes, which must change over together.
         also: flows of the same layers, to be compiled as well.
-        say: told when a trial begins, which takes minutes.
+        say: told when a trial begins that is waited for, which takes minutes.
 
     Yields:
-        One line that says what was decided and why.
+        What was decided, or still is to be.
     """
     if compile not in ("auto", "always", "never"):
         raise InputError(f'compile must be "auto", "always" or "never"; got {compile!r}: choose one')
-    reason = _joint_objection(flow, target, rows, compile=compile, patience=patience, say=say)
-    if reason:
-        yield f"eager: {reason}"
-        return
-    pieces, kept = hot_methods(flow, target, *also), os.environ.get(_CACHE)
-    os.environ[_CACHE] = _kernels()
+    asked = partial(_objection, flow, target, rows, compile=compile, patience=patience)
+    answer = asked() if meanwhile else _joint(lambda: _waited_for(asked(), say))
+    compilation = Compilation(hot_methods(flow, target, *also), answer)
     try:
-        for module, name in pieces:
-            # set on the instance, where it shadows the class's method
-            module.__dict__[name] = torch.compile(getattr(module, name), dynamic=False)
-        yield "compiled"
+        yield compilation
     finally:
-        for module, name in pieces:
-            module.__dict__.pop(name, None)
-        if kept is None:
-            os.environ.pop(_CACHE, None)
-        else:
-            os.environ[_CACHE] = kept
+        compilation.close()
 
 
 def hot_methods(*flows_and_energies: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -111,24 +146,20 @@ def _kernels() -> str:
     return str(cache_folder()) if by_torch or not given else given
 
 
-def _joint_objection(
-    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float, say: Callable[[str], None]
-) -> str:
+def _joint(objection: Callable[[], str]) -> str:
     """Why none of the processes compiles. The first tries alone: on one machine the others find its trial done."""
     team = ranks()
-    reason = _objection(flow, target, rows, compile=compile, patience=patience, say=say) if team.leads else ""
+    reason = objection() if team.leads else ""
     team.highest(0.0)  # the others wait
     if not team.leads:
-        reason = _objection(flow, target, rows, compile=compile, patience=patience, say=say)
+        reason = objection()
     if team.highest(float(bool(reason))) and not reason:
         return "another process does not compile"
     return reason
 
 
-def _objection(
-    flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float, say: Callable[[str], None]
-) -> str:
-    """Why not to compile; empty if nothing speaks against it."""
+def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float) -> str | _Trial:
+    """Why not to compile, empty if nothing speaks against it; or a trial that will tell."""
     if compile == "never":
         return "asked for"
     if compile == "always":
@@ -141,7 +172,18 @@ def _objection(
         job = pickle.dumps((flow, target, rows, torch.get_num_threads()))
     except Exception as error:
         return f"flow or target cannot be sent to a trial process ({type(error).__name__})"
-    return _trial(job, cache_folder() / f"{_same_code(flow, target, rows)}.agreed", patience, say)
+    stamp = cache_folder() / f"{_same_code(flow, target, rows)}.agreed"
+    return "" if stamp.exists() else _Trial(job, stamp, patience)
+
+
+def _waited_for(answer: str | _Trial, say: Callable[[str], None]) -> str:
+    if isinstance(answer, str):
+        return answer
+    try:
+        say("compiling, and trying what was compiled, which takes minutes")
+        return answer.objection(wait=True) or ""
+    finally:
+        answer.end()
 
 
 def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
@@ -154,29 +196,51 @@ def _same_code(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _trial(job: bytes, stamp: Path, patience: float, say: Callable[[str], None]) -> str:
-    """Runs the trial of `trial.py` in a child process, unless its stamp says that it has agreed before."""
-    if stamp.exists():
+class _Trial:
+    """A child process that runs `trial.py`; a stamp says afterwards that this code has been found right."""
+
+    def __init__(self, job: bytes, stamp: Path, patience: float) -> None:
+        self._stamp, self._patience, self._begin = stamp, patience, time.monotonic()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        with tempfile.TemporaryFile() as given:  # no pipe, which would have to be attended to
+            given.write(job)
+            given.seek(0)
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "boltzgen.training.trial"],
+                stdin=given,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env={**os.environ, _CACHE: _kernels(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            )
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._begin
+
+    def objection(self, *, wait: bool = False) -> str | None:
+        """What speaks against compiled code, empty if nothing does; None while that is open, which `wait` awaits."""
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(self._patience - self.seconds if wait else 0)
+        code = self._child.poll()
+        if code is None and self.seconds < self._patience:
+            return None
+        self._errors.seek(0)
+        last = (self._errors.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        self.end()
+        if code is None:
+            return f"the trial of compiled code did not end within {self._patience:.0f} s"
+        if code != 0:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            return f"the trial of compiled code failed ({how}: {last[:200]})"
+        with suppress(OSError):  # without a cache the next run tries again
+            write_atomically(self._stamp, b"")
         return ""
-    say("compiling, and trying what was compiled, which takes minutes")
-    try:
-        child = subprocess.run(
-            [sys.executable, "-m", "boltzgen.training.trial"],
-            input=job,
-            capture_output=True,
-            timeout=patience,
-            env={**os.environ, _CACHE: _kernels(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"the trial of compiled code did not end within {patience:.0f} s"
-    if child.returncode != 0:
-        last = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit code {child.returncode}"
-        return f"the trial of compiled code failed ({how}: {last[:200]})"
-    with suppress(OSError):  # without a cache the next run tries again
-        write_atomically(stamp, b"")
-    return ""
+
+    def end(self) -> None:
+        """Ends the child if it has not ended by itself."""
+        self._child.kill()
+        self._child.wait()
+        self._errors.close()
 
 
 def load_job(data: bytes) -> Any:

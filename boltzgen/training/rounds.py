@@ -22,6 +22,7 @@ from ..flows.noise import BLOCK, keyed_generator
 from ..processes import ranks
 from ..progress import Show, silent
 from .budget import Budget
+from .compilation import Compilation
 from .guard import Guard
 from .history import History, Round
 from .learner import Learner
@@ -97,6 +98,7 @@ class Rounds:
         self.round_start: dict[str, Any] | None = None
         self.show: Show = silent
         self.watch: Callable[[History], None] = lambda history: None
+        self.compilation: Compilation | None = None
 
     def resume(self, checkpoint: str | os.PathLike[str] | None, *, steps: int | None, minutes: float | None) -> None:
         """Takes up the checkpoint if there is one, and opens the budget."""
@@ -191,6 +193,9 @@ class Rounds:
         words += [f"{self.learner.skipped} skipped"] * bool(self.learner.skipped)
         words += [f"taken back {self.history.taken_back} times"] * bool(self.history.taken_back)
         self.show(min(self.budget.fraction, 0.999), ", ".join(words), count=len(self.history.losses))
+        if self.compilation is not None:
+            self.compilation.look()
+            self.history.compiled = self.compilation.how
         self.account()
         self.watch(self.history)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import subprocess
 import time
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ import torch
 from boltzgen.energies.toys import DoubleWell, GaussianMixture40
 from boltzgen.errors import CheckpointError, EnergyError, InputError
 from boltzgen.flows import coupling_flow
-from boltzgen.training import annealing
+from boltzgen.training import annealing, compilation
 from boltzgen.training import rounds as stages
 from boltzgen.training.annealing import anneal
 
@@ -132,7 +133,7 @@ def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch)
     @contextmanager
     def slowly_compiled(*_, **__):
         clock[0] += 600
-        yield "compiled"
+        yield None
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(stages.Rounds, "step", step_of_a_second)
@@ -140,6 +141,40 @@ def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch)
     history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
     hot_steps = history.gradient // stages.HOT_BATCH
     assert hot_steps == pytest.approx(stages.HOT_SHARE * len(history.losses), rel=0.1)
+
+
+def test_a_training_of_minutes_begins_while_compiled_code_is_tried(monkeypatch, tmp_path):
+    clock, step, seen = [0.0], stages.Rounds.step, []
+
+    def step_of_ten_seconds(self, *arguments):
+        clock[0] += 10.0
+        step(self, *arguments)
+
+    class Child:
+        """Has found compiled code right after five minutes."""
+
+        def poll(self):
+            return 0 if clock[0] >= 300 else None
+
+        def wait(self, timeout=None):
+            if self.poll() is None and clock[0]:
+                raise subprocess.TimeoutExpired("trial", timeout)
+
+        def kill(self):
+            pass
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(stages.Rounds, "step", step_of_ten_seconds)
+    monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
+    monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: Child())
+    monkeypatch.setattr(compilation, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    history = anneal(
+        flow_of(), DoubleWell(), minutes=20, watch=lambda history: seen.append(history.compiled), progress=False
+    )
+    assert len(history.losses) == len(seen) - 1 == pytest.approx(120, abs=20)
+    assert seen[29] == "eager: compiled code was still being tried"
+    assert seen[30] == seen[-1] == "compiled after 300 s"
 
 
 def test_a_target_that_is_never_finite_ends_with_advice():

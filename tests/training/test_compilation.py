@@ -45,6 +45,23 @@ class MiscompiledInTheChild(Miscompiled):
         torch.compile = off_by_one
 
 
+class Child:
+    """In the place of the process that tries: one that has this exit code, or goes on while it is None."""
+
+    def __init__(self, code=0):
+        self.code, self.killed = code, False
+
+    def poll(self):
+        return self.code
+
+    def wait(self, timeout=None):
+        if self.code is None and not self.killed:
+            raise subprocess.TimeoutExpired("trial", timeout)
+
+    def kill(self):
+        self.killed = True
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -62,19 +79,21 @@ def two_atoms():
 
 
 def test_a_child_that_aborts_means_eager():
-    with compiled(coupling_flow(2, layers=2), Aborting(), rows=ROWS) as how:
-        assert how.startswith("eager: the trial of compiled code failed (signal 6")
+    with compiled(coupling_flow(2, layers=2), Aborting(), rows=ROWS) as found:
+        assert found.how.startswith("eager: the trial of compiled code failed (signal 6")
 
 
 def test_a_child_whose_compiled_code_disagrees_means_eager():
-    with compiled(coupling_flow(2, layers=2), MiscompiledInTheChild(), rows=ROWS) as how:
-        assert how.startswith("eager: the trial of compiled code failed (exit code 1: compiled reverse pass gives ")
+    with compiled(coupling_flow(2, layers=2), MiscompiledInTheChild(), rows=ROWS) as found:
+        assert found.how.startswith(
+            "eager: the trial of compiled code failed (exit code 1: compiled reverse pass gives "
+        )
     assert not list(compilation.cache_folder().glob("*.agreed"))
 
 
 def test_a_child_that_takes_too_long_means_eager():
-    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, patience=0.01) as how:
-        assert how.startswith("eager: the trial of compiled code did not end within")
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, patience=0.01) as found:
+        assert found.how.startswith("eager: the trial of compiled code did not end within")
 
 
 def test_whoever_waits_for_a_trial_is_told():
@@ -83,27 +102,90 @@ def test_whoever_waits_for_a_trial_is_told():
         assert said == ["compiling, and trying what was compiled, which takes minutes"]
 
 
+@pytest.fixture
+def child(monkeypatch):
+    """One that goes on, and a compiler that changes nothing."""
+    child = Child(None)
+    monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
+    monkeypatch.setattr(torch, "compile", lambda f, **_: f)
+    monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: child)
+    return child
+
+
+def test_work_goes_on_beside_a_trial_and_takes_up_compiled_code_when_it_is_found_right(child):
+    flow, target = coupling_flow(2, layers=2), Miscompiled()
+    pieces = hot_methods(flow, target)
+    with compiled(flow, target, rows=ROWS, meanwhile=True) as found:
+        found.look()
+        assert found.how == "eager: compiled code was still being tried"
+        assert not any(name in module.__dict__ for module, name in pieces)
+        child.code = 0
+        found.look()
+        assert found.how == "compiled after 0 s"
+        assert all(name in module.__dict__ for module, name in pieces)
+        methods = [module.__dict__[name] for module, name in pieces]
+        found.look()
+        assert methods == [module.__dict__[name] for module, name in pieces]
+    assert not any(name in module.__dict__ for module, name in pieces)
+    assert len(list(compilation.cache_folder().glob("*.agreed"))) == 1
+
+
+def test_work_beside_a_trial_that_fails_stays_eager(child):
+    flow, target = coupling_flow(2, layers=2), Miscompiled()
+    with compiled(flow, target, rows=ROWS, meanwhile=True) as found:
+        child.code = -6
+        found.look()
+        assert found.how.startswith("eager: the trial of compiled code failed (signal 6")
+        found.look()
+        assert "_energy" not in target.__dict__
+    assert not list(compilation.cache_folder().glob("*.agreed"))
+
+
+def test_a_trial_beside_the_work_has_its_time_too(child):
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, meanwhile=True, patience=1e-6) as found:
+        found.look()
+        assert found.how.startswith("eager: the trial of compiled code did not end within")
+        assert child.killed
+
+
+def test_a_trial_does_not_outlive_the_work(child):
+    with pytest.raises(ZeroDivisionError), compiled(coupling_flow(2), Miscompiled(), rows=ROWS, meanwhile=True):
+        raise ZeroDivisionError
+    assert child.killed
+
+
+def test_a_trial_that_is_waited_for_does_not_outlive_an_interruption(child, monkeypatch):
+    def interrupted(timeout=None):
+        if not child.killed:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(child, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt), compiled(coupling_flow(2), Miscompiled(), rows=ROWS):
+        pass
+    assert child.killed
+
+
 def test_without_a_compiler_everything_stays_eager(monkeypatch):
     monkeypatch.setattr(compilation.shutil, "which", lambda _: None)
     flow, target = coupling_flow(2, layers=2), Miscompiled()
-    with compiled(flow, target, rows=ROWS) as how:
-        assert "no C++ compiler" in how
+    with compiled(flow, target, rows=ROWS) as found:
+        assert "no C++ compiler" in found.how
         assert "_energy" not in target.__dict__
 
 
 def test_a_short_run_or_a_wish_means_eager():
     flow, target = coupling_flow(2, layers=2), Miscompiled()
-    with compiled(flow, target, rows=ROWS, patience=0.0) as how:
-        assert "too short" in how
-    with compiled(flow, target, rows=ROWS, compile="never") as how:
-        assert "asked for" in how
+    with compiled(flow, target, rows=ROWS, patience=0.0) as found:
+        assert "too short" in found.how
+    with compiled(flow, target, rows=ROWS, compile="never") as found:
+        assert "asked for" in found.how
 
 
 def test_methods_are_eager_again_afterwards(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     flow, target = coupling_flow(2, layers=2), Miscompiled()
-    with compiled(flow, target, rows=ROWS, compile="always") as how:
-        assert how == "compiled"
+    with compiled(flow, target, rows=ROWS, compile="always") as found:
+        assert found.how == "compiled"
         assert all(name in module.__dict__ for module, name in hot_methods(flow, target))
     assert not any(name in module.__dict__ for module, name in hot_methods(flow, target))
 
@@ -130,13 +212,14 @@ def test_the_trial_compiles_into_the_same_cache(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     used = []
 
-    def trial(*arguments, env, **_):
-        used.append(env["TORCHINDUCTOR_CACHE_DIR"])
-        return subprocess.CompletedProcess(arguments, 0)
+    class Telling(Child):
+        def __init__(self, *_, env, **__):
+            super().__init__()
+            used.append(env["TORCHINDUCTOR_CACHE_DIR"])
 
-    monkeypatch.setattr(compilation.subprocess, "run", trial)
-    with compiled(coupling_flow(2, layers=2), DoubleWell(), rows=ROWS) as how:
-        assert how == "compiled"
+    monkeypatch.setattr(compilation.subprocess, "Popen", Telling)
+    with compiled(coupling_flow(2, layers=2), DoubleWell(), rows=ROWS) as found:
+        assert found.how == "compiled"
     assert used == [str(compilation.cache_folder())]
 
 
@@ -144,17 +227,12 @@ def test_a_trial_counts_for_other_weights_but_not_for_other_code(monkeypatch):
     monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     trials = []
-
-    def trial(*arguments, **_):
-        trials.append(1)
-        return subprocess.CompletedProcess(arguments, 0)
-
-    monkeypatch.setattr(compilation.subprocess, "run", trial)
+    monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: trials.append(1) or Child())
 
     def tries(flow, target, rows=ROWS):
         before = len(trials)
-        with compiled(flow, target, rows=rows) as how:
-            assert how == "compiled"
+        with compiled(flow, target, rows=rows) as found:
+            assert found.how == "compiled"
         return len(trials) - before
 
     target = Miscompiled()
@@ -198,7 +276,7 @@ def test_another_release_of_either_library_is_tried_anew(monkeypatch):
     ids=["plane", "two torsions"],
 )
 def test_a_real_trial_agrees_and_is_remembered(flow, target):
-    with compiled(flow, target, rows=ROWS) as how:
-        assert how == "compiled"
+    with compiled(flow, target, rows=ROWS) as found:
+        assert found.how == "compiled"
         flow.sample(64, seed=0)
     assert len(list(compilation.cache_folder().glob("*.agreed"))) == 1
