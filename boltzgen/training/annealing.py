@@ -45,8 +45,8 @@ _START = 10.0
 _COMPILATION_PAYS_AFTER = (20.0, 15_000)  # minutes, steps: compiling and its trial take about four minutes
 _TRIAL_SHARE, _TRIAL_SECONDS = 0.15, (300.0, 840.0)
 """what a trial that is waited for may take of the minutes, within bounds: other processes give up after fifteen."""
-_TRIAL_BESIDE = 0.5
-"""of the minutes, what a trial beside the training may take."""
+_TRIAL_BESIDE = 0.5, 1800.0
+"""what a trial beside the training may take of the time left, and at most in seconds."""
 
 
 def anneal(
@@ -126,7 +126,8 @@ def anneal(
         checkpoint: a file written every minute, at the end, and before an interruption; if it exists, training goes
             on from it, from the beginning of the round that was interrupted. See `Autosave` for signals and full disks.
         fingerprint: of what is trained, kept in the checkpoint and compared.
-        compile: "auto", "always" or "never"; see `compiled`.
+        compile: "auto", "always" or "never"; see `compiled`. In a budget of minutes the trial of "auto" goes on beside
+            the first steps, which are eager; a budget of steps, and several processes, wait for it.
         watch: called with the record so far, once the checkpoint is taken up and after every step.
         progress: whether to show progress on standard error.
 
@@ -180,7 +181,6 @@ def anneal(
     if watch is not None:
         annealing.watch = watch
         watch(annealing.history)
-    pays = (minutes or 0) >= _COMPILATION_PAYS_AFTER[0] or (steps or 0) >= _COMPILATION_PAYS_AFTER[1]
     meanwhile = minutes is not None and ranks().size == 1
     if not annealing.finished:
         with (
@@ -190,7 +190,7 @@ def anneal(
                 target,
                 rows=(_share(HOT_BATCH), _share(BATCH)),
                 compile=compile,
-                patience=_patience(minutes or 0.0, meanwhile) if pays else 0.0,
+                patience=_patience(annealing.budget, meanwhile),
                 meanwhile=meanwhile,
                 also=annealing.flows[1:],
                 say=lambda message: annealing.show(annealing.budget.fraction, message),
@@ -224,10 +224,16 @@ def _chosen(method: str, flow: Flow) -> type[Rounds]:
     return _OF_RANGES[method]
 
 
-def _patience(minutes: float, meanwhile: bool) -> float:
-    """Seconds that a trial of compiled code may take."""
+def _patience(budget: Budget, meanwhile: bool) -> float:
+    """Seconds that a trial of compiled code may take, 0 if the run is too short for it."""
+    seconds = budget.total_seconds or 0.0
+    if seconds < 60 * _COMPILATION_PAYS_AFTER[0] and (budget.steps or 0) < _COMPILATION_PAYS_AFTER[1]:
+        return 0.0
+    if meanwhile:
+        share, longest = _TRIAL_BESIDE
+        return min(share * max(0.0, seconds - budget.seconds), longest)
     shortest, longest = _TRIAL_SECONDS
-    return 60 * (_TRIAL_BESIDE * minutes) if meanwhile else min(max(shortest, 60 * _TRIAL_SHARE * minutes), longest)
+    return min(max(shortest, _TRIAL_SHARE * seconds), longest)
 
 
 def _share(batch: int) -> int:

@@ -7,15 +7,17 @@ import importlib.metadata
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -32,6 +34,8 @@ __all__ = ["Compilation", "Compile", "cache_folder", "compiled"]
 
 Compile = Literal["auto", "always", "never"]
 
+AGREED = b"agreed"
+"""what a child that has found compiled code right says."""
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -46,18 +50,30 @@ class Compilation:
         how: one line that says what was decided and why.
     """
 
-    def __init__(self, pieces: list[tuple[nn.Module, str]], answer: str | _Trial) -> None:
-        self._pieces, self._trial = pieces, answer if isinstance(answer, _Trial) else None
+    def __init__(self, pieces: list[tuple[nn.Module, str]], say: Callable[[str], None]) -> None:
+        self.how = "eager"
+        self._pieces, self._say = pieces, say
+        self._trial: _Trial | None = None
         self._cache = os.environ.get(_CACHE)
-        self.how = "eager: compiled code was still being tried"
-        if isinstance(answer, str):
-            self._decide(answer, "compiled")
+
+    def follow(self, answer: str | _Trial) -> None:
+        """Compiles unless the answer is an objection; a trial is asked for its own by `look`."""
+        if isinstance(answer, _Trial):
+            self._trial, self.how = answer, "eager: compiled code was still being tried"
+        elif answer:
+            self.how = f"eager: {answer}"
+        else:
+            self._compile("compiled")
 
     def look(self) -> None:
         """Goes over to compiled code once a trial beside the work has found it right; for calls between steps."""
-        if self._trial is not None and (reason := self._trial.objection()) is not None:
+        if self._trial is not None and (objection := self._trial.outcome()) is not None:
             seconds, self._trial = self._trial.seconds, None
-            self._decide(reason, f"compiled after {seconds:.0f} s")
+            if objection:
+                self.how = f"eager: {objection}"
+            else:
+                self._say("taking up compiled code, which takes a minute")
+                self._compile(f"compiled after {seconds:.0f} s")
 
     def close(self) -> None:
         """Makes the methods the eager ones again, and ends a trial that goes on."""
@@ -70,14 +86,12 @@ class Compilation:
         else:
             os.environ[_CACHE] = self._cache
 
-    def _decide(self, reason: str, how: str) -> None:
-        if reason:
-            self.how = f"eager: {reason}"
-            return
-        self.how, os.environ[_CACHE] = how, _kernels()
+    def _compile(self, how: str) -> None:
+        os.environ[_CACHE] = _kernels()
         for module, name in self._pieces:
             # set on the instance, where it shadows the class's method
             module.__dict__[name] = torch.compile(getattr(module, name), dynamic=False)
+        self.how = how
 
 
 @contextmanager
@@ -108,17 +122,17 @@ def compiled(
         meanwhile: whether the work begins at once, eagerly, while the trial goes on beside it; the work then calls
             `look` now and again. Not for one of several processes, which must change over together.
         also: flows of the same layers, to be compiled as well.
-        say: told when a trial begins that is waited for, which takes minutes.
+        say: told what takes minutes: a trial that is waited for, and taking up what was compiled beside the work.
 
     Yields:
         What was decided, or still is to be.
     """
     if compile not in ("auto", "always", "never"):
         raise InputError(f'compile must be "auto", "always" or "never"; got {compile!r}: choose one')
-    asked = partial(_objection, flow, target, rows, compile=compile, patience=patience)
-    answer = asked() if meanwhile else _joint(lambda: _waited_for(asked(), say))
-    compilation = Compilation(hot_methods(flow, target, *also), answer)
+    asked = partial(_answer, flow, target, rows, compile=compile, patience=patience)
+    compilation = Compilation(hot_methods(flow, target, *also), say)
     try:
+        compilation.follow(asked() if meanwhile else _joint(lambda: _waited_for(asked(), say)))
         yield compilation
     finally:
         compilation.close()
@@ -158,8 +172,8 @@ def _joint(objection: Callable[[], str]) -> str:
     return reason
 
 
-def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float) -> str | _Trial:
-    """Why not to compile, empty if nothing speaks against it; or a trial that will tell."""
+def _answer(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Compile, patience: float) -> str | _Trial:
+    """Why not to compile, empty if nothing speaks against it; or a trial, now begun, that will tell."""
     if compile == "never":
         return "asked for"
     if compile == "always":
@@ -173,15 +187,21 @@ def _objection(flow: Flow, target: Energy, rows: tuple[int, int], *, compile: Co
     except Exception as error:
         return f"flow or target cannot be sent to a trial process ({type(error).__name__})"
     stamp = cache_folder() / f"{_same_code(flow, target, rows)}.agreed"
-    return "" if stamp.exists() else _Trial(job, stamp, patience)
+    try:
+        return "" if stamp.exists() else _Trial(job, stamp, patience)
+    except OSError as error:
+        return f"a trial process cannot be started ({error.strerror})"
 
 
 def _waited_for(answer: str | _Trial, say: Callable[[str], None]) -> str:
+    """The objection, if there is one, after what takes minutes."""
     if isinstance(answer, str):
         return answer
     try:
         say("compiling, and trying what was compiled, which takes minutes")
-        return answer.objection(wait=True) or ""
+        objection = answer.outcome(wait=True)
+        assert objection is not None
+        return objection
     finally:
         answer.end()
 
@@ -201,35 +221,37 @@ class _Trial:
 
     def __init__(self, job: bytes, stamp: Path, patience: float) -> None:
         self._stamp, self._patience, self._begin = stamp, patience, time.monotonic()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
-        with tempfile.TemporaryFile() as given:  # no pipe, which would have to be attended to
-            given.write(job)
-            given.seek(0)
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "boltzgen.training.trial"],
-                stdin=given,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                env={**os.environ, _CACHE: _kernels(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            )
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "boltzgen.training.trial", repr(patience)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, _CACHE: _kernels(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            start_new_session=True,  # a group of its own: no signals to ours, and it is ended with its compilers
+        )
+        self._said = self._errors = b""
+        self._attendant = threading.Thread(target=self._attend, args=(job,), daemon=True)
+        self._attendant.start()
+
+    def _attend(self, job: bytes) -> None:
+        self._said, self._errors = self._child.communicate(job)
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._begin
 
-    def objection(self, *, wait: bool = False) -> str | None:
-        """What speaks against compiled code, empty if nothing does; None while that is open, which `wait` awaits."""
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(self._patience - self.seconds if wait else 0)
-        code = self._child.poll()
-        if code is None and self.seconds < self._patience:
+    def outcome(self, *, wait: bool = False) -> str | None:
+        """What speaks against compiled code, empty if nothing does; None while that is open, unless one waits."""
+        self._attendant.join(max(0.0, self._patience - self.seconds) if wait else 0.0)
+        late = self._attendant.is_alive()
+        if late and not wait and self.seconds < self._patience:
             return None
-        self._errors.seek(0)
-        last = (self._errors.read().decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         self.end()
-        if code is None:
+        code = self._child.returncode
+        if late:
             return f"the trial of compiled code did not end within {self._patience:.0f} s"
-        if code != 0:
+        if code or AGREED not in self._said.split():
+            last = (self._errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             return f"the trial of compiled code failed ({how}: {last[:200]})"
         with suppress(OSError):  # without a cache the next run tries again
@@ -238,11 +260,7 @@ class _Trial:
 
     def end(self) -> None:
         """Ends the child if it has not ended by itself."""
-        self._child.kill()
-        self._child.wait()
-        self._errors.close()
-
-
-def load_job(data: bytes) -> Any:
-    """The (flow, target, rows, threads) that a parent sent; only ever called on bytes from our own parent's pipe."""
-    return pickle.loads(data)
+        if self._attendant.is_alive():
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._attendant.join()

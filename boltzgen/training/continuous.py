@@ -8,10 +8,7 @@ from torch import Tensor
 from ..autosave import Autosave
 from ..flows.noise import keyed_generator
 from .fresh_draws import mean_of_finite, rowwise
-from .history import Round
-from .objectives import estimated
-from .rounds import COLD_DECAY, DECAY, HOT_BATCH, HOT_SHARE, SOFTEN, Rounds, in_words, require_weight
-from .trust import effective_fraction
+from .rounds import HOT_BATCH, HOT_SHARE, SOFTEN, Rounds, require_weight
 
 __all__ = ["ContinuousRounds"]
 
@@ -32,21 +29,17 @@ class ContinuousRounds(Rounds):
     def round(self, autosave: Autosave) -> Tensor:
         index, parts = len(self.history.rounds), []
         self.temperature = self.following()
-        target, settled = self.target.at(self.temperature), self.cold_start is not None
-        rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
-        message = in_words(self.history.rounds[-1]) if index else ""
+        target = self.target.at(self.temperature)
         for k in range(STEPS):
             loss = rowwise(self.flow, target, HOT_BATCH, generator=keyed_generator(self.seed, 1, index, k))
             parts.append(torch.where(loss.isfinite(), -loss, -torch.inf).detach().double())
             self.history.training_samples += HOT_BATCH
-            self.step(mean_of_finite(loss, SOFTEN), rate, decay, message)
-            autosave()
+            self.learn(mean_of_finite(loss, SOFTEN), RATE, autosave)
         log_w = require_weight(torch.cat(parts), self.temperature)
-        ess, kl, following = effective_fraction(log_w), float(estimated(log_w, 0.0)), self.following()
-        self.history.rounds.append(Round(self.temperature, ess, following, len(log_w), self.budget.seconds, kl))
+        self.note(log_w, self.following(), len(log_w))
         self.arrive()
         return log_w
 
     def following(self) -> float:
         """What the path says, but never hotter than before, also after more time was given."""
-        return self.cold if self.cold_start is not None else min(self.temperature, self.on_path())
+        return self.cold if self.settled else min(self.temperature, self.on_path())

@@ -21,7 +21,7 @@ __all__ = [
     "coordinate_entropy",
     "cross_entropy",
     "divergence",
-    "estimated",
+    "estimated_divergence",
     "forward_kl",
     "log_variance",
     "one_per_row",
@@ -137,10 +137,10 @@ def divergence(draws: Draws, *, alpha: float, trust: float) -> Tensor:
     power = trusted(log_w, trust, alpha)
     w = torch.softmax(raised(log_w, power), 0).to(loss.dtype)
     moved = torch.where(finite, w * loss, torch.zeros_like(loss)).sum()
-    return moved - moved.detach() + estimated(log_w, power).to(loss.dtype)
+    return moved - moved.detach() + estimated_divergence(log_w, power).to(loss.dtype)
 
 
-def estimated(log_w: Tensor, alpha: float) -> Tensor:
+def estimated_divergence(log_w: Tensor, alpha: float) -> Tensor:
     """The α-divergence of draws with these log-weights; its limits at 0, without those of weight zero, and 1."""
     if alpha < 1e-6:
         log_w = log_w[log_w.isfinite()]
@@ -184,12 +184,12 @@ def forward_kl(
     """
     instances(flow=(flow, Flow))
     flow._check_context(context, len(x))
+    one_per_row(len(x), log_w=log_w, drawn_log_q=drawn_log_q)
 
     def rows(mine: slice) -> tuple[Tensor, ...]:
         return (flow.log_prob(x[mine], None if context is None else context[mine]),)
 
     (log_q,) = ranks().shared(rows, len(x))
-    one_per_row(len(x), log_w=log_w, drawn_log_q=drawn_log_q)
     loss = cross_entropy(log_q, log_w)
     if drawn_log_q is None:
         return loss

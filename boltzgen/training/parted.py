@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,9 +17,8 @@ from ..flows.flow import Flow
 from ..flows.noise import keyed_generator
 from ..processes import ranks
 from .fresh_draws import Draws, frozen, mean_of_finite, pathwise
-from .history import Round
-from .objectives import divergence, estimated, forward_kl
-from .rounds import BATCH, COLD_DECAY, DECAY, STEP_ESS, Rounds, in_words, require_weight
+from .objectives import divergence, forward_kl
+from .rounds import BATCH, STEP_ESS, Rounds
 from .trust import boundary, effective_fraction
 
 __all__ = ["PartedRounds", "has_parts"]
@@ -41,10 +39,6 @@ SOFTEN = 100.0
 """kT above a batch's median from which a draw counts logarithmically."""
 _LAYERS = (Coupling, Autoregressive)
 """of a marginal law: they say which dimensions they transform, and which they are given."""
-
-
-Learn = Callable[[Tensor, float], None]
-"""Takes a step down a loss, at a share of the learning rate."""
 
 
 class Gathered(NamedTuple):
@@ -120,26 +114,18 @@ class PartedRounds(Rounds):
 
     def round(self, autosave: Autosave) -> Tensor:
         index = len(self.history.rounds)
-        decay = DECAY if self.cold_start is None else COLD_DECAY
-        message = in_words(self.history.rounds[-1]) if index else "first draws"
         if index == 0:
             self.hot_marginal.load_state_dict(self.marginal.state_dict())
-
-        def learn(loss: Tensor, rate: float) -> None:
-            self.step(loss, rate * self.learning_rate * self.fall(), decay, message)
-            autosave()
-
-        drawn = self.along_forces(index, learn)
+        drawn = self.along_forces(index, autosave)
         log_w = drawn.log_w[drawn.own]
-        following, ess = self.next_temperature(log_w, drawn.potential[drawn.own]), effective_fraction(log_w)
-        kl = float(estimated(log_w, 0.0))
-        self.history.rounds.append(Round(self.temperature, ess, following, len(drawn.x), self.budget.seconds, kl))
-        self.by_weights(index, drawn, following, learn)
+        following = self.next_temperature(log_w, drawn.potential[drawn.own])
+        self.note(log_w, following, len(drawn.x))
+        self.by_weights(index, drawn, following, autosave)
         self.temperature = following
         self.arrive()
         return log_w
 
-    def along_forces(self, index: int, learn: Learn) -> Gathered:
+    def along_forces(self, index: int, autosave: Autosave) -> Gathered:
         """Fresh draws, from which the law of x_B given x_A learns along the forces."""
         target, steps = self.target.at(self.temperature), []
         remembered = [k % REMEMBER == REMEMBER - 1 for k in range(STEPS)]
@@ -149,24 +135,24 @@ class PartedRounds(Rounds):
                 draws = pathwise(flow, target, DRAWS, generator=noise)
             steps.append((draws.x, draws.log_q, draws.log_w, draws.potential.double()))
             self.history.training_samples += DRAWS
-            learn(mean_of_finite(draws.loss, SOFTEN) if early else symmetric(draws), REST_RATE)
+            self.learn(mean_of_finite(draws.loss, SOFTEN) if early else symmetric(draws), REST_RATE, autosave)
         x, log_q, log_w, potential = (torch.cat(part) for part in zip(*steps, strict=True))
-        potential = torch.where(require_weight(log_w, self.temperature).isfinite(), potential, 0.0)
+        log_w, potential = self.usable(log_w, potential)
         own = ~torch.tensor(remembered, device=x.device).repeat_interleave(DRAWS)
         return Gathered(x, log_q, log_w, potential, own)
 
-    def by_weights(self, index: int, drawn: Gathered, following: float, learn: Learn) -> None:
+    def by_weights(self, index: int, drawn: Gathered, following: float, autosave: Autosave) -> None:
         """The marginal law learns from the draws, weighted to the next temperature; once that is cold, all of it."""
         x, log_q, log_w, potential, own = drawn
-        x_a, settled = x[:, self.dims], self.cold_start is not None
+        x_a = x[:, self.dims]
         log_own, log_now, log_mixture = self.laws(self.alone(x_a), own)
         log_p = log_w + (log_own - log_now) + (1.0 - self.temperature / following) * potential
         log_p = torch.where(log_w.isneginf(), log_w, log_p)
         log_share = torch.where(log_w.isneginf(), 0.0, log_now - log_mixture)
-        near = settled and effective_fraction(log_p + log_share) >= STEP_ESS
+        near = self.settled and effective_fraction(log_p + log_share) >= STEP_ESS
         log_w = self.shared_out(log_p, log_share)
         pool: tuple[Tensor, ...] = (x_a, log_w, log_mixture)
-        if settled:
+        if self.settled:
             self.recent = [*self.recent, (x_a, log_p + log_share, log_mixture)][-RECENT:]
             recent = tuple(torch.cat(part) for part in zip(*self.recent, strict=True))
             if effective_fraction(recent[1]) >= STEP_ESS:
@@ -174,13 +160,13 @@ class PartedRounds(Rounds):
         for rows in batches(pool[1], PASSES * len(x), keyed_generator(self.seed, 1, index, STEPS)):
             some_a, some_w, some_q = (part[rows] for part in pool)
             loss = forward_kl(self.marginal, self.alone(some_a), some_w, drawn_log_q=some_q if near else None)
-            learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
-        if settled:
+            self.learn(loss, COLD_MARGINAL_RATE if self.settled else MARGINAL_RATE, autosave)
+        if self.settled:
             log_q = log_q + log_mixture - log_own
             self.history.training_samples += len(x)
             for rows in batches(log_w, len(x), keyed_generator(self.seed, 1, index, STEPS + 1)):
                 loss = forward_kl(self.flow, x[rows], log_w[rows], drawn_log_q=log_q[rows] if near else None)
-                learn(loss, WHOLE_RATE)
+                self.learn(loss, WHOLE_RATE, autosave)
 
     def alone(self, x_a: Tensor) -> Tensor:
         """x with these x_A and one and the same x_B, where the marginal law has its density up to a constant."""

@@ -23,7 +23,7 @@ from .parted import (
     symmetric,
 )
 from .ranges import RangeRounds
-from .rounds import COLD_DECAY, DECAY, STEP_ESS, in_words
+from .rounds import STEP_ESS
 from .row_temperatures import context_of
 from .trust import raised, trusted
 
@@ -45,16 +45,8 @@ class PartedRangeRounds(RangeRounds):
     weight_decay = WEIGHT_DECAY
 
     def round(self, autosave: Autosave) -> Tensor:
-        flow, index, settled = self.flow, len(self.history.rounds), self.cold_start is not None
-        marginal = flow.marginal
+        flow, marginal, index = self.flow, self.flow.marginal, len(self.history.rounds)
         assert marginal is not None
-        decay = COLD_DECAY if settled else DECAY
-        message = in_words(self.history.rounds[-1]) if index else "first draws"
-
-        def learn(loss: Tensor, rate: float) -> None:
-            self.step(loss, rate * self.learning_rate * self.fall(), decay, message)
-            autosave()
-
         levels, steps = self.levels(index), []
         temperatures = levels.repeat_interleave(DRAWS // len(levels))
         for k in range(STEPS):
@@ -64,7 +56,7 @@ class PartedRangeRounds(RangeRounds):
             columns = (draws.x, draws.log_q, draws.log_w, draws.potential.double())
             steps.append([_apart(column, len(levels)) for column in columns])
             self.history.training_samples += DRAWS
-            learn(over_levels(draws, len(levels)), REST_RATE)
+            self.learn(over_levels(draws, len(levels)), REST_RATE, autosave)
         x, log_q, log_w, potential = (torch.cat(part, 1) for part in zip(*steps, strict=True))
         x, log_q = x.flatten(0, 1), log_q.flatten()
         log_w, potential = self.usable(log_w, potential)
@@ -82,12 +74,12 @@ class PartedRangeRounds(RangeRounds):
             (log_q_a,) = ranks().shared(law, len(x))
         for rows in batches(weights, PASSES * len(x), keyed_generator(self.seed, 1, index, STEPS)):
             loss = forward_kl(marginal, x[rows], weights[rows], context=context[rows], drawn_log_q=log_q_a[rows])
-            learn(loss, COLD_MARGINAL_RATE if settled else MARGINAL_RATE)
-        if settled:
+            self.learn(loss, COLD_MARGINAL_RATE if self.settled else MARGINAL_RATE, autosave)
+        if self.settled:
             self.history.training_samples += len(x)
             for rows in batches(weights, len(x), keyed_generator(self.seed, 1, index, STEPS + 1)):
                 loss = forward_kl(flow, x[rows], weights[rows], context=context[rows], drawn_log_q=log_q[rows])
-                learn(loss, WHOLE_RATE)
+                self.learn(loss, WHOLE_RATE, autosave)
         self.arrive()
         return own
 

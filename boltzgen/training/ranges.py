@@ -13,11 +13,9 @@ from ..energies.energy import Energy
 from ..flows.flow import Flow
 from ..flows.noise import BLOCK, keyed_generator
 from ..processes import ranks
-from .history import Round
-from .objectives import estimated, forward_kl
-from .rounds import BATCH, COLD_DECAY, DECAY, PASSES, RATE, STEP_ESS, Rounds, in_words, require_weight
+from .rounds import STEP_ESS, Rounds
 from .row_temperatures import context_of, evaluated
-from .trust import effective_fraction, raised, trusted
+from .trust import raised, trusted
 
 __all__ = ["RangeRounds"]
 
@@ -52,21 +50,14 @@ class RangeRounds(Rounds):
         return self.temperature * (self.hot / self.temperature) ** height
 
     def round(self, autosave: Autosave) -> Tensor:
-        index, settled = len(self.history.rounds), self.cold_start is not None
+        index = len(self.history.rounds)
         levels = self.levels(index)
         x, log_w, potential = self.draws(index, levels, autosave)
         own = self.descend(log_w, potential)
         levels[0] = self.temperature
-        share = torch.cat([torch.softmax(raised(w, trusted(w, STEP_ESS)), 0).nan_to_num(0.0) for w in log_w]).cpu()
-        noise = keyed_generator(self.seed, 1, index)
-        chosen = torch.multinomial(share, PASSES * len(x), replacement=True, generator=noise)
+        share = torch.cat([torch.softmax(raised(w, trusted(w, STEP_ESS)), 0).nan_to_num(0.0) for w in log_w])
         context = context_of(self.flow, levels.repeat_interleave(log_w.shape[1]))
-        rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else DECAY
-        for rows in chosen.to(x.device).view(-1, BATCH):
-            loss = forward_kl(self.flow, x[rows], context=context[rows])
-            self.history.training_samples += BATCH
-            self.step(loss, rate, decay, in_words(self.history.rounds[-1]))
-            autosave()
+        self.fit(x, share, keyed_generator(self.seed, 1, index), autosave, context=context)
         self.arrive()
         return own
 
@@ -80,9 +71,8 @@ class RangeRounds(Rounds):
             The log-weights of the lowest level before, (n,).
         """
         own, before = log_w[0].clone(), self.temperature
-        following, kl = self.next_temperature(own, potential[0]), float(estimated(own, 0.0))
-        rows, seconds = log_w.numel(), self.budget.seconds
-        self.history.rounds.append(Round(before, effective_fraction(own), following, rows, seconds, kl))
+        following = self.next_temperature(own, potential[0])
+        self.note(own, following, log_w.numel())
         self.temperature = following
         log_w[0] += (1.0 - before / following) * potential[0]
         return own
@@ -110,10 +100,3 @@ class RangeRounds(Rounds):
                 autosave()
         x, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
         return x, *self.usable(log_w.view(len(levels), -1), potential.view(len(levels), -1))
-
-    def usable(self, log_w: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
-        """Both (levels, n), without what is not finite."""
-        good = torch.isfinite(log_w) & torch.isfinite(potential)
-        log_w = torch.where(good, log_w, -torch.inf)
-        require_weight(log_w[0], self.temperature)
-        return log_w, torch.where(good, potential, 0.0)

@@ -27,7 +27,7 @@ from .guard import Guard
 from .history import History, Round
 from .learner import Learner
 from .loop import cosine
-from .objectives import estimated, forward_kl, reverse_kl
+from .objectives import estimated_divergence, forward_kl, reverse_kl
 from .trust import boundary, effective_fraction, raised, trusted
 
 __all__ = ["Rounds", "in_words", "require_weight"]
@@ -146,7 +146,7 @@ class Rounds:
         self.history.energy = ledger.energy - self.ledger_start[0]
         self.history.gradient = ledger.gradient - self.ledger_start[1]
         self.history.seconds = self.budget.seconds
-        self.history.skipped = self.learner.skipped
+        self.history.skipped, self.history.taken_back = self.learner.skipped, self.guard.taken_back
 
     @property
     def spent(self) -> float:
@@ -155,9 +155,14 @@ class Rounds:
         return (self.budget.fraction - self.first_step) / (1.0 - self.first_step)
 
     @property
+    def settled(self) -> bool:
+        """Whether the cold temperature was reached before this round."""
+        return self.cold_start is not None
+
+    @property
     def finished(self) -> bool:
         """Whether the budget is spent, and the cold temperature was reached all the same."""
-        return self.cold_start is not None and self.budget.fraction >= 1
+        return self.settled and self.budget.fraction >= 1
 
     def run(self, autosave: Autosave) -> None:
         self.budget.tick()
@@ -168,20 +173,26 @@ class Rounds:
             self.hot_done = True
             self.learner.start_phase()
         while not self.finished:
-            settling = self.cold_start is not None
+            settled = self.settled
             state = self.state_dict()
             constant = {name: state.pop(name) for name in self.constant}
             self.round_start = {**copy.deepcopy(state), **constant}
             log_w = self.round(autosave)
-            if settling:
+            if settled:
                 self.guard.look(log_w, self.learner, self.round_start["learner"])
-                self.history.taken_back = self.guard.taken_back
+            self.account()
             self.round_start = None
             autosave()
         self.guard.finish(self.learner)
-        self.history.taken_back = self.guard.taken_back
         self.account()
         autosave.finish()
+
+    def learn(self, loss: Tensor, rate: float, autosave: Autosave) -> None:
+        """A step of a round, at a share of the learning rate."""
+        message = in_words(self.history.rounds[-1]) if self.history.rounds else "first draws"
+        decay = COLD_DECAY if self.settled else self.decay
+        self.step(loss, rate * self.learning_rate * self.fall(), decay, message)
+        autosave()
 
     def step(self, loss: Tensor, rate: float, decay: float, message: str = "") -> None:
         taken = len(self.history.losses)
@@ -194,7 +205,8 @@ class Rounds:
         words += [f"taken back {self.history.taken_back} times"] * bool(self.history.taken_back)
         self.show(min(self.budget.fraction, 0.999), ", ".join(words), count=len(self.history.losses))
         if self.compilation is not None:
-            self.compilation.look()
+            if self.hot_done:  # a pause would count as time of the first stage
+                self.compilation.look()
             self.history.compiled = self.compilation.how
         self.account()
         self.watch(self.history)
@@ -221,23 +233,29 @@ class Rounds:
 
         Returns the log-weights of the draws that are the flow's own, at the temperature before.
         """
-        index, settled = len(self.history.rounds), self.cold_start is not None
+        index = len(self.history.rounds)
         x, log_q, log_w, potential = self.buffer(index, autosave)
-        ess, kl = effective_fraction(log_w), float(estimated(log_w, 0.0))
         following, to_learn = self.lesson(log_q, log_w, potential)
-        self.history.rounds.append(Round(self.temperature, ess, following, BUFFER, self.budget.seconds, kl))
+        self.note(log_w, following, BUFFER)
         self.temperature = following
-        share = torch.softmax(to_learn, 0).cpu()
-        noise = keyed_generator(self.seed, 1, index)
-        chosen = torch.multinomial(share, PASSES * BUFFER, replacement=True, generator=noise)
-        rate, decay = RATE * self.learning_rate * self.fall(), COLD_DECAY if settled else self.decay
-        for rows in chosen.to(x.device).view(-1, BATCH):
-            loss = forward_kl(self.flow, x[rows])
-            self.history.training_samples += BATCH
-            self.step(loss, rate, decay, in_words(self.history.rounds[-1]))
-            autosave()
+        self.fit(x, torch.softmax(to_learn, 0), keyed_generator(self.seed, 1, index), autosave)
         self.arrive()
         return log_w
+
+    def note(self, log_w: Tensor, following: float, draws: int) -> None:
+        """Enters a round in the history, by the log-weights of the flow's own draws at its temperature."""
+        ess, kl = effective_fraction(log_w), float(estimated_divergence(log_w, 0.0))
+        self.history.rounds.append(Round(self.temperature, ess, following, draws, self.budget.seconds, kl))
+
+    def fit(
+        self, x: Tensor, share: Tensor, noise: torch.Generator, autosave: Autosave, *, context: Tensor | None = None
+    ) -> None:
+        """Forward KL on rows taken as often as their share says, `PASSES` times as many as there are."""
+        chosen = torch.multinomial(share.cpu(), PASSES * len(x), replacement=True, generator=noise)
+        for rows in chosen.to(x.device).view(-1, BATCH):
+            loss = forward_kl(self.flow, x[rows], context=None if context is None else context[rows])
+            self.history.training_samples += BATCH
+            self.learn(loss, RATE, autosave)
 
     def lesson(self, log_q: Tensor, log_w: Tensor, potential: Tensor) -> tuple[float, Tensor]:
         """The next temperature, and log-weights of the draws by which the flow learns the law it shall have there."""
@@ -247,7 +265,7 @@ class Rounds:
 
     def arrive(self) -> None:
         """Notes when the cold temperature was reached, from where on the learning rate falls."""
-        if self.cold_start is None and self.temperature <= self.cold:
+        if not self.settled and self.temperature <= self.cold:
             self.cold_start = min(self.budget.fraction, 0.99)
 
     def fall(self) -> float:
@@ -273,13 +291,14 @@ class Rounds:
                 parts.append(ranks().shared(partial(rows, block), BLOCK))
                 autosave()
         x, log_q, log_w, potential = (torch.cat(part) for part in zip(*parts, strict=True))
+        return x, log_q, *self.usable(log_w, potential)
+
+    def usable(self, log_w: Tensor, potential: Tensor) -> tuple[Tensor, Tensor]:
+        """Both without what is not finite: such draws have no weight. Refused if none has any, (n,) or (levels, n)."""
         good = torch.isfinite(log_w) & torch.isfinite(potential)
-        return (
-            x,
-            log_q,
-            require_weight(torch.where(good, log_w, -torch.inf), self.temperature),
-            torch.where(good, potential, 0.0),
-        )
+        log_w = torch.where(good, log_w, -torch.inf)
+        require_weight(log_w if log_w.ndim == 1 else log_w[0], self.temperature)
+        return log_w, torch.where(good, potential, 0.0)
 
     def next_temperature(self, log_w: Tensor, potential: Tensor) -> float:
         """The lowest temperature at which the buffer keeps its effective sample fraction, within bounds."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import torch
@@ -11,7 +16,7 @@ from torch import Tensor
 from ..energies import Energy
 from ..flows import Flow
 from ..flows.noise import keyed_generator
-from .compilation import compiled, load_job
+from .compilation import AGREED, compiled
 from .fresh_draws import frozen, pathwise
 from .objectives import divergence, forward_kl, reverse_kl
 from .row_temperatures import context_of
@@ -71,11 +76,24 @@ def compare(flow: Flow, target: Energy, rows: tuple[int, int]) -> str:
     return ""
 
 
+def end_with(parent: int, seconds: float) -> None:
+    """Ends this process if its parent does, or after so many seconds."""
+    end = time.monotonic() + seconds
+    while os.getppid() == parent and time.monotonic() < end:
+        time.sleep(1.0)
+    os.killpg(os.getpid(), signal.SIGKILL)  # the compilers too: it leads a group of its own
+
+
 def main() -> int:
-    flow, target, rows, threads = load_job(sys.stdin.buffer.read())
+    for meant_for_the_parent in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(meant_for_the_parent, signal.SIG_IGN)
+    threading.Thread(target=end_with, args=(os.getppid(), float(sys.argv[1])), daemon=True).start()
+    flow, target, rows, threads = pickle.loads(sys.stdin.buffer.read())  # only ever from our own parent's pipe
     torch.set_num_threads(threads)
     problem = compare(flow, target, rows)
     print(problem, file=sys.stderr)
+    if not problem:
+        sys.stdout.buffer.write(AGREED)
     return 1 if problem else 0
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import subprocess
 import time
 from contextlib import contextmanager
 
@@ -150,23 +149,23 @@ def test_a_training_of_minutes_begins_while_compiled_code_is_tried(monkeypatch, 
         clock[0] += 10.0
         step(self, *arguments)
 
-    class Child:
+    class Trial(compilation._Trial):
         """Has found compiled code right after five minutes."""
 
-        def poll(self):
-            return 0 if clock[0] >= 300 else None
+        def __init__(self, job, stamp, patience):
+            assert patience == 600  # half of the minutes
+            self._begin = clock[0]
 
-        def wait(self, timeout=None):
-            if self.poll() is None and clock[0]:
-                raise subprocess.TimeoutExpired("trial", timeout)
+        def outcome(self):
+            return "" if self.seconds >= 300 else None
 
-        def kill(self):
+        def end(self):
             pass
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(stages.Rounds, "step", step_of_ten_seconds)
     monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
-    monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: Child())
+    monkeypatch.setattr(compilation, "_Trial", Trial)
     monkeypatch.setattr(compilation, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     history = anneal(

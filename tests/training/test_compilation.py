@@ -1,10 +1,14 @@
 """Compilation: nothing is trusted before a child process tried it, and eager is always there."""
 
+import errno
 import importlib.metadata
 import os
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
+import time
 
 import openmm
 import pytest
@@ -45,21 +49,28 @@ class MiscompiledInTheChild(Miscompiled):
         torch.compile = off_by_one
 
 
+class Hanging(DoubleWell):
+    """An energy with which the process that unpickles it does not get any further, nor one that it has started."""
+
+    def __setstate__(self, state):
+        subprocess.run(["sleep", "1000"], check=False)
+
+
 class Child:
-    """In the place of the process that tries: one that has this exit code, or goes on while it is None."""
+    """In the place of the process that tries: agrees, or fails with a signal; at once, or when it is told."""
 
-    def __init__(self, code=0):
-        self.code, self.killed = code, False
+    def __init__(self, at_once=True):
+        self.pid, self.returncode, self.done = 1 << 40, 0, threading.Event()
+        if at_once:
+            self.end()
 
-    def poll(self):
-        return self.code
+    def end(self, returncode=0):
+        self.returncode = returncode
+        self.done.set()
 
-    def wait(self, timeout=None):
-        if self.code is None and not self.killed:
-            raise subprocess.TimeoutExpired("trial", timeout)
-
-    def kill(self):
-        self.killed = True
+    def communicate(self, job):
+        self.done.wait()
+        return (b"" if self.returncode else compilation.AGREED), b"no luck"
 
 
 @pytest.fixture(autouse=True)
@@ -105,24 +116,32 @@ def test_whoever_waits_for_a_trial_is_told():
 @pytest.fixture
 def child(monkeypatch):
     """One that goes on, and a compiler that changes nothing."""
-    child = Child(None)
+    child = Child(at_once=False)
     monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: child)
+    monkeypatch.setattr(compilation.os, "killpg", lambda pid, signal: child.end(-signal))
     return child
 
 
+def decided(found):
+    """What is decided after all, by one who looks now and again."""
+    while found.how == "eager: compiled code was still being tried":
+        found.look()
+        time.sleep(0.001)
+    return found.how
+
+
 def test_work_goes_on_beside_a_trial_and_takes_up_compiled_code_when_it_is_found_right(child):
-    flow, target = coupling_flow(2, layers=2), Miscompiled()
+    flow, target, said = coupling_flow(2, layers=2), Miscompiled(), []
     pieces = hot_methods(flow, target)
-    with compiled(flow, target, rows=ROWS, meanwhile=True) as found:
+    with compiled(flow, target, rows=ROWS, meanwhile=True, say=said.append) as found:
         found.look()
         assert found.how == "eager: compiled code was still being tried"
         assert not any(name in module.__dict__ for module, name in pieces)
-        child.code = 0
-        found.look()
-        assert found.how == "compiled after 0 s"
-        assert all(name in module.__dict__ for module, name in pieces)
+        child.end()
+        assert decided(found) == "compiled after 0 s"
+        assert said == ["taking up compiled code, which takes a minute"]
         methods = [module.__dict__[name] for module, name in pieces]
         found.look()
         assert methods == [module.__dict__[name] for module, name in pieces]
@@ -133,36 +152,96 @@ def test_work_goes_on_beside_a_trial_and_takes_up_compiled_code_when_it_is_found
 def test_work_beside_a_trial_that_fails_stays_eager(child):
     flow, target = coupling_flow(2, layers=2), Miscompiled()
     with compiled(flow, target, rows=ROWS, meanwhile=True) as found:
-        child.code = -6
-        found.look()
-        assert found.how.startswith("eager: the trial of compiled code failed (signal 6")
+        child.end(-6)
+        assert decided(found) == "eager: the trial of compiled code failed (signal 6: no luck)"
         found.look()
         assert "_energy" not in target.__dict__
     assert not list(compilation.cache_folder().glob("*.agreed"))
 
 
+def test_a_child_that_ends_well_but_says_nothing_is_not_believed(child, monkeypatch):
+    monkeypatch.setattr(child, "communicate", lambda job: (b"", b""))
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS) as found:
+        assert found.how == "eager: the trial of compiled code failed (exit code 0: no message)"
+
+
 def test_a_trial_beside_the_work_has_its_time_too(child):
-    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, meanwhile=True, patience=1e-6) as found:
-        found.look()
-        assert found.how.startswith("eager: the trial of compiled code did not end within")
-        assert child.killed
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS, meanwhile=True, patience=0.05) as found:
+        assert decided(found).startswith("eager: the trial of compiled code did not end within")
+        assert child.returncode == -signal.SIGKILL
 
 
 def test_a_trial_does_not_outlive_the_work(child):
     with pytest.raises(ZeroDivisionError), compiled(coupling_flow(2), Miscompiled(), rows=ROWS, meanwhile=True):
         raise ZeroDivisionError
-    assert child.killed
+    assert child.returncode == -signal.SIGKILL
 
 
-def test_a_trial_that_is_waited_for_does_not_outlive_an_interruption(child, monkeypatch):
-    def interrupted(timeout=None):
-        if not child.killed:
-            raise KeyboardInterrupt
+def test_a_trial_that_is_waited_for_does_not_outlive_an_interruption(child):
+    def interrupt(message):
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(child, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt), compiled(coupling_flow(2), Miscompiled(), rows=ROWS):
+    with pytest.raises(KeyboardInterrupt), compiled(coupling_flow(2), Miscompiled(), rows=ROWS, say=interrupt):
         pass
-    assert child.killed
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_a_trial_that_cannot_be_started_means_eager(child, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(compilation.subprocess, "Popen", full)
+    with compiled(coupling_flow(2), Miscompiled(), rows=ROWS) as found:
+        assert found.how == "eager: a trial process cannot be started (Resource temporarily unavailable)"
+
+
+def test_a_compiler_that_fails_leaves_the_eager_methods(child, monkeypatch):
+    def refusing(f, **_):
+        if f.__name__ == "_energy":
+            raise RuntimeError("not on this Python")
+        return f
+
+    monkeypatch.setattr(torch, "compile", refusing)
+    flow, target, before = coupling_flow(2), Miscompiled(), os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    with pytest.raises(RuntimeError, match="not on"), compiled(flow, target, rows=ROWS, compile="always"):
+        pass
+    assert not any(name in module.__dict__ for module, name in hot_methods(flow, target))
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
+
+
+def in_group(group):
+    """The commands of the processes of a group."""
+    listed = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
+    return [args for pgid, state, args in rows if int(pgid) == group and not state.startswith("Z")]
+
+
+def test_a_child_that_hangs_is_ended_with_all_that_it_has_started():
+    with compiled(coupling_flow(2, layers=2), Hanging(), rows=ROWS, meanwhile=True) as found:
+        group = found._trial._child.pid
+        while "sleep 1000" not in in_group(group):
+            time.sleep(0.05)
+    assert not in_group(group)
+
+
+def test_a_child_ends_with_a_parent_that_was_killed():
+    script = """
+import time
+from test_compilation import ROWS, Hanging, compiled, coupling_flow
+with compiled(coupling_flow(2, layers=2), Hanging(), rows=ROWS, meanwhile=True) as found:
+    print(found._trial._child.pid, flush=True)
+    time.sleep(1000)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=os.path.dirname(__file__), stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        group = int(parent.stdout.readline())
+        while "sleep 1000" not in in_group(group):
+            time.sleep(0.05)
+        parent.kill()
+    while in_group(group):
+        time.sleep(0.05)
 
 
 def test_without_a_compiler_everything_stays_eager(monkeypatch):
