@@ -34,13 +34,8 @@ from boltzgen.sampling.dynamics import replica_exchange
 
 LADDERS = {"lj13": (2.0, 4), "lj13_twice": (2.2, 5)}
 """hottest temperature, and how many."""
-VELOCITIES: dict[str, dict[str, Any]] = {
-    "lj13": {"reach": 5.0, "radial": 20, "hidden": (64, 64)},
-    "lj13_twice": {"reach": 3.5, "radial": 28, "hidden": (128, 128)},
-}
-"""of a gas in a spring; of a drop, in which a pair is free over a tenth of a diameter."""
-STEPS = 15
-"""of the integration from 0 to 1."""
+REACH, STEPS = 5.0, 15
+"""of the velocity's Gaussians; of the integration from 0 to 1."""
 BATCH, RATE = 256, 3e-3
 CHECKED = 300
 """draws whose log q is compared with that in four times as many steps."""
@@ -69,10 +64,11 @@ def mean_energy(u: np.ndarray) -> list[float]:
     return list(between(torch.from_numpy(u)).values())
 
 
-def flow_of(name: str, target: bg.Pullback, scale: float, seed: int) -> Flow:
+def flow_of(target: bg.Pullback, scale: float, seed: int) -> Flow:
     """Along `ParticleVelocity`, from the normal law, in RK4 steps of 1/STEPS."""
-    noise = torch.Generator().manual_seed(seed)
-    velocity = ParticleVelocity(target.inner.basis, scale=scale, generator=noise, **VELOCITIES[name])
+    velocity = ParticleVelocity(
+        target.inner.basis, reach=REACH, scale=scale, generator=torch.Generator().manual_seed(seed)
+    )
     return Flow(Normal(velocity.dim, scale=scale), Continuous(velocity.dim, velocity, steps=STEPS))
 
 
@@ -89,7 +85,7 @@ def row(name: str, seed: int, made: dict[str, np.ndarray], options: argparse.Nam
     target, x = find(name).energy(), torch.from_numpy(made["x"])
     half = x.shape[1] // 2
     taught, held = x[:, :half].flatten(0, 1), x[:, half:].flatten(0, 1)
-    flow, begin = flow_of(name, target, float(taught.std()), seed), time.monotonic()
+    flow, begin = flow_of(target, float(taught.std()), seed), time.monotonic()
 
     def objective(q: Flow) -> Tensor:
         return bg.flow_matching(q, taught[torch.randint(len(taught), (BATCH,))])

@@ -25,6 +25,7 @@ TRAININGS = [  # record, molecule, what is special about it
         "alanine dipeptide A",
         "the default, noise of the score left out throughout, compiled",
     ),
+    ("alanine_dipeptide_60min_seed_2", "alanine dipeptide A", "the default, compiled"),
     ("alanine_dipeptide_60min_no_decay", "alanine dipeptide A", "the default, compiled, without weight decay"),
     ("alanine_dipeptide_60min_6x128", "alanine dipeptide A", "as a whole, by turns, 6 × (128, 128)"),
     ("alanine_dipeptide_60min_6x128_floors", "alanine dipeptide A", "one round, floors, 6 × (128, 128)"),

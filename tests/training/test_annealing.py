@@ -125,8 +125,8 @@ def test_a_budget_in_minutes_ends_in_time(monkeypatch):
 def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch):
     clock, step = [0.0], stages.Rounds.step
 
-    def step_of_a_second(self, *arguments):
-        clock[0] += 1.0
+    def step_of_three_seconds(self, *arguments):
+        clock[0] += 3.0
         step(self, *arguments)
 
     @contextmanager
@@ -135,7 +135,7 @@ def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch)
         yield None
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(stages.Rounds, "step", step_of_a_second)
+    monkeypatch.setattr(stages.Rounds, "step", step_of_three_seconds)
     monkeypatch.setattr(annealing, "compiled", slowly_compiled)
     history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
     hot_steps = history.gradient // stages.HOT_BATCH
