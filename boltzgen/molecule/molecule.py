@@ -23,6 +23,7 @@ from ..energies.openmm_xml import deserialize, serialize
 from ..errors import CheckpointError, InputError
 from ..units import magnitude, positive_temperature
 from .loading import FromFiles
+from .numbering import with_types_in_order
 from .pieces import require_held_together
 from .plausibility import check_bond_lengths, expected_bond_lengths
 from .topology import atom_labels, bonded_pairs, build_topology, topology_data
@@ -92,7 +93,7 @@ class Molecule(FromFiles):
             raise InputError(
                 f"topology must be an openmm.app.Topology; got {type(topology).__name__}: take a PDBFile's topology"
             )
-        self.system, self.topology, self.name = system, topology, name
+        self.system, self.topology, self.name = with_types_in_order(system), topology, name
         self.n_atoms: int = system.getNumParticles()
         if topology.getNumAtoms() != self.n_atoms:
             raise InputError(
