@@ -34,6 +34,7 @@ TRAININGS = [  # record, molecule, what is special about it
     ("alanine_dipeptide_b", "alanine dipeptide B", "the default"),
     ("alanine_dipeptide_b_35min", "alanine dipeptide B", "the default, each torsion a coupling, eager"),
     ("alanine_tetrapeptide", "alanine tetrapeptide", "the default"),
+    ("alanine_tetrapeptide_115min", "alanine tetrapeptide", "the default, compiled"),
     ("alanine_tetrapeptide_75min", "alanine tetrapeptide", "as a whole, forces and weights by turns"),
     ("alanine_hexapeptide", "alanine hexapeptide", "the default"),
     ("butane", "butane", "as a whole, forces and weights by turns"),
