@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -222,12 +221,12 @@ class _Trial:
     def __init__(self, job: bytes, stamp: Path, patience: float) -> None:
         self._stamp, self._patience, self._begin = stamp, patience, time.monotonic()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "boltzgen.training.trial", repr(patience)],
+            [sys.executable, "-m", "boltzgen.training.trial", str(os.getpid()), repr(patience)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, _CACHE: _kernels(), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            start_new_session=True,  # a group of its own: no signals to ours, and it is ended with its compilers
+            start_new_session=True,  # a group of its own: signals to ours end no compiler in the middle of a file
         )
         self._said = self._errors = b""
         self._attendant = threading.Thread(target=self._attend, args=(job,), daemon=True)
@@ -243,15 +242,14 @@ class _Trial:
     def outcome(self, *, wait: bool = False) -> str | None:
         """What speaks against compiled code, empty if nothing does; None while that is open, unless one waits."""
         self._attendant.join(max(0.0, self._patience - self.seconds) if wait else 0.0)
-        late = self._attendant.is_alive()
-        if late and not wait and self.seconds < self._patience:
-            return None
-        self.end()
-        code = self._child.returncode
-        if late:
+        if self._attendant.is_alive():
+            if not wait and self.seconds < self._patience:
+                return None
+            self.end()
             return f"the trial of compiled code did not end within {self._patience:.0f} s"
+        code, lines = self._child.returncode, self._errors.decode(errors="replace").strip().splitlines()
         if code or AGREED not in self._said.split():
-            last = (self._errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+            last = next((line for line in reversed(lines) if "Error" in line), (lines or ["no message"])[-1])
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             return f"the trial of compiled code failed ({how}: {last[:200]})"
         with suppress(OSError):  # without a cache the next run tries again
@@ -259,8 +257,5 @@ class _Trial:
         return ""
 
     def end(self) -> None:
-        """Ends the child if it has not ended by itself."""
-        if self._attendant.is_alive():
-            with suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
-            self._attendant.join()
+        """Ends the child if it has not ended by itself, but no compiler: half a file would be kept."""
+        self._child.kill()

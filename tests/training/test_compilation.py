@@ -50,23 +50,27 @@ class MiscompiledInTheChild(Miscompiled):
 
 
 class Hanging(DoubleWell):
-    """An energy with which the process that unpickles it does not get any further, nor one that it has started."""
+    """An energy with which the process that unpickles it does not get any further."""
 
     def __setstate__(self, state):
-        subprocess.run(["sleep", "1000"], check=False)
+        time.sleep(1000)
 
 
 class Child:
     """In the place of the process that tries: agrees, or fails with a signal; at once, or when it is told."""
 
     def __init__(self, at_once=True):
-        self.pid, self.returncode, self.done = 1 << 40, 0, threading.Event()
+        self.returncode, self.done = 0, threading.Event()
         if at_once:
             self.end()
 
     def end(self, returncode=0):
         self.returncode = returncode
         self.done.set()
+
+    def kill(self):
+        if not self.done.is_set():
+            self.end(-signal.SIGKILL)
 
     def communicate(self, job):
         self.done.wait()
@@ -120,7 +124,6 @@ def child(monkeypatch):
     monkeypatch.setattr(compilation.shutil, "which", lambda _: "g++")
     monkeypatch.setattr(torch, "compile", lambda f, **_: f)
     monkeypatch.setattr(compilation.subprocess, "Popen", lambda *_, **__: child)
-    monkeypatch.setattr(compilation.os, "killpg", lambda pid, signal: child.end(-signal))
     return child
 
 
@@ -209,19 +212,18 @@ def test_a_compiler_that_fails_leaves_the_eager_methods(child, monkeypatch):
     assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
 
 
-def in_group(group):
-    """The commands of the processes of a group."""
-    listed = subprocess.run(["ps", "-eo", "pgid,stat,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
-    return [args for pgid, state, args in rows if int(pgid) == group and not state.startswith("Z")]
+def runs(pid):
+    """Whether there is such a process, and it has not ended."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return found.strip() not in ("", "Z", "Zs")
 
 
-def test_a_child_that_hangs_is_ended_with_all_that_it_has_started():
+def test_a_child_that_hangs_is_ended():
     with compiled(coupling_flow(2, layers=2), Hanging(), rows=ROWS, meanwhile=True) as found:
-        group = found._trial._child.pid
-        while "sleep 1000" not in in_group(group):
-            time.sleep(0.05)
-    assert not in_group(group)
+        pid = found._trial._child.pid
+        assert runs(pid)
+    while runs(pid):
+        time.sleep(0.05)
 
 
 def test_a_child_ends_with_a_parent_that_was_killed():
@@ -236,12 +238,18 @@ with compiled(coupling_flow(2, layers=2), Hanging(), rows=ROWS, meanwhile=True) 
         [sys.executable, "-c", script], cwd=os.path.dirname(__file__), stdout=subprocess.PIPE, text=True
     )
     with parent:
-        group = int(parent.stdout.readline())
-        while "sleep 1000" not in in_group(group):
-            time.sleep(0.05)
+        pid = int(parent.stdout.readline())
+        assert runs(pid)
         parent.kill()
-    while in_group(group):
+    while runs(pid):
         time.sleep(0.05)
+
+
+def test_what_went_wrong_in_a_child_is_told_not_what_is_printed_last(child, monkeypatch):
+    errors = b"torch.SomeError: file too short\n\nSet SOMETHING=1 for more\n\n"
+    monkeypatch.setattr(child, "communicate", lambda job: (b"", errors))
+    with compiled(coupling_flow(2, layers=2), Miscompiled(), rows=ROWS) as found:
+        assert found.how.endswith("failed (exit code 0: torch.SomeError: file too short)")
 
 
 def test_without_a_compiler_everything_stays_eager(monkeypatch):
