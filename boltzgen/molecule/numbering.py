@@ -13,9 +13,9 @@ __all__ = ["with_types_in_order"]
 def with_types_in_order(system: openmm.System) -> openmm.System:
     """The System with Lennard-Jones types numbered in the order of the atoms; the same object if they are.
 
-    OpenMM numbers the types of a `<LennardJonesForce>` in the order of a set of strings, which every process has
-    its own of. They only say which row and column of a table an atom has, and so the energy is the same; but a hash of
-    the System is not, and a training would not be known again.
+    OpenMM numbers the types of a `<LennardJonesForce>` in the order of a set of strings, which differs between
+    processes. The numbers only say which row and column of a table an atom has, so the energy is the same; but a hash
+    of the System is not, and a training would not be known again.
     """
     orders = {k: order for k, force in enumerate(system.getForces()) if (order := _order(force)) is not None}
     if not orders:
@@ -29,6 +29,8 @@ def with_types_in_order(system: openmm.System) -> openmm.System:
 def _order(force: openmm.Force) -> list[int] | None:
     """The types in the order of the atoms; None if they are in it, or are no mere indices of tables."""
     if not isinstance(force, openmm.CustomNonbondedForce) or force.getNumPerParticleParameters() != 1:
+        return None
+    if force.getNumComputedValues():  # which may see the number itself
         return None
     tables = [force.getTabulatedFunction(k) for k in range(force.getNumTabulatedFunctions())]
     sizes = {size for table in tables if isinstance(table, openmm.Discrete2DFunction) for size in _shape(table)}

@@ -44,9 +44,9 @@ _START = 10.0
 """Temperature to start from, in units of the one wanted."""
 _COMPILATION_PAYS_AFTER = (20.0, 15_000)  # minutes, steps: compiling and its trial take about four minutes
 _TRIAL_SHARE, _TRIAL_SECONDS = 0.15, (300.0, 840.0)
-"""what a trial that is waited for may take of the minutes, within bounds: other processes give up after fifteen."""
-_TRIAL_BESIDE = 0.5, 1800.0
-"""what a trial beside the training may take of the time left, and at most in seconds."""
+"""what a trial that is waited for may take of the minutes, within bounds: processes that wait give up after fifteen."""
+_BESIDE_SHARE, _BESIDE_SECONDS = 0.5, (150.0, 1800.0)
+"""what a trial beside the training may take of the time left: none if that is less, and no more than that."""
 
 
 def anneal(
@@ -230,8 +230,8 @@ def _patience(budget: Budget, meanwhile: bool) -> float:
     if seconds < 60 * _COMPILATION_PAYS_AFTER[0] and (budget.steps or 0) < _COMPILATION_PAYS_AFTER[1]:
         return 0.0
     if meanwhile:
-        share, longest = _TRIAL_BESIDE
-        return min(share * max(0.0, seconds - budget.seconds), longest)
+        patience, (least, most) = _BESIDE_SHARE * (seconds - budget.seconds), _BESIDE_SECONDS
+        return min(patience, most) if patience >= least else 0.0
     shortest, longest = _TRIAL_SECONDS
     return min(max(shortest, _TRIAL_SHARE * seconds), longest)
 

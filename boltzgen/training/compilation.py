@@ -53,7 +53,7 @@ class Compilation:
         self.how = "eager"
         self._pieces, self._say = pieces, say
         self._trial: _Trial | None = None
-        self._cache = os.environ.get(_CACHE)
+        self._before: dict[str, str] | None = None
 
     def follow(self, answer: str | _Trial) -> None:
         """Compiles unless the answer is an objection; a trial is asked for its own by `look`."""
@@ -80,12 +80,12 @@ class Compilation:
             self._trial.end()
         for module, name in self._pieces:
             module.__dict__.pop(name, None)
-        if self._cache is None:
+        if self._before is not None:
             os.environ.pop(_CACHE, None)
-        else:
-            os.environ[_CACHE] = self._cache
+            os.environ.update(self._before)
 
     def _compile(self, how: str) -> None:
+        self._before = {_CACHE: os.environ[_CACHE]} if _CACHE in os.environ else {}
         os.environ[_CACHE] = _kernels()
         for module, name in self._pieces:
             # set on the instance, where it shadows the class's method
@@ -233,7 +233,10 @@ class _Trial:
         self._attendant.start()
 
     def _attend(self, job: bytes) -> None:
-        self._said, self._errors = self._child.communicate(job)
+        try:
+            self._said, self._errors = self._child.communicate(job)
+        finally:
+            self._child.wait()
 
     @property
     def seconds(self) -> float:

@@ -147,6 +147,8 @@ class Rounds:
         self.history.gradient = ledger.gradient - self.ledger_start[1]
         self.history.seconds = self.budget.seconds
         self.history.skipped, self.history.taken_back = self.learner.skipped, self.guard.taken_back
+        if self.compilation is not None:
+            self.history.compiled = self.compilation.how
 
     @property
     def spent(self) -> float:
@@ -166,6 +168,7 @@ class Rounds:
 
     def run(self, autosave: Autosave) -> None:
         self.budget.tick()
+        self.account()
         if self.first_step is None:
             self.first_step = min(self.budget.fraction, 0.9)
         if not self.hot_done:
@@ -204,10 +207,8 @@ class Rounds:
         words += [f"{self.learner.skipped} skipped"] * bool(self.learner.skipped)
         words += [f"taken back {self.history.taken_back} times"] * bool(self.history.taken_back)
         self.show(min(self.budget.fraction, 0.999), ", ".join(words), count=len(self.history.losses))
-        if self.compilation is not None:
-            if self.hot_done:  # a pause would count as time of the first stage
-                self.compilation.look()
-            self.history.compiled = self.compilation.how
+        if self.compilation is not None and self.hot_done:  # a pause would count as time of the first stage
+            self.compilation.look()
         self.account()
         self.watch(self.history)
 

@@ -85,8 +85,9 @@ def end_with(parent: int, seconds: float) -> None:
 
 
 def main() -> int:
-    for meant_for_the_parent in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(meant_for_the_parent, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGUSR1"):  # meant for the parent
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     parent, seconds = int(sys.argv[1]), float(sys.argv[2])
     threading.Thread(target=end_with, args=(parent, seconds), daemon=True).start()
     flow, target, rows, threads = pickle.loads(sys.stdin.buffer.read())  # only ever from our own parent's pipe

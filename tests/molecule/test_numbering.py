@@ -17,7 +17,7 @@ LOOKED_UP = "acoef(type1, type2)/r^12 - bcoef(type1,type2)/r^6"
 def system_of(types, order=range(3), energy=LOOKED_UP, parameter="type"):
     """Atoms of three types that attract each other, those numbered in this order."""
     rng = np.random.default_rng(0)
-    a, b = (m + m.T for m in rng.uniform(0.5, 1.5, (2, 3, 3)))
+    a, b = rng.uniform(0.5, 1.5, (2, 3, 3))  # not symmetric, so that rows are not taken for columns
     order = list(order)
     force = openmm.CustomNonbondedForce(energy)
     force.addPerParticleParameter(parameter)
@@ -29,6 +29,14 @@ def system_of(types, order=range(3), energy=LOOKED_UP, parameter="type"):
         system.addParticle(12.0)
         force.addParticle([order.index(t)])
     system.addForce(force)
+    return system
+
+
+def computed(system):
+    """The System, with a value that is computed from the number of a type."""
+    force = system.getForce(0)
+    force.addComputedValue("s", "1 + type")
+    force.setEnergyFunction("acoef(type1, type2)*s1*s2/r^6")
     return system
 
 
@@ -56,11 +64,12 @@ def test_types_are_numbered_in_the_order_of_the_atoms_and_the_energy_is_the_same
     "system",
     [
         system_of([0, 1, 2]),
-        system_of([2, 1, 0], energy=LOOKED_UP + " + type1*type2"),
-        system_of([2, 1, 0], energy="acoef(type1, type2 + 0)/r^12"),
+        system_of([2, 1, 0], order=(2, 0, 1), energy=LOOKED_UP + " + type1*type2"),
+        system_of([2, 1, 0], order=(2, 0, 1), energy="acoef(type1, type2 + 0)/r^12"),
+        computed(system_of([2, 1, 0], order=(2, 0, 1))),
         openmm.System(),
     ],
-    ids=["in order", "a number that counts", "another index", "no force"],
+    ids=["in order", "a number that counts", "another index", "a value of the number", "no force"],
 )
 def test_what_need_not_or_must_not_be_renumbered_is_the_same_object(system):
     assert with_types_in_order(system) is system
