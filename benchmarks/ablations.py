@@ -42,7 +42,7 @@ from boltzgen.training import parted
 from boltzgen.training.fresh_draws import Draws, mean_of_finite
 
 SYSTEM, MARKS = "alanine_dipeptide", 12
-DECAY = parted.COLD_DECAY
+DECAY = parted.PartedRounds.cold_decay
 
 Make = Callable[[bg.InternalCoordinates, torch.Tensor, torch.Tensor, int], Flow]
 
@@ -114,7 +114,7 @@ VARIANTS = {
     "triangular": Variant("with a conditional full covariance", sized(triangular=True)),
     "batch-128": Variant("batch: 128 draws, 256 rows", replaced={"DRAWS": 128, "STEPS": 64, "BATCH": 256}),
     "batch-2048": Variant("batch: 2048 draws, 4096 rows", replaced={"DRAWS": 2048, "STEPS": 4, "BATCH": 4096}),
-    "no-average": Variant("no running average", replaced={"DECAY": 0.0, "COLD_DECAY": 0.0}),
+    "no-average": Variant("no running average", replaced={"decay": 0.0, "cold_decay": 0.0}),
     "no-decay": Variant("matrices do not decay", replaced={"weight_decay": 0.0}),
 }  # fmt: skip
 
@@ -162,7 +162,7 @@ def run(variant: Variant, minutes: float, seed: int, n: int) -> dict[str, Any]:
     temperature = molecule.default_temperature
     target = bg.Pullback(molecule.energy(temperature), coordinates)
     flow = variant.flow(coordinates, *coordinates.harmonic_scales(HOTTER * temperature), seed)
-    average = RunningAverage(flow, variant.replaced.get("COLD_DECAY", DECAY))
+    average = RunningAverage(flow, variant.replaced.get("cold_decay", DECAY))
     marks: list[tuple[float, int, list[torch.Tensor]]] = []
     begin, ledger = time.monotonic(), target.evaluations
 

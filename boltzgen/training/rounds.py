@@ -62,12 +62,12 @@ class Rounds:
         first: what the first stage teaches.
         constant: parts of the state that are replaced, never changed, so that they need not be copied.
         kind: of rounds; no checkpoint of another kind is taken up.
-        decay: of the running average of the parameters, above the cold temperature.
+        decay, cold_decay: of the running average of the parameters, above the cold temperature and at it.
         weight_decay: of the learner.
     """
 
     ladder = LADDER
-    decay = DECAY
+    decay, cold_decay = DECAY, COLD_DECAY
     constant: tuple[str, ...] = ("guard",)
     kind = "by weights"
     weight_decay = 0.0
@@ -193,7 +193,7 @@ class Rounds:
     def learn(self, loss: Tensor, rate: float, autosave: Autosave) -> None:
         """A step of a round, at a share of the learning rate."""
         message = in_words(self.history.rounds[-1]) if self.history.rounds else "first draws"
-        decay = COLD_DECAY if self.settled else self.decay
+        decay = self.cold_decay if self.settled else self.decay
         self.step(loss, rate * self.learning_rate * self.fall(), decay, message)
         autosave()
 
