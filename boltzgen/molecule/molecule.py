@@ -44,7 +44,8 @@ class Molecule(FromFiles):
     `from_openmm`.
 
     Arguments:
-        system: the `openmm.System`: no constraints, no box, no virtual sites.
+        system: the `openmm.System`: no constraints, no box, no virtual sites. Kept as it is, or as a copy in which
+            Lennard-Jones types have numbers in the order of the atoms.
         topology: the `openmm.app.Topology`, atoms in the order of the System, and all their bonds.
         positions: one structure, (n_atoms, 3) in nm or with an OpenMM unit; it fixes the chirality that is sampled.
         torsions: four atoms by name, by label ("ALA2-CA") or index from 0; those of peptides have names already.

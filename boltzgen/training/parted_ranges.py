@@ -37,7 +37,8 @@ class PartedRangeRounds(RangeRounds):
     """Rounds of a range for q(x | T) = q(x_A | T) q(x_B | x_A, T).
 
     As in `PartedRounds`, x_B given x_A learns along the forces and x_A by the weights, here at all temperatures
-    of a round in every step. Draws of a law from before are not needed: the flow itself still knows the hot one.
+    of a round in every step. Draws of a law from before are not needed: the flow itself still knows the hot one. The
+    noise of the score is left out in every step, not near the target alone.
     """
 
     ladder = LADDER

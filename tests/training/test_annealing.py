@@ -15,6 +15,7 @@ from boltzgen.flows import coupling_flow
 from boltzgen.training import annealing, compilation
 from boltzgen.training import rounds as stages
 from boltzgen.training.annealing import anneal
+from boltzgen.training.budget import Budget
 
 
 def flow_of(seed=0):
@@ -140,6 +141,34 @@ def test_compilation_leaves_the_hot_stage_its_share_of_what_remains(monkeypatch)
     history = anneal(flow_of(), DoubleWell(), minutes=20, progress=False)
     hot_steps = history.gradient // stages.HOT_BATCH
     assert hot_steps == pytest.approx(stages.HOT_SHARE * len(history.losses), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "meanwhile", "patience"),
+    [
+        ({"minutes": 19}, True, 0.0),
+        ({"minutes": 40}, True, 1200.0),
+        ({"minutes": 300}, True, 1800.0),
+        ({"steps": 14_999}, False, 0.0),
+        ({"steps": 15_000}, False, 300.0),
+    ],
+)
+def test_a_trial_goes_on_beside_a_training_of_minutes_only_and_not_for_ever(monkeypatch, budget, meanwhile, patience):
+    class AskedError(Exception):
+        pass
+
+    def asked(*_, **given):
+        raise AskedError(given["meanwhile"], given["patience"])
+
+    monkeypatch.setattr(annealing, "compiled", asked)
+    with pytest.raises(AskedError) as found:
+        anneal(flow_of(), DoubleWell(), **budget, progress=False)
+    assert found.value.args == (meanwhile, pytest.approx(patience, abs=5))
+
+
+def test_no_trial_begins_near_the_end_of_a_training_that_was_interrupted():
+    left = [annealing._patience(Budget(steps=None, minutes=60, spent_seconds=spent), True) for spent in (3000, 3400)]
+    assert left == [pytest.approx(300, abs=1), 0.0]
 
 
 def test_a_training_of_minutes_begins_while_compiled_code_is_tried(monkeypatch, tmp_path):
